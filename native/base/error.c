@@ -1,0 +1,49 @@
+/* error.c - the thread's last error, and the flag that stops long loops. */
+#include "base/error.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static _Thread_local char message[2048];
+static _Thread_local int code;
+static volatile sig_atomic_t interrupted;
+
+const char *lc_error(void) { return message; }
+int lc_error_code(void) { return code; }
+
+void lc_error_clear(void) {
+    message[0] = 0;
+    code = LC_OK;
+}
+
+int lc_fail(int why, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    code = why;
+    return -1;
+}
+
+void *lc_fail_null(int why, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    code = why;
+    return NULL;
+}
+
+void lc_interrupt(int on) { interrupted = on; }
+int lc_interrupted(void) { return interrupted; }
+
+int lc_poll(const char *what) {
+    return interrupted ? lc_fail(LC_EINTR, "%s: interrupted", what) : 0;
+}
+
+_Noreturn void lc_broken(const char *condition, const char *file, int line) {
+    fprintf(stderr, "lucid: broken invariant: %s (%s:%d)\n", condition, file, line);
+    abort();
+}

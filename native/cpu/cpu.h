@@ -1,0 +1,53 @@
+/* cpu.h - the CPU's kernels (kernels.h has their formulas) and what they share. */
+#ifndef LC_CPU_H
+#define LC_CPU_H
+#include <string.h>
+
+#include "kernels.h"
+
+/* ---- memory.c ---- */
+void *cpu_alloc(size_t bytes);
+void cpu_free(void *p, size_t bytes);
+int cpu_copy(void *dst, const void *src, size_t bytes);
+
+/* ---- movement.c ---- */
+int cpu_fill(void *dst, int dtype, int64_t count, double value);
+int cpu_convert(void *dst, int dst_dtype, const void *src, int src_dtype, int64_t count);
+int cpu_gather(void *dst, const void *src, int dtype, int ndim, const int64_t *shape,
+               const int64_t *stride);
+int cpu_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *shape,
+                const int64_t *stride);
+int cpu_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
+int cpu_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
+
+/* ---- half.h: 16-bit floats ----
+ * Kernels compute in f32. Rows of another dtype pass through a buffer of CHUNK floats:
+ *   const float *x = cpu_load(buffer, src, dtype, first, n);       no copy when dtype is f32 */
+enum { CPU_CHUNK = 1024 };
+
+static inline float cpu_from_bf16(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Round to nearest, ties to even; NaN stays NaN. */
+static inline uint16_t cpu_to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t rounded = bits + 0x7FFFu + (bits >> 16 & 1);
+    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? bits >> 16 | 0x40 : rounded >> 16);
+}
+
+float cpu_from_f16(uint16_t h);
+uint16_t cpu_to_f16(float f);
+
+/* n elements of src from index first, as floats: src itself, or buffer filled. */
+const float *cpu_load(float *buffer, const void *src, int dtype, int64_t first, int64_t n);
+/* where to compute n floats that go to dst: dst itself, or buffer; then cpu_store. */
+float *cpu_place(float *buffer, void *dst, int dtype, int64_t first);
+void cpu_store(void *dst, int dtype, int64_t first, const float *src,
+               int64_t n); /* no-op when in place */
+
+#endif

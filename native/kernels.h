@@ -1,0 +1,176 @@
+/* kernels.h - what a backend is: one function pointer per kernel, formula and shapes above each.
+ *
+ * The CPU row (cpu/table.c) is the specification; another backend fills the same table and is
+ * compared with it. Kernels know raw pointers, sizes and dtypes, never tensors. Destination first.
+ * Arrays are row-major and dense unless a stride is passed (strides count elements). Sums run in
+ * f32 or better whatever the storage. A row's result depends on that row alone: not on the other
+ * rows, their number, its place, or the number of threads. Kernels return 0, or -1 with lc_error().
+ *
+ * Floors 1 to 5 may include this file. */
+/* clang-format off */
+#ifndef LC_KERNELS_H
+#define LC_KERNELS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lucid.h"
+
+/* ---- forest records (built by nn/forest.c, shared by the backends) ---------------------------------
+ *
+ * The packed axis is in depth-first preorder, so a subtree is one contiguous span and the mask is one
+ * interval per key. */
+struct lc_range {          /* key j in [k0, k1) is visible to query i iff q_lo + step * (j - k0) <= i < q_hi */
+    int32_t k0, k1, q_lo, q_hi;
+    int32_t step;          /* 1 causal, 0 bidirectional, ancestor or cross */
+};
+struct lc_query_tile {     /* query rows [q0, q1) of ONE segment and ranges[r0, r1) in the order of the path */
+    int32_t q0, q1, r0, r1;
+    int32_t tree;          /* its root's number: trees share no keys and no gradients */
+};
+struct lc_key_tile {       /* keys [k0, k1) of ONE segment and the one query interval that sees them */
+    int32_t k0, k1, q0, q1;
+    int32_t step;          /* 1: key j sees queries from its own row on */
+    int32_t tree;
+};
+struct lc_spans {          /* the whole mask of one attention call */
+    const struct lc_range *ranges;
+    const struct lc_query_tile *tiles;
+    const struct lc_key_tile *key_tiles;
+    int32_t range_count, tile_count, key_tile_count, trees;
+    int64_t queries, keys; /* rows on either axis */
+    int32_t longest;       /* most keys that any row sees */
+};
+
+/* Whether every query of [q0, q1) sees every key of [k, k + n) of a range: no element needs a test. */
+static inline bool lc_range_full(const struct lc_range *r, int32_t k, int32_t n, int32_t q0, int32_t q1) {
+    return k >= r->k0 && k + n <= r->k1 && q1 <= r->q_hi && q0 >= r->q_lo + r->step * (k + n - 1 - r->k0);
+}
+
+/* How many keys of a range, from its first, query row i sees. */
+static inline int32_t lc_range_seen(const struct lc_range *r, int32_t i) {
+    if (i < r->q_lo || i >= r->q_hi) return 0;
+    int32_t all = r->k1 - r->k0, causal = i - r->q_lo + 1;
+    return r->step && causal < all ? causal : all;
+}
+
+/* ---- matrix product ---------------------------------------------------------------------------------- */
+struct lc_gemm {           /* C[b] = alpha * op(A[b]) op(B[b]) + beta * C[b] + bias, for b < batch */
+    int64_t m, n, k, batch;
+    const void *a, *b;
+    void *c;
+    const void *bias;      /* [n] in bias_dtype, or NULL */
+    int a_dtype, b_dtype, c_dtype, bias_dtype;     /* f32, bf16, f16 */
+    bool a_transposed;     /* A is stored [k, m], else [m, k] */
+    bool b_transposed;     /* B is stored [n, k], else [k, n]; linear layers: true */
+    int64_t a_row, b_row, c_row;                   /* elements from one stored row to the next */
+    int64_t a_batch, b_batch, c_batch;             /* ... and from one matrix to the next */
+    float alpha, beta;
+};
+
+enum lc_unary { LC_SCALE, LC_SHIFT, LC_POW, LC_EXP, LC_LOG, LC_SQRT, LC_ABS, LC_RELU, LC_CLAMP, LC_TANH,
+                LC_SIGMOID, LC_LOG_SIGMOID, LC_GELU, LC_QUICK_GELU, LC_SILU };
+enum lc_binary { LC_ADD, LC_SUB, LC_MUL, LC_DIV, LC_SWIGLU };
+
+struct lc_adamw_part {     /* one parameter of an AdamW step; m, v and gradient are f32 */
+    void *parameter;
+    int dtype;
+    float *m, *v;
+    const float *gradient;
+    int64_t count;
+};
+
+struct lc_kernels {
+    const char *name;      /* "cpu" */
+
+    /* ---- memory; the CPU row is malloc and memcpy ---- */
+    void *(*alloc)(size_t bytes);
+    void (*free)(void *p, size_t bytes);
+    int (*upload)(void *dst, const void *src, size_t bytes);       /* host -> backend */
+    int (*download)(void *dst, const void *src, size_t bytes);     /* backend -> host */
+
+    /* ---- movement ---- */
+    /* dst[i] = value, count elements */
+    int (*fill)(void *dst, int dtype, int64_t count, double value);
+    /* dst[i] = src[i], any pair of dtypes */
+    int (*convert)(void *dst, int dst_dtype, const void *src, int src_dtype, int64_t count);
+    /* strided gather to a dense array: dst is dense row-major of shape[ndim]; elements of any size */
+    int (*gather)(void *dst, const void *src, int dtype, int ndim, const int64_t *shape, const int64_t *stride);
+    /* the other way: dst strided, src dense */
+    int (*scatter)(void *dst, const void *src, int dtype, int ndim, const int64_t *shape, const int64_t *stride);
+    /* normal (or uniform on [0, 1)) numbers: Philox(seed, stream, i / 4) */
+    int (*randn)(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
+    int (*rand)(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
+
+    /* ---- elementwise ---- */
+    /* y = f(x); p and q are the op's two numbers (factor, offset, exponent, low and high) */
+    int (*unary)(void *y, const void *x, int dtype, int64_t count, enum lc_unary op, double p, double q);
+    /* dx = f'(x) dy */
+    int (*unary_backward)(void *dx, const void *dy, const void *x, int dtype, int64_t count, enum lc_unary op, double p, double q);
+    /* y = f(a, b), a [outer, inner], b [inner] repeated over outer (outer = 1: the same shape) */
+    int (*binary)(void *y, const void *a, const void *b, int dtype, int64_t outer, int64_t inner, enum lc_binary op);
+    /* da and db (either may be NULL) of the same-shape form */
+    int (*binary_backward)(void *da, void *db, const void *dy, const void *a, const void *b, int dtype, int64_t count, enum lc_binary op);
+    /* y += x, f32 or the same dtype on both sides, or x any dtype into f32 y */
+    int (*accumulate)(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
+
+    /* ---- matrix product ---- */
+    int (*gemm)(const struct lc_gemm *g);
+
+    /* ---- norms: x [rows, width], weight and bias [width] in x's dtype; f32 statistics ---- */
+    /* y = weight * x / sqrt(mean(x^2) + eps); rstd [rows] f32 is kept */
+    int (*rms_norm)(void *y, float *rstd, const void *x, const void *weight, int dtype, int64_t rows, int64_t width, float eps);
+    /* dx, and dweight f32 [width] (either may be NULL) */
+    int (*rms_norm_backward)(void *dx, float *dweight, const void *dy, const void *x, const void *weight, const float *rstd, int dtype, int64_t rows, int64_t width);
+    /* y = weight * (x - mean) / sqrt(var + eps) + bias; mean and rstd [rows] f32 are kept */
+    int (*layer_norm)(void *y, float *mean, float *rstd, const void *x, const void *weight, const void *bias, int dtype, int64_t rows, int64_t width, float eps);
+    int (*layer_norm_backward)(void *dx, float *dweight, float *dbias, const void *dy, const void *x, const void *weight, const float *mean, const float *rstd, int dtype, int64_t rows, int64_t width);
+
+    /* ---- softmax over rows; y in x's dtype ---- */
+    int (*softmax)(void *y, const void *x, int dtype, int64_t rows, int64_t width, bool log);
+    /* dx from the output y: softmax y (dy - sum dy y); log: dy - exp(y) sum dy */
+    int (*softmax_backward)(void *dx, const void *dy, const void *y, int dtype, int64_t rows, int64_t width, bool log);
+    /* logits f32 [rows, width], target [rows] (or < 0: skip, 0): logp[i] = logits[i, target] - logsumexp; lse f32 [rows] is kept */
+    int (*pick_logp)(float *logp, float *lse, const float *logits, const int32_t *target, int64_t rows, int64_t width);
+    /* in place: logits[i, :] = g[i] * (1[target] - exp(logits[i, :] - lse[i])), zeros where target < 0 */
+    int (*pick_logp_backward)(float *logits, const float *g, const float *lse, const int32_t *target, int64_t rows, int64_t width);
+    /* index of the first largest of each row */
+    int (*argmax)(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
+
+    /* ---- reductions ---- */
+    /* x [outer, middle, inner] -> y f32 [outer, inner], sums over middle in a fixed order, times scale */
+    int (*sum)(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner, float scale);
+
+    /* ---- rows ---- */
+    /* y[i, :] = x[index[i], :], elements of any dtype; indices are already checked */
+    int (*take_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
+    /* dx[index[i], :] += dy[i, :], in the order of i; dx f32 [rows, width] */
+    int (*add_rows)(float *dx, const void *dy, int dtype, const int32_t *index, int64_t count, int64_t width, int64_t rows);
+
+    /* ---- rope: x [rows, heads, d]; halves rotated: pairs (c, c + d/2), angle = position * theta^(-2c/d) ---- */
+    /* inverse: the other direction (the backward) */
+    int (*rope)(void *y, const void *x, int dtype, const int32_t *position, int64_t rows, int64_t heads, int64_t d, double theta, bool inverse);
+
+    /* ---- patches: pixels [n, c, h, w] -> columns [n * (h/p) * (w/p), c * p * p] in the weight's order ---- */
+    int (*patches)(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h, int64_t w, int64_t p);
+    int (*patches_backward)(void *dpixels, const void *dcolumns, int dtype, int64_t n, int64_t c, int64_t h, int64_t w, int64_t p);
+
+    /* ---- forest attention: q [queries, heads, d], k and v [keys, groups, d], each with a row stride ---- */
+    /* o = softmax(q k^T * scale over the visible keys) v; lse f32 [heads, queries] is kept (-inf, and o = 0, where nothing is seen) */
+    int (*attention)(void *o, float *lse, const void *q, const void *k, const void *v, int dtype, const struct lc_spans *spans,
+                     int64_t heads, int64_t groups, int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+    /* dq, dk, dv dense, all written (zeros where nothing is seen) */
+    int (*attention_backward)(void *dq, void *dk, void *dv, const void *dout, const void *o, const float *lse, const void *q, const void *k,
+                              const void *v, int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
+                              int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+
+    /* ---- optimizer ---- */
+    /* AdamW, decoupled decay (Loshchilov and Hutter 2019), bias-corrected by c1 = 1 - beta1^t and c2 = 1 - beta2^t */
+    int (*adamw)(const struct lc_adamw_part *parts, int count, float lr, float beta1, float beta2, float eps, float decay, float c1, float c2, float grad_scale);
+    /* sum of squares, fixed order, in double */
+    int (*square_sum)(double *sum, const float *x, int64_t count);
+};
+
+extern const struct lc_kernels lc_cpu_kernels;
+
+#endif

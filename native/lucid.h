@@ -1,0 +1,321 @@
+/* lucid.h - the whole public API. C includes it; Lua feeds this very text to ffi.cdef, minus
+ * the lines that begin with '#'. So: plain C99 declarations, one-line macros only, opaque structs.
+ *
+ *   lc_tensor *x = lc_tensor_randn(2, (int64_t[]){4, 8}, LC_F32, LC_HOST, 1, 0);
+ *   lc_tensor *y = lc_softmax(lc_scale(x, 0.5));          // NULL passes through
+ *   if (!y) fprintf(stderr, "%s\n", lc_error());
+ *
+ * Errors. A call that can fail returns a pointer (NULL = failed) or an int (0 = done, -1 = failed);
+ * lc_error() then says why, on this thread. An op given a NULL tensor returns NULL without a word,
+ * so an expression is checked once, at its end.
+ *
+ * Lifetimes. A call that returns a new lc_tensor returns it *pending*: it stays alive until the
+ * caller's next lc_tensor_adopt() or the end of the enclosing pool; whoever wants it longer adopts
+ * or retains it. Storage born inside an lc_scope is freed when that scope closes, whoever still
+ * holds a handle: such a handle answers with an error, never with freed memory.
+ *
+ * In Lua the functions that take a tensor first are methods (x:softmax()); a parameter named dim
+ * is counted from 1 there and from 0 here (-1 is the last in both). */
+/* clang-format off */
+#ifndef LUCID_H
+#define LUCID_H
+#include <stddef.h>
+#include <stdint.h>
+#pragma GCC visibility push(default)
+
+enum { LC_VERSION = 1 };    /* of this header; native.lua refuses a library with another one */
+enum { LC_MAX_DIMS = 5, LC_HOST = -1 };                      /* device: -1 host, n = CUDA n */
+enum { LC_F32, LC_BF16, LC_F16, LC_I32, LC_U8, LC_DTYPES };  /* dtype */
+enum { LC_OK, LC_EINVAL, LC_ENOMEM, LC_EIO, LC_EINTR, LC_ECUDA, LC_EMISSING };  /* lc_error_code */
+
+typedef struct lc_tensor lc_tensor;
+typedef struct lc_forest lc_forest;
+typedef struct lc_json lc_json;
+typedef struct lc_json_reader lc_json_reader;
+typedef struct lc_checkpoint lc_checkpoint;
+typedef struct lc_writer lc_writer;
+typedef struct lc_tokenizer lc_tokenizer;
+typedef struct lc_model lc_model;
+typedef struct lc_batch lc_batch;
+typedef struct lc_generator lc_generator;
+typedef struct lc_adamw lc_adamw;
+
+/* ---- library ------------------------------------------------------------------------------ */
+
+int         lc_version(void);                  /* LC_VERSION the library was built with */
+const char *lc_features(void);                 /* one line a feature: "jpeg: libjpeg-turbo 2.1.5" or "jpeg: missing" */
+const char *lc_error(void);                    /* why the last call on this thread failed */
+int         lc_error_code(void);               /* LC_EINVAL ...; LC_ENOMEM: collect and retry once */
+void        lc_error_clear(void);
+void        lc_interrupt(int on);              /* async-signal-safe: long loops stop with LC_EINTR while on */
+int         lc_interrupted(void);
+void        lc_threads(int n);                 /* threads of the CPU backend; 0 = all cores */
+int         lc_threads_used(void);
+double      lc_seconds(void);                  /* monotonic clock */
+
+/* ---- memory: native bytes are counted; the Lua collector does not see them --------------------- */
+
+int64_t     lc_memory_used(void);              /* bytes held now */
+int64_t     lc_memory_peak(void);              /* most bytes held since lc_memory_peak_reset */
+void        lc_memory_peak_reset(void);
+void        lc_memory_limit(int64_t bytes);    /* allocations beyond it fail with LC_ENOMEM; 0 = none */
+void        lc_memory_fail_at(int64_t n);      /* for tests: the n-th allocation from now fails; 0 = none */
+
+/* ---- scopes ------------------------------------------------------------------------------------ */
+
+int         lc_scope_begin(void);              /* tensors born after this ... */
+int         lc_scope_end(void);                /* ... give their storage back; -1 when none is open */
+int         lc_scope_depth(void);
+int         lc_scope_outside(int on);          /* on: births belong to no scope (models, optimizers); nests */
+int         lc_tensor_keep(lc_tensor *t);      /* storage outlives every scope, until its last holder goes */
+int         lc_tensor_leave(lc_tensor *t);     /* storage moves to the enclosing scope */
+
+/* ---- random numbers: Philox4x32-10, a pure function of (seed, stream, index) -------------------- */
+
+void        lc_philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t *out4);   /* 4 words */
+double      lc_uniform(uint64_t seed, uint64_t stream, uint64_t index);                  /* [0, 1), 53 bits */
+
+/* ---- hashes, files ------------------------------------------------------------------------------ */
+
+int         lc_sha256(const void *data, size_t n, char *hex65);          /* 64 digits and a NUL */
+int         lc_sha256_file(const char *path, char *hex65);
+int         lc_file_read(const char *path, char **data, size_t *n);      /* free with lc_free_bytes */
+void        lc_free_bytes(void *data);
+int         lc_file_write(const char *path, const void *data, size_t n); /* atomic: tmp, fsync, rename, fsync folder */
+int         lc_file_append(const char *path, const void *data, size_t n, int sync);
+int         lc_file_kind(const char *path);    /* 0 nothing there, 1 file, 2 folder, 3 other */
+int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
+int64_t     lc_file_mtime_ns(const char *path);
+int         lc_make_folder(const char *path);  /* with its parents */
+int         lc_remove(const char *path);       /* a file or an empty folder */
+int         lc_rename(const char *from, const char *to);        /* and fsync of the folder */
+int         lc_symlink(const char *target, const char *path);   /* replaces an older link, atomically */
+char       *lc_folder_list(const char *path);  /* names, sorted bytewise, each ended by '\n'; free with lc_free_bytes */
+
+/* ---- JSON: a strict scanner (RFC 8259, UTF-8, depth <= 64) ahead of cJSON ------------------------ */
+
+enum { LC_JSON_NULL, LC_JSON_FALSE, LC_JSON_TRUE, LC_JSON_NUMBER, LC_JSON_STRING, LC_JSON_ARRAY, LC_JSON_OBJECT };
+/* NULL: lc_error() is "NAME:line:column: what".  strict_keys: a duplicate key is an error, else the last wins. */
+lc_json    *lc_json_parse(const char *text, size_t n, const char *name, int strict_keys);
+void        lc_json_free(lc_json *root);               /* the root only */
+int         lc_json_type(const lc_json *v);
+double      lc_json_number(const lc_json *v);
+int         lc_json_integer(const lc_json *v, int64_t *out);            /* 0: the text was an integer that fits */
+const char *lc_json_string(const lc_json *v, size_t *n);                /* decoded UTF-8, may hold NUL */
+const char *lc_json_key(const lc_json *v, size_t *n);                   /* of an object's member */
+const lc_json *lc_json_first(const lc_json *v);                         /* first element or member, or NULL */
+const lc_json *lc_json_next(const lc_json *v);                          /* its next sibling, or NULL */
+const lc_json *lc_json_get(const lc_json *object, const char *key);     /* case-sensitive; NULL when absent */
+/* The records of a JSON array, an object's members, JSON lines or concatenated values, in bounded memory. */
+lc_json_reader *lc_json_open(const char *path);
+lc_json    *lc_json_read(lc_json_reader *r, int *done); /* the next record (free it); NULL: *done or an error */
+const char *lc_json_read_key(lc_json_reader *r, size_t *n);  /* of the last record when the file is an object, else NULL */
+int64_t     lc_json_read_line(lc_json_reader *r);            /* where the last record began, from 1 */
+void        lc_json_close(lc_json_reader *r);
+
+/* ---- tensors ------------------------------------------------------------------------------------ */
+
+lc_tensor  *lc_tensor_new(int ndim, const int64_t *shape, int dtype, int device);     /* contents undefined */
+lc_tensor  *lc_tensor_full(int ndim, const int64_t *shape, int dtype, int device, double value);
+lc_tensor  *lc_tensor_randn(int ndim, const int64_t *shape, int dtype, int device, uint64_t seed, uint64_t stream);
+lc_tensor  *lc_tensor_rand(int ndim, const int64_t *shape, int dtype, int device, uint64_t seed, uint64_t stream);
+lc_tensor  *lc_tensor_retain(lc_tensor *t);            /* one more holder */
+void        lc_tensor_release(lc_tensor *t);           /* one fewer; the last frees the handle */
+lc_tensor  *lc_tensor_adopt(lc_tensor *t);             /* take over a pending tensor and let the other pending ones go */
+int         lc_tensor_ndim(const lc_tensor *t);
+int64_t     lc_tensor_size(const lc_tensor *t, int i); /* dim i, from 0; -1 is the last */
+int64_t     lc_tensor_count(const lc_tensor *t);       /* elements */
+int         lc_tensor_dtype(const lc_tensor *t);
+int         lc_tensor_device(const lc_tensor *t);
+int         lc_tensor_alive(const lc_tensor *t);       /* 0 once its scope has freed the storage */
+int         lc_tensor_read(const lc_tensor *t, void *dst, size_t nbytes);        /* row-major, in its own dtype */
+int         lc_tensor_read_f32(const lc_tensor *t, float *dst, int64_t count);   /* any dtype, converted */
+int         lc_tensor_write(lc_tensor *t, const void *src, size_t nbytes);
+int         lc_tensor_write_f32(lc_tensor *t, const float *src, int64_t count);
+int         lc_tensor_copy(lc_tensor *dst, const lc_tensor *src);  /* values, any dtype and device; same shape; not recorded */
+const char *lc_dtype_name(int dtype);                  /* "f32" ...; NULL when there is none */
+size_t      lc_dtype_bytes(int dtype);
+
+/* ---- gradients ---------------------------------------------------------------------------------- */
+
+int         lc_tensor_requires_grad(lc_tensor *t, int on);   /* leaves only */
+int         lc_tensor_wants_grad(const lc_tensor *t);        /* a leaf that requires it, or made from one */
+lc_tensor  *lc_tensor_grad(lc_tensor *t);                    /* f32, or NULL before any backward; borrowed */
+int         lc_tensor_set_grad(lc_tensor *t, lc_tensor *g);  /* f32, t's shape; kept outside scopes */
+void        lc_tensor_zero_grad(lc_tensor *t);
+int         lc_grad_mode(int on);                            /* record or not, on this thread; the previous value */
+int         lc_backward(lc_tensor *loss);                    /* of one element; the tape is consumed */
+int         lc_backward_from(lc_tensor *y, lc_tensor *dy);   /* vector-Jacobian product */
+
+/* ---- ops: elementwise; a and b broadcast as in PyTorch -------------------------------------------- */
+
+lc_tensor  *lc_add(lc_tensor *a, lc_tensor *b);
+lc_tensor  *lc_sub(lc_tensor *a, lc_tensor *b);
+lc_tensor  *lc_mul(lc_tensor *a, lc_tensor *b);
+lc_tensor  *lc_div(lc_tensor *a, lc_tensor *b);
+lc_tensor  *lc_scale(lc_tensor *x, double factor);
+lc_tensor  *lc_shift(lc_tensor *x, double offset);           /* x + offset */
+lc_tensor  *lc_pow(lc_tensor *x, double exponent);
+lc_tensor  *lc_exp(lc_tensor *x);
+lc_tensor  *lc_log(lc_tensor *x);
+lc_tensor  *lc_sqrt(lc_tensor *x);
+lc_tensor  *lc_abs(lc_tensor *x);
+lc_tensor  *lc_relu(lc_tensor *x);
+lc_tensor  *lc_clamp(lc_tensor *x, double low, double high);
+lc_tensor  *lc_tanh(lc_tensor *x);
+lc_tensor  *lc_sigmoid(lc_tensor *x);
+lc_tensor  *lc_log_sigmoid(lc_tensor *x);                    /* -log(1 + exp(-x)), stable */
+lc_tensor  *lc_gelu(lc_tensor *x);                           /* exact: x/2 (1 + erf(x / sqrt 2)) */
+lc_tensor  *lc_quick_gelu(lc_tensor *x);                     /* x sigmoid(1.702 x) */
+lc_tensor  *lc_silu(lc_tensor *x);
+lc_tensor  *lc_swiglu(lc_tensor *gate, lc_tensor *up);       /* silu(gate) * up */
+
+/* ---- ops: shape ----------------------------------------------------------------------------------- */
+
+lc_tensor  *lc_view(lc_tensor *x, int ndim, const int64_t *shape);     /* one size may be -1; shares storage when it can */
+lc_tensor  *lc_transpose(lc_tensor *x, int dim, int dim2);             /* a view */
+lc_tensor  *lc_slice(lc_tensor *x, int dim, int64_t first, int64_t count);   /* a view; first from 0 */
+lc_tensor  *lc_cat(int n, lc_tensor **x, int dim);
+lc_tensor  *lc_contiguous(lc_tensor *x);
+lc_tensor  *lc_cast(lc_tensor *x, int dtype);
+lc_tensor  *lc_detach(lc_tensor *x);                         /* the same storage, no history */
+lc_tensor  *lc_rows(lc_tensor *x, lc_tensor *index);         /* x [R, ...], index i32 [n] from 0 -> [n, ...]; repeats are legal */
+
+/* ---- ops: reductions and losses ------------------------------------------------------------------- */
+
+lc_tensor  *lc_sum(lc_tensor *x);                            /* [] */
+lc_tensor  *lc_mean(lc_tensor *x);                           /* [] */
+lc_tensor  *lc_sum_dim(lc_tensor *x, int dim);               /* that dim is gone */
+lc_tensor  *lc_mean_dim(lc_tensor *x, int dim);
+lc_tensor  *lc_argmax(lc_tensor *x);                         /* [..., V] -> i32 [...]; the first of equals; no gradient */
+lc_tensor  *lc_softmax(lc_tensor *x);                        /* over the last dim */
+lc_tensor  *lc_log_softmax(lc_tensor *x);
+lc_tensor  *lc_cross_entropy(lc_tensor *logits, lc_tensor *targets);   /* [N, V], i32 [N], -100 = skip -> mean, [] */
+lc_tensor  *lc_segment_sum(lc_tensor *x, lc_tensor *first);  /* x [n], first i32 [S + 1] ascending -> [S] */
+/* logp of target[i] under log_softmax(hidden[row[i]] @ head^T): hidden [T, D], head [V, D], row and target i32 [n] -> f32 [n].
+ * Works through rows in chunks: no [n, V] tensor outlives a chunk. */
+lc_tensor  *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc_tensor *target);
+/* DPO (Rafailov et al. 2023, eq. 7): mean of -log sigmoid(beta * ((pc - pr) - (rc - rr))); all f32 [N] -> [] */
+lc_tensor  *lc_dpo_loss(lc_tensor *policy_chosen, lc_tensor *policy_rejected, lc_tensor *reference_chosen, lc_tensor *reference_rejected, double beta);
+
+/* ---- ops: layers ------------------------------------------------------------------------------------ */
+
+lc_tensor  *lc_matmul(lc_tensor *a, lc_tensor *b);           /* [M, K] [K, N]; or [B, M, K] [B, K, N] */
+lc_tensor  *lc_linear(lc_tensor *x, lc_tensor *weight);      /* x [..., K], weight [N, K] -> x weight^T [..., N] */
+lc_tensor  *lc_linear_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias);                      /* bias [N] */
+lc_tensor  *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tensor *b, double scale);  /* a f32 [r, K], b f32 [N, r]: x W^T + scale (x a^T) b^T */
+lc_tensor  *lc_embedding(lc_tensor *weight, lc_tensor *ids); /* weight [V, D], i32 ids [...] -> [..., D] */
+lc_tensor  *lc_rms_norm(lc_tensor *x, lc_tensor *weight, double eps);
+lc_tensor  *lc_layer_norm(lc_tensor *x, lc_tensor *weight, lc_tensor *bias, double eps);
+lc_tensor  *lc_rope(lc_tensor *x, lc_tensor *position, double theta);  /* x [T, H, d], i32 position [T]; halves rotated (LLaMA) */
+lc_tensor  *lc_patch_embed(lc_tensor *pixels, lc_tensor *weight);      /* [N, C, H, W], [D, C, p, p] -> [N, (H/p)(W/p), D], raster order */
+/* Attention over a forest: q [Tq, H, d], k and v [Tk, G, d], H a multiple of G (grouped heads) -> [Tq, H, d].
+ * The forest says which keys a query sees; rows without keys give zeros. */
+lc_tensor  *lc_attention(lc_tensor *q, lc_tensor *k, lc_tensor *v, const lc_forest *forest, double scale);
+
+/* ---- forests: which token sees which ------------------------------------------------------------------
+ * A segment is a run of consecutive tokens with a parent (or none: -1). A token sees all tokens of its
+ * segment's ancestors and those before it in its own segment, itself included (all of its own segment
+ * where bidirectional[i]). Rows are packed in depth-first preorder; segments keep the caller's numbers. */
+lc_forest  *lc_forest_new(int segments, const int32_t *parent, const int32_t *length, const uint8_t *bidirectional);  /* bidirectional may be NULL */
+lc_forest  *lc_forest_cross(int segments, const int32_t *length, const int32_t *key_first, const int32_t *key_count);  /* segment i sees the given rows of another tensor */
+lc_forest  *lc_forest_retain(lc_forest *f);
+void        lc_forest_release(lc_forest *f);
+int64_t     lc_forest_rows(const lc_forest *f);              /* tokens on the packed axis */
+int64_t     lc_forest_first(const lc_forest *f, int segment);   /* its first packed row, from 0 */
+int64_t     lc_forest_position(const lc_forest *f, int segment);/* position of its first token = length of its ancestors */
+lc_tensor  *lc_forest_positions(const lc_forest *f, int device);/* i32 [rows] */
+
+/* ---- checkpoints: safetensors, a file or a folder with an index ---------------------------------------- */
+
+lc_checkpoint *lc_checkpoint_open(const char *path);
+void        lc_checkpoint_close(lc_checkpoint *c);
+int         lc_checkpoint_count(const lc_checkpoint *c);
+const char *lc_checkpoint_name(const lc_checkpoint *c, int i);            /* sorted bytewise */
+const char *lc_checkpoint_dtype(const lc_checkpoint *c, int i);           /* the file's own word: "BF16", "I64" ... */
+int         lc_checkpoint_shape(const lc_checkpoint *c, int i, int64_t *shape5);  /* ndim */
+lc_tensor  *lc_checkpoint_tensor(lc_checkpoint *c, const char *name);     /* mapped, not copied, when aligned */
+const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key);      /* or NULL */
+lc_writer  *lc_writer_new(const char *path);                              /* safetensors; nothing exists at path until finish */
+int         lc_writer_metadata(lc_writer *w, const char *key, const char *value);
+int         lc_writer_add(lc_writer *w, const char *name, lc_tensor *t);  /* holds t until finish */
+int         lc_writer_finish(lc_writer *w);                               /* atomic; frees w whatever happens */
+void        lc_writer_drop(lc_writer *w);
+
+/* ---- pictures ------------------------------------------------------------------------------------------ */
+
+enum { LC_NEAREST, LC_BILINEAR, LC_BICUBIC };
+lc_tensor  *lc_image_load(const char *path);                              /* u8 [H, W, 3]; EXIF orientation ignored, as Pillow's convert("RGB") */
+lc_tensor  *lc_image_decode(const void *bytes, size_t n, const char *name);
+int         lc_image_save(lc_tensor *image, const char *path, int quality);   /* .png, .jpg, .bmp by suffix; atomic */
+lc_tensor  *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int filter);  /* Pillow's, to the bit */
+lc_tensor  *lc_image_crop(lc_tensor *image, int64_t top, int64_t left, int64_t height, int64_t width);  /* outside is black */
+lc_tensor  *lc_image_pad_square(lc_tensor *image, int red, int green, int blue);          /* centred */
+lc_tensor  *lc_image_normalize(lc_tensor *image, double scale, const float *mean3, const float *std3);   /* -> f32 [3, H, W]: (v * scale - mean) / std */
+void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pixels);     /* 0 keeps a limit */
+
+/* ---- text (liblucid_text.so, opened at first use) --------------------------------------------------------- */
+
+lc_tokenizer *lc_tokenizer_open(const char *path);                        /* a *.model file, or a folder that holds tokenizer.model */
+void        lc_tokenizer_close(lc_tokenizer *t);
+int         lc_tokenizer_pieces(const lc_tokenizer *t);
+int         lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t n, int32_t **ids, size_t *count);  /* no BOS, no EOS; free with lc_free_bytes */
+int         lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t count, char **text, size_t *n);
+const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id);              /* "\xE2\x96\x81the"; borrowed until the next call */
+int32_t     lc_tokenizer_id(lc_tokenizer *t, const char *piece);          /* -1: no such piece */
+int32_t     lc_tokenizer_special(lc_tokenizer *t, int which);             /* 0 unk, 1 bos, 2 eos, 3 pad; -1 none */
+/* SentencePiece BPE with byte fallback, LLaMA's normaliser settings; words: '\n'-separated pieces that must exist whole */
+int         lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces, const char *words, uint64_t seed);
+
+/* ---- optimizer -------------------------------------------------------------------------------------------- */
+
+lc_adamw   *lc_adamw_new(double beta1, double beta2, double eps, double weight_decay);
+void        lc_adamw_free(lc_adamw *o);
+int         lc_adamw_add(lc_adamw *o, lc_tensor *parameter, const char *name);
+int         lc_adamw_step(lc_adamw *o, double lr, double grad_scale);     /* every parameter with a gradient; clears the gradients */
+double      lc_adamw_grad_norm(lc_adamw *o);                              /* global 2-norm of the gradients; NaN when not finite, -1 failed */
+int64_t     lc_adamw_steps(const lc_adamw *o);
+int         lc_adamw_save(lc_adamw *o, lc_writer *w);                     /* moments and step under "NAME.m", "NAME.v", "step" */
+int         lc_adamw_load(lc_adamw *o, lc_checkpoint *c);
+
+/* ---- batches: the forest of a model's input ----------------------------------------------------------------- */
+
+enum { LC_IMAGE_TOKEN = -200 };
+lc_batch   *lc_batch_new(void);
+void        lc_batch_free(lc_batch *b);
+int         lc_batch_image(lc_batch *b, lc_tensor *features);             /* [rows, W]; its index; one tensor may serve many segments */
+int         lc_batch_segment(lc_batch *b, int parent, const int32_t *ids, int count, int image, int score);  /* at most one id is LC_IMAGE_TOKEN; its number */
+int         lc_batch_segments(const lc_batch *b);
+
+/* ---- models --------------------------------------------------------------------------------------------------- */
+
+lc_model   *lc_model_open(const char *folder, int dtype, int device);     /* weights from the folder's safetensors */
+lc_model   *lc_model_init(const char *folder, int dtype, int device, uint64_t seed);   /* config.json alone: new weights */
+void        lc_model_free(lc_model *m);
+int         lc_model_parameters(const lc_model *m);
+const char *lc_model_parameter_name(const lc_model *m, int i);            /* the checkpoint's own tensor name */
+lc_tensor  *lc_model_parameter(const lc_model *m, int i);                 /* borrowed */
+int         lc_model_train(lc_model *m, const char *part, int on);        /* "vision", "projector", "language": gradients on or off */
+int         lc_model_lora(lc_model *m, int rank, double alpha, const char *targets, uint64_t seed);   /* "q_proj,v_proj"; A uniform +-1/sqrt(K), B zero */
+int         lc_model_recompute(lc_model *m, int on);                      /* recompute each decoder block in backward */
+const char *lc_model_info(const lc_model *m, const char *key);            /* a number of config.json by dotted path, as text; NULL */
+int64_t     lc_model_image_rows(const lc_model *m);                       /* token rows one picture takes */
+int64_t     lc_model_image_size(const lc_model *m);                       /* side of the tower's square input */
+int64_t     lc_model_max_positions(const lc_model *m);
+lc_tensor  *lc_model_vision(lc_model *m, lc_tensor *pixels);              /* f32 [N, 3, S, S] -> [N, rows, W]: the tower, before the projector */
+lc_tensor  *lc_model_project(lc_model *m, lc_tensor *features);           /* [rows, W] -> [rows, D] */
+lc_tensor  *lc_model_word_embeddings(lc_model *m);                        /* borrowed [V, D] */
+lc_tensor  *lc_model_logits(lc_model *m, lc_batch *b, int adapters);      /* f32 [rows, V], packed order */
+lc_tensor  *lc_model_token_logps(lc_model *m, lc_batch *b, int adapters); /* f32 [n], every scored token, segments in the caller's order */
+lc_tensor  *lc_batch_scored(lc_batch *b);                                 /* i32 [S + 1]: where each scored segment's values begin */
+
+/* ---- generation: the batch's scored segments are the prompts' ends; each grows its own answer ------------------- */
+
+lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int adapters);
+void        lc_generator_free(lc_generator *g);
+int         lc_generator_leaves(const lc_generator *g);
+int         lc_generator_step(lc_generator *g, double temperature, double top_p, uint64_t seed, int32_t *tokens, float *logps);  /* one token a leaf, -1 where it has ended; count of live leaves */
+int         lc_generator_end(lc_generator *g, int leaf);                  /* this leaf is done; its cache slots are free again */
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,37 @@
+/* autograd.h - the define-by-run tape.
+ *
+ * An op ends in `return lc_record(y, &(struct lc_rule){...})`. While gradients are on and an input
+ * wants one, the rule is copied behind y: it holds the inputs and what is kept for backward. The
+ * backward of the rule computes what each input needs and hands it over with lc_grad_add. An op
+ * that keeps its own output keeps lc_detach(y), else y would hold itself. */
+#ifndef LC_AUTOGRAD_H
+#define LC_AUTOGRAD_H
+#include "tensor/tensor.h"
+
+enum { LC_RULE_INPUTS = 6, LC_RULE_KEPT = 4 };
+
+struct lc_rule {
+    const char *name;
+    int (*backward)(const struct lc_rule *r, lc_tensor *dy); /* dy: dense, y's shape and dtype */
+    lc_tensor *in[LC_RULE_INPUTS]; /* what gradients may flow to; NULL ends the list */
+    lc_tensor *keep[LC_RULE_KEPT];
+    double f[3]; /* numbers the rule needs */
+    int64_t i[12];
+    void *own; /* freed with free_own */
+    void (*free_own)(void *own);
+};
+
+/* y, or NULL when y is NULL or there is no memory. own is freed in every case. */
+lc_tensor *lc_record(lc_tensor *y, const struct lc_rule *rule);
+
+/* Whether an op with these inputs will be recorded: what is only for backward need not be made else. */
+bool lc_will_record(lc_tensor *const *in, int n);
+
+/* Whether backward has to compute a gradient for t. */
+static inline bool lc_wants(const lc_tensor *t) { return t && (t->node || t->requires_grad); }
+
+/* Adds g to the gradient of t. g has t's shape, in t's dtype or f32, and is not used by the caller
+ * afterwards. NULL g (already reported) gives -1. */
+int lc_grad_add(lc_tensor *t, lc_tensor *g);
+
+#endif
