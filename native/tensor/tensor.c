@@ -130,15 +130,20 @@ int lc_pool(void) {
     return before;
 }
 
-lc_tensor *lc_pool_end(int before, lc_tensor *result) {
-    if (result) lc_tensor_retain(result);
+lc_tensor *lc_pool_turn(lc_tensor *x) {
+    lc_tensor_retain(x);
     let_go(pending.mark);
-    pending.mark = before;
-    if (result && make_room() < 0) {
-        lc_tensor_release(result);
+    if (x && make_room() < 0) {
+        lc_tensor_release(x);
         return NULL;
     }
-    if (result) pending.list[pending.count++] = result;
+    if (x) pending.list[pending.count++] = x;
+    return x;
+}
+
+lc_tensor *lc_pool_end(int before, lc_tensor *result) {
+    result = lc_pool_turn(result);
+    pending.mark = before;
     return result;
 }
 

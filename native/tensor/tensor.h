@@ -65,5 +65,7 @@ const struct lc_kernels *lc_kernels_of(const lc_tensor *t);
  * but for the result, which stays pending in the outer pool. The tape holds what backward needs. */
 int lc_pool(void);
 lc_tensor *lc_pool_end(int mark, lc_tensor *result); /* result may be NULL */
+/* Lets everything in the open pool go but x: what a loop over layers calls after each. */
+lc_tensor *lc_pool_turn(lc_tensor *x);
 
 #endif

@@ -1,0 +1,42 @@
+/* param.h - a model's named parameters, taken from a checkpoint or made new. */
+#ifndef LC_PARAM_H
+#define LC_PARAM_H
+#include "tensor/tensor.h"
+
+enum lc_part { LC_VISION, LC_PROJECTOR, LC_LANGUAGE, LC_ADAPTER, LC_PARTS };
+extern const char *const lc_part_names[LC_PARTS];
+
+/* How a new parameter begins. */
+enum lc_init { LC_ZEROS, LC_ONES, LC_NORMAL, LC_FAN_IN };   /* FAN_IN: normal, std 1 / sqrt(inputs) */
+
+struct lc_param {
+    char *name;               /* the checkpoint's own */
+    lc_tensor *tensor;        /* held, outside all scopes */
+    enum lc_part part;
+};
+
+struct lc_params {
+    lc_checkpoint *file;      /* NULL: new weights from seed */
+    uint64_t seed;
+    int dtype, device;
+    struct lc_param *list;
+    int count, room;
+    char *wrong;              /* what was missing or misshapen, one after the other */
+    size_t wrong_length;
+};
+
+/* The parameter of that name and shape, borrowed; NULL when it is missing or misshapen, which
+ * lc_params_finish reports for all of them at once. */
+lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init init, int ndim,
+                          const int64_t *shape, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
+/* Adds one made elsewhere (an adapter's). */
+int lc_params_add(struct lc_params *p, enum lc_part part, const char *name, lc_tensor *t);
+lc_tensor *lc_params_find(const struct lc_params *p, const char *name);
+/* Whether the checkpoint holds that name; true without a checkpoint. */
+bool lc_params_has(const struct lc_params *p, const char *name);
+/* -1 and every name that was missing, misshapen, or is left over and not ignorable. */
+int lc_params_finish(struct lc_params *p, const char *folder, bool (*ignorable)(const char *name));
+void lc_params_free(struct lc_params *p);
+
+#endif
