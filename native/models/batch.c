@@ -33,7 +33,8 @@ static int grow(void **list, int count, int *room, size_t size) {
 int lc_batch_image(lc_batch *b, lc_tensor *features) {
     if (!lc_usable("batch image", features)) return -1;
     if (features->ndim != 2)
-        return lc_fail(LC_EINVAL, "batch image: features are %s, [rows, width] is expected", lc_shape_text(features));
+        return lc_fail(LC_EINVAL, "batch image: features are %s, [rows, width] is expected",
+                       lc_shape_text(features));
     if (grow((void **)&b->images, b->image_count, &b->image_room, sizeof *b->images) < 0) return -1;
     b->images[b->image_count] = lc_tensor_retain(features);
     return b->image_count++;
@@ -51,29 +52,39 @@ static int32_t find_image(const int32_t *ids, int count) {
 }
 
 int lc_batch_segment(lc_batch *b, int parent, const int32_t *ids, int count, int image, int score) {
-    int number = b->count + 1;                           /* as Lua counts */
+    int number = b->count + 1; /* as Lua counts */
     if (parent < -1 || parent >= b->count)
-        return lc_fail(LC_EINVAL, "segment %d: its parent %d is not an earlier segment", number, parent + 1);
+        return lc_fail(LC_EINVAL, "segment %d: its parent %d is not an earlier segment", number,
+                       parent + 1);
     if (count < 0) return lc_fail(LC_EINVAL, "segment %d: %d tokens", number, count);
     if (image < -1 || image >= b->image_count)
         return lc_fail(LC_EINVAL, "segment %d: there is no picture %d", number, image + 1);
     int32_t at = find_image(ids, count);
-    if (at == -2) return lc_fail(LC_EINVAL, "segment %d: it has more than one <image>; at most one is possible", number);
+    if (at == -2)
+        return lc_fail(LC_EINVAL,
+                       "segment %d: it has more than one <image>; at most one is possible", number);
     if ((at < 0) != (image < 0))
-        return lc_fail(LC_EINVAL, at < 0 ? "segment %d: it has a picture but no <image> among its tokens"
-                                         : "segment %d: it has <image> among its tokens but no picture", number);
-    if (at >= 0 && score) return lc_fail(LC_EINVAL, "segment %d: a picture cannot be scored; put the scored tokens into a child", number);
+        return lc_fail(LC_EINVAL,
+                       at < 0 ? "segment %d: it has a picture but no <image> among its tokens"
+                              : "segment %d: it has <image> among its tokens but no picture",
+                       number);
+    if (at >= 0 && score)
+        return lc_fail(LC_EINVAL,
+                       "segment %d: a picture cannot be scored; put the scored tokens into a child",
+                       number);
     if (grow((void **)&b->segments, b->count, &b->room, sizeof *b->segments) < 0) return -1;
     int32_t *copy = lc_alloc((size_t)count * sizeof *copy);
     if (!copy) return -1;
     if (count) memcpy(copy, ids, (size_t)count * sizeof *copy);
     int32_t rows = count + (at < 0 ? 0 : (int32_t)b->images[image]->shape[0] - 1);
-    b->segments[b->count] = (struct lc_batch_segment){parent, copy, count, image, at, rows, score != 0};
+    b->segments[b->count] =
+        (struct lc_batch_segment){parent, copy, count, image, at, rows, score != 0};
     return b->count++;
 }
 
 lc_forest *lc_batch_forest(const lc_batch *b) {
-    int32_t *parent = lc_alloc(2 * (size_t)(b->count + 1) * sizeof *parent), *length = parent + b->count;
+    int32_t *parent = lc_alloc(2 * (size_t)(b->count + 1) * sizeof *parent),
+            *length = parent + b->count;
     if (!parent) return NULL;
     for (int i = 0; i < b->count; i++) {
         parent[i] = b->segments[i].parent;
@@ -110,7 +121,8 @@ lc_tensor *lc_batch_ids(const lc_batch *b) {
 lc_tensor *lc_batch_placement(const lc_batch *b, const lc_forest *f) {
     int32_t *place;
     lc_tensor *t = int_list(lc_forest_rows(f), &place);
-    int32_t *first = lc_alloc((size_t)(b->image_count + 1) * sizeof *first);   /* of each picture's rows */
+    int32_t *first =
+        lc_alloc((size_t)(b->image_count + 1) * sizeof *first); /* of each picture's rows */
     if (!t || !first) {
         lc_free(first);
         return NULL;
@@ -126,7 +138,8 @@ lc_tensor *lc_batch_placement(const lc_batch *b, const lc_forest *f) {
         for (int j = 0; j < s->count; j++) {
             if (j != s->image_at) *to++ = text++;
             else
-                for (int32_t r = 0; r < b->images[s->image]->shape[0]; r++) *to++ = first[s->image] + r;
+                for (int32_t r = 0; r < b->images[s->image]->shape[0]; r++)
+                    *to++ = first[s->image] + r;
         }
     }
     lc_free(first);
@@ -168,7 +181,10 @@ int lc_batch_targets(const lc_batch *b, const lc_forest *f, lc_tensor **row, lc_
         if (!s->score || !s->count) continue;
         int64_t before = lc_batch_last_row(b, f, s->parent);
         if (before < 0)
-            return lc_fail(LC_EINVAL, "segment %d: its first token has nothing before it, so it has no probability; give it a parent with a token", i + 1);
+            return lc_fail(LC_EINVAL,
+                           "segment %d: its first token has nothing before it, so it has no "
+                           "probability; give it a parent with a token",
+                           i + 1);
         for (int j = 0; j < s->count; j++) {
             *rows++ = (int32_t)(j ? lc_forest_first(f, i) + j - 1 : before);
             *ids++ = s->ids[j];

@@ -11,11 +11,13 @@ int lc_config_open(struct lc_config *c, const char *folder) {
     char path[4096], *text;
     size_t n;
     *c = (struct lc_config){0};
-    if (lc_file_kind(folder) != 2) return lc_fail(LC_EMISSING, "%s: there is no such folder", folder);
+    if (lc_file_kind(folder) != 2)
+        return lc_fail(LC_EMISSING, "%s: there is no such folder", folder);
     if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
         return lc_fail(LC_EINVAL, "%.80s...: the path is too long", folder);
     if (lc_file_kind(path) != 1)
-        return lc_fail(LC_EMISSING, "%s: there is no config.json, so this is not a model folder", folder);
+        return lc_fail(LC_EMISSING, "%s: there is no config.json, so this is not a model folder",
+                       folder);
     if (lc_file_read(path, &text, &n) < 0) return -1;
     c->root = lc_json_parse(text, n, path, 0);
     lc_free(text);
@@ -46,28 +48,33 @@ static const lc_json *value_of(const struct lc_config *c, const lc_json *section
     return NULL;
 }
 
-int64_t lc_config_int(const struct lc_config *c, const lc_json *section, const char *key, int64_t absent, bool *ok) {
+int64_t lc_config_int(const struct lc_config *c, const lc_json *section, const char *key,
+                      int64_t absent, bool *ok) {
     const lc_json *v = value_of(c, section, key, LC_JSON_NUMBER, "an integer", ok);
     int64_t number = absent;
     if (v && lc_json_integer(v, &number) < 0) {
-        lc_fail(LC_EINVAL, "%s/config.json: \"%s\" is %g, an integer is expected", c->folder, key, lc_json_number(v));
+        lc_fail(LC_EINVAL, "%s/config.json: \"%s\" is %g, an integer is expected", c->folder, key,
+                lc_json_number(v));
         *ok = false;
     }
     return number;
 }
 
-double lc_config_number(const struct lc_config *c, const lc_json *section, const char *key, double absent, bool *ok) {
+double lc_config_number(const struct lc_config *c, const lc_json *section, const char *key,
+                        double absent, bool *ok) {
     const lc_json *v = value_of(c, section, key, LC_JSON_NUMBER, "a number", ok);
     return v ? lc_json_number(v) : absent;
 }
 
-const char *lc_config_text(const struct lc_config *c, const lc_json *section, const char *key, const char *absent, bool *ok) {
+const char *lc_config_text(const struct lc_config *c, const lc_json *section, const char *key,
+                           const char *absent, bool *ok) {
     const lc_json *v = value_of(c, section, key, LC_JSON_STRING, "a string", ok);
     size_t n;
     return v ? lc_json_string(v, &n) : absent;
 }
 
-bool lc_config_flag(const struct lc_config *c, const lc_json *section, const char *key, bool absent, bool *ok) {
+bool lc_config_flag(const struct lc_config *c, const lc_json *section, const char *key, bool absent,
+                    bool *ok) {
     const lc_json *v = value_of(c, section, key, LC_JSON_TRUE, "true or false", ok);
     return v ? lc_json_type(v) == LC_JSON_TRUE : absent;
 }

@@ -20,5 +20,6 @@ int lc_projector_open(struct lc_projector *b, const struct lc_config *c, struct 
 }
 
 lc_tensor *lc_projector_forward(const struct lc_projector *b, lc_tensor *features) {
-    return lc_linear_apply(&b->second, b->activation(lc_linear_apply(&b->first, features, false)), false);
+    return lc_linear_apply(&b->second, b->activation(lc_linear_apply(&b->first, features, false)),
+                           false);
 }

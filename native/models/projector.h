@@ -12,6 +12,7 @@ struct lc_projector {
 /* prefix: "multi_modal_projector" and the like */
 int lc_projector_open(struct lc_projector *b, const struct lc_config *c, struct lc_params *p,
                       int64_t in, int64_t out, const char *prefix);
-lc_tensor *lc_projector_forward(const struct lc_projector *b, lc_tensor *features);  /* [rows, W] -> [rows, D] */
+lc_tensor *lc_projector_forward(const struct lc_projector *b,
+                                lc_tensor *features); /* [rows, W] -> [rows, D] */
 
 #endif

@@ -19,11 +19,14 @@ lc_tensor *(*lc_activation(const char *name))(lc_tensor *x) {
     if (!strcmp(name, "gelu")) return lc_gelu;
     if (!strcmp(name, "quick_gelu")) return lc_quick_gelu;
     if (!strcmp(name, "silu")) return lc_silu;
-    lc_fail(LC_EINVAL, "config.json: the activation \"%s\" is not known (gelu, quick_gelu, silu)", name);
+    lc_fail(LC_EINVAL, "config.json: the activation \"%s\" is not known (gelu, quick_gelu, silu)",
+            name);
     return NULL;
 }
 
-static int64_t patch_count(const struct lc_vit *v) { return (v->size / v->patch) * (v->size / v->patch); }
+static int64_t patch_count(const struct lc_vit *v) {
+    return (v->size / v->patch) * (v->size / v->patch);
+}
 int64_t lc_vit_rows(const struct lc_vit *v) { return patch_count(v) + v->keep_class; }
 
 static int read_config(struct lc_vit *v, const struct lc_config *c) {
@@ -39,33 +42,50 @@ static int read_config(struct lc_vit *v, const struct lc_config *c) {
     v->eps = lc_config_number(c, s, "layer_norm_eps", 1e-5, &ok);
     const char *act = lc_config_text(c, s, "hidden_act", "quick_gelu", &ok);
     int64_t layer = lc_config_int(c, c->root, "vision_feature_layer", -2, &ok);
-    const char *select = lc_config_text(c, c->root, "vision_feature_select_strategy", "default", &ok);
+    const char *select =
+        lc_config_text(c, c->root, "vision_feature_select_strategy", "default", &ok);
     if (!ok) return -1;
     if (strcmp(type, "clip_vision_model"))
-        return lc_fail(LC_EINVAL, "%s/config.json: the vision tower is a %s; clip_vision_model is expected", c->folder, type);
-    if (v->width < 1 || v->mlp < 1 || v->layers < 1 || v->heads < 1 || v->patch < 1 || v->size < v->patch ||
-        v->width % v->heads || v->size % v->patch)
-        return lc_fail(LC_EINVAL, "%s/config.json: vision sizes do not fit: width %" PRId64 ", %" PRId64 " heads, image %" PRId64 ", patch %" PRId64,
+        return lc_fail(LC_EINVAL,
+                       "%s/config.json: the vision tower is a %s; clip_vision_model is expected",
+                       c->folder, type);
+    if (v->width < 1 || v->mlp < 1 || v->layers < 1 || v->heads < 1 || v->patch < 1 ||
+        v->size < v->patch || v->width % v->heads || v->size % v->patch)
+        return lc_fail(LC_EINVAL,
+                       "%s/config.json: vision sizes do not fit: width %" PRId64 ", %" PRId64
+                       " heads, image %" PRId64 ", patch %" PRId64,
                        c->folder, v->width, v->heads, v->size, v->patch);
     /* hidden_states has layers + 1 entries; entry 0 is what enters the first block. */
     v->run_layers = layer < 0 ? v->layers + 1 + layer : layer;
     if (v->run_layers < 0 || v->run_layers > v->layers)
-        return lc_fail(LC_EINVAL, "%s/config.json: vision_feature_layer %" PRId64 " of %" PRId64 " layers", c->folder, layer, v->layers);
+        return lc_fail(LC_EINVAL,
+                       "%s/config.json: vision_feature_layer %" PRId64 " of %" PRId64 " layers",
+                       c->folder, layer, v->layers);
     if (strcmp(select, "default") && strcmp(select, "full"))
-        return lc_fail(LC_EINVAL, "%s/config.json: vision_feature_select_strategy \"%s\" is not known", c->folder, select);
+        return lc_fail(LC_EINVAL,
+                       "%s/config.json: vision_feature_select_strategy \"%s\" is not known",
+                       c->folder, select);
     v->keep_class = !strcmp(select, "full");
     v->activation = lc_activation(act);
     return v->activation ? 0 : -1;
 }
 
-static void take_block(struct lc_vit_block *b, const struct lc_vit *v, struct lc_params *p, const char *prefix, int64_t i) {
+static void take_block(struct lc_vit_block *b, const struct lc_vit *v, struct lc_params *p,
+                       const char *prefix, int64_t i) {
     char name[256];
-    struct { const char *suffix; struct lc_linear_layer *layer; int64_t n, k; } linear[] = {
-        {"self_attn.q_proj", &b->q, v->width, v->width}, {"self_attn.k_proj", &b->k, v->width, v->width},
-        {"self_attn.v_proj", &b->v, v->width, v->width}, {"self_attn.out_proj", &b->out, v->width, v->width},
-        {"mlp.fc1", &b->fc1, v->mlp, v->width}, {"mlp.fc2", &b->fc2, v->width, v->mlp}};
+    struct {
+        const char *suffix;
+        struct lc_linear_layer *layer;
+        int64_t n, k;
+    } linear[] = {{"self_attn.q_proj", &b->q, v->width, v->width},
+                  {"self_attn.k_proj", &b->k, v->width, v->width},
+                  {"self_attn.v_proj", &b->v, v->width, v->width},
+                  {"self_attn.out_proj", &b->out, v->width, v->width},
+                  {"mlp.fc1", &b->fc1, v->mlp, v->width},
+                  {"mlp.fc2", &b->fc2, v->width, v->mlp}};
     for (size_t j = 0; j < sizeof linear / sizeof *linear; j++) {
-        snprintf(name, sizeof name, "%s.encoder.layers.%" PRId64 ".%s", prefix, i, linear[j].suffix);
+        snprintf(name, sizeof name, "%s.encoder.layers.%" PRId64 ".%s", prefix, i,
+                 linear[j].suffix);
         *linear[j].layer = lc_take_linear(p, LC_VISION, linear[j].n, linear[j].k, true, name);
     }
     snprintf(name, sizeof name, "%s.encoder.layers.%" PRId64 ".layer_norm1", prefix, i);
@@ -74,16 +94,22 @@ static void take_block(struct lc_vit_block *b, const struct lc_vit *v, struct lc
     b->norm2 = lc_take_norm(p, LC_VISION, v->width, true, v->eps, name);
 }
 
-int lc_vit_open(struct lc_vit *v, const struct lc_config *c, struct lc_params *p, const char *prefix) {
+int lc_vit_open(struct lc_vit *v, const struct lc_config *c, struct lc_params *p,
+                const char *prefix) {
     char name[256];
     *v = (struct lc_vit){0};
     if (read_config(v, c) < 0) return -1;
     v->blocks = lc_alloc_zero((size_t)v->layers * sizeof *v->blocks);
     if (!v->blocks) return -1;
-    v->patches = lc_params_take(p, LC_VISION, LC_FAN_IN, 4, (int64_t[]){v->width, 3, v->patch, v->patch}, "%s.embeddings.patch_embedding.weight", prefix);
-    v->class_token = lc_params_take(p, LC_VISION, LC_NORMAL, 1, &v->width, "%s.embeddings.class_embedding", prefix);
-    v->position = lc_params_take(p, LC_VISION, LC_FAN_IN, 2, (int64_t[]){patch_count(v) + 1, v->width}, "%s.embeddings.position_embedding.weight", prefix);
-    snprintf(name, sizeof name, "%s.pre_layrnorm", prefix);        /* misspelt in every published file */
+    v->patches =
+        lc_params_take(p, LC_VISION, LC_FAN_IN, 4, (int64_t[]){v->width, 3, v->patch, v->patch},
+                       "%s.embeddings.patch_embedding.weight", prefix);
+    v->class_token = lc_params_take(p, LC_VISION, LC_NORMAL, 1, &v->width,
+                                    "%s.embeddings.class_embedding", prefix);
+    v->position =
+        lc_params_take(p, LC_VISION, LC_FAN_IN, 2, (int64_t[]){patch_count(v) + 1, v->width},
+                       "%s.embeddings.position_embedding.weight", prefix);
+    snprintf(name, sizeof name, "%s.pre_layrnorm", prefix); /* misspelt in every published file */
     v->before = lc_take_norm(p, LC_VISION, v->width, true, v->eps, name);
     snprintf(name, sizeof name, "%s.post_layernorm", prefix);
     v->after = lc_take_norm(p, LC_VISION, v->width, true, v->eps, name);
@@ -99,16 +125,19 @@ static lc_tensor *heads_of(lc_tensor *x, int64_t rows, int64_t heads, int64_t d)
     return lc_view(x, 3, (int64_t[]){rows, heads, d});
 }
 
-static lc_tensor *block_forward(const struct lc_vit *v, const struct lc_vit_block *b, lc_tensor *x, const lc_forest *forest) {
+static lc_tensor *block_forward(const struct lc_vit *v, const struct lc_vit_block *b, lc_tensor *x,
+                                const lc_forest *forest) {
     int64_t rows = lc_forest_rows(forest), d = v->width / v->heads;
     lc_tensor *n = lc_norm_apply(&b->norm1, x);
     lc_tensor *q = heads_of(lc_linear_apply(&b->q, n, false), rows, v->heads, d);
     lc_tensor *k = heads_of(lc_linear_apply(&b->k, n, false), rows, v->heads, d);
     lc_tensor *w = heads_of(lc_linear_apply(&b->v, n, false), rows, v->heads, d);
-    lc_tensor *o = lc_view(lc_attention(q, k, w, forest, 1 / sqrt((double)d)), 2, (int64_t[]){rows, v->width});
+    lc_tensor *o =
+        lc_view(lc_attention(q, k, w, forest, 1 / sqrt((double)d)), 2, (int64_t[]){rows, v->width});
     x = lc_add(x, lc_linear_apply(&b->out, o, false));
     n = lc_norm_apply(&b->norm2, x);
-    return lc_add(x, lc_linear_apply(&b->fc2, v->activation(lc_linear_apply(&b->fc1, n, false)), false));
+    return lc_add(
+        x, lc_linear_apply(&b->fc2, v->activation(lc_linear_apply(&b->fc1, n, false)), false));
 }
 
 /* A class token in front of every picture's patches: [N, P, W] -> [N * (1 + P), W], positions added. */
@@ -116,16 +145,19 @@ static lc_tensor *embed(const struct lc_vit *v, lc_tensor *pixels) {
     int64_t n = pixels->shape[0], tokens = patch_count(v) + 1, width = v->width;
     lc_tensor *first = lc_tensor_full(1, &n, LC_I32, pixels->storage->device, 0);
     lc_tensor *class_rows = lc_rows(lc_view(v->class_token, 2, (int64_t[]){1, width}), first);
-    lc_tensor *parts[2] = {lc_view(class_rows, 3, (int64_t[]){n, 1, width}), lc_patch_embed(pixels, v->patches)};
+    lc_tensor *parts[2] = {lc_view(class_rows, 3, (int64_t[]){n, 1, width}),
+                           lc_patch_embed(pixels, v->patches)};
     lc_tensor *x = lc_add(lc_cat(2, parts, 1), v->position);
     return lc_norm_apply(&v->before, lc_view(x, 2, (int64_t[]){n * tokens, width}));
 }
 
 lc_tensor *lc_vit_forward(const struct lc_vit *v, lc_tensor *pixels) {
     if (!lc_usable("vision", pixels)) return NULL;
-    if (pixels->ndim != 4 || pixels->shape[1] != 3 || pixels->shape[2] != v->size || pixels->shape[3] != v->size)
-        return lc_fail_null(LC_EINVAL, "vision: pixels are %s but the tower takes [N, 3, %" PRId64 ", %" PRId64 "]",
-                            lc_shape_text(pixels), v->size, v->size);
+    if (pixels->ndim != 4 || pixels->shape[1] != 3 || pixels->shape[2] != v->size ||
+        pixels->shape[3] != v->size)
+        return lc_fail_null(
+            LC_EINVAL, "vision: pixels are %s but the tower takes [N, 3, %" PRId64 ", %" PRId64 "]",
+            lc_shape_text(pixels), v->size, v->size);
     int64_t n = pixels->shape[0], tokens = patch_count(v) + 1;
     int32_t *length = lc_alloc(2 * (size_t)(n ? n : 1) * sizeof *length), *parent = length + n;
     uint8_t *both_ways = lc_alloc((size_t)(n ? n : 1));
@@ -141,7 +173,8 @@ lc_tensor *lc_vit_forward(const struct lc_vit *v, lc_tensor *pixels) {
     forest = lc_forest_new((int)n, parent, length, both_ways);
     if (!forest) goto end;
     x = embed(v, v->patches->dtype == pixels->dtype ? pixels : lc_cast(pixels, v->patches->dtype));
-    for (int64_t i = 0; x && i < v->run_layers; i++) x = lc_pool_turn(block_forward(v, &v->blocks[i], x, forest));
+    for (int64_t i = 0; x && i < v->run_layers; i++)
+        x = lc_pool_turn(block_forward(v, &v->blocks[i], x, forest));
     x = lc_view(x, 3, (int64_t[]){n, tokens, v->width});
     if (!v->keep_class) x = lc_contiguous(lc_slice(x, 1, 1, tokens - 1));
 end:

@@ -5,9 +5,9 @@
 
 /* y = x W^T + b, plus scale * (x A^T) B^T while the adapter is on. */
 struct lc_linear_layer {
-    lc_tensor *weight;        /* [N, K] */
-    lc_tensor *bias;          /* [N], or NULL: there is none */
-    lc_tensor *a, *b;         /* f32 [r, K] and [N, r], or NULL: no adapter */
+    lc_tensor *weight; /* [N, K] */
+    lc_tensor *bias;   /* [N], or NULL: there is none */
+    lc_tensor *a, *b;  /* f32 [r, K] and [N, r], or NULL: no adapter */
     double scale;
 };
 lc_tensor *lc_linear_apply(const struct lc_linear_layer *l, lc_tensor *x, bool adapter);
@@ -24,7 +24,7 @@ lc_tensor *lc_norm_apply(const struct lc_norm_layer *n, lc_tensor *x);
 /* Takes NAME.weight [n, k] and, where has_bias, NAME.bias [n]. */
 struct lc_linear_layer lc_take_linear(struct lc_params *p, enum lc_part part, int64_t n, int64_t k,
                                       bool has_bias, const char *name);
-struct lc_norm_layer lc_take_norm(struct lc_params *p, enum lc_part part, int64_t width, bool has_bias,
-                                  double eps, const char *name);
+struct lc_norm_layer lc_take_norm(struct lc_params *p, enum lc_part part, int64_t width,
+                                  bool has_bias, double eps, const char *name);
 
 #endif

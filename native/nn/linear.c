@@ -32,7 +32,8 @@ int lc_linear_adapt(struct lc_linear_layer *l, struct lc_params *p, const char *
     double bound = 1 / sqrt((double)k);
     char full[256];
     int before = lc_pool(), done = -1;
-    lc_tensor *a = lc_tensor_rand(2, (int64_t[]){rank, k}, LC_F32, p->device, seed, (uint64_t)p->count);
+    lc_tensor *a =
+        lc_tensor_rand(2, (int64_t[]){rank, k}, LC_F32, p->device, seed, (uint64_t)p->count);
     a = a ? lc_shift(lc_scale(a, 2 * bound), -bound) : NULL;
     lc_tensor *b = lc_tensor_full(2, (int64_t[]){n, rank}, LC_F32, p->device, 0);
     if (!a || !b) goto end;

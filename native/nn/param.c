@@ -60,7 +60,7 @@ static void complain(struct lc_params *p, const char *name, const char *what) {
 }
 
 static int index_of(const lc_checkpoint *c, const char *name) {
-    int low = 0, high = lc_checkpoint_count(c) - 1;      /* names are sorted */
+    int low = 0, high = lc_checkpoint_count(c) - 1; /* names are sorted */
     while (low <= high) {
         int middle = (low + high) / 2, order = strcmp(name, lc_checkpoint_name(c, middle));
         if (!order) return middle;
@@ -89,7 +89,8 @@ static lc_tensor *from_file(struct lc_params *p, const char *name, int ndim, con
         char what[160];
         int used = snprintf(what, sizeof what, " (%s, expected [", lc_shape_text(t));
         for (int i = 0; i < ndim; i++)
-            used += snprintf(what + used, sizeof what - (size_t)used, i ? ", %lld" : "%lld", (long long)shape[i]);
+            used += snprintf(what + used, sizeof what - (size_t)used, i ? ", %lld" : "%lld",
+                             (long long)shape[i]);
         snprintf(what + used, sizeof what - (size_t)used, "])");
         complain(p, name, what);
         return NULL;
@@ -101,13 +102,15 @@ static lc_tensor *from_file(struct lc_params *p, const char *name, int ndim, con
 
 /* A stream of its own for every name, so that adding a parameter changes no other. */
 static uint64_t stream_of(const char *name) {
-    uint64_t h = 0xcbf29ce484222325u;                    /* FNV-1a */
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
     for (; *name; name++) h = (h ^ (unsigned char)*name) * 0x100000001b3u;
     return h;
 }
 
-static lc_tensor *made_new(struct lc_params *p, const char *name, enum lc_init init, int ndim, const int64_t *shape) {
-    if (init == LC_ZEROS || init == LC_ONES) return lc_tensor_full(ndim, shape, p->dtype, p->device, init == LC_ONES);
+static lc_tensor *made_new(struct lc_params *p, const char *name, enum lc_init init, int ndim,
+                           const int64_t *shape) {
+    if (init == LC_ZEROS || init == LC_ONES)
+        return lc_tensor_full(ndim, shape, p->dtype, p->device, init == LC_ONES);
     lc_tensor *t = lc_tensor_randn(ndim, shape, LC_F32, p->device, p->seed, stream_of(name));
     if (t && init == LC_FAN_IN) {
         int64_t inputs = 1;
@@ -135,7 +138,8 @@ int lc_params_finish(struct lc_params *p, const char *folder, bool (*ignorable)(
     if (p->file && lc_checkpoint_count(p->file) != p->count) {
         for (int i = 0; i < lc_checkpoint_count(p->file); i++) {
             const char *name = lc_checkpoint_name(p->file, i);
-            if (!lc_params_find(p, name) && !ignorable(name)) complain(p, name, " (not part of this model)");
+            if (!lc_params_find(p, name) && !ignorable(name))
+                complain(p, name, " (not part of this model)");
         }
     }
     if (!p->wrong) return 0;

@@ -7,21 +7,21 @@ enum lc_part { LC_VISION, LC_PROJECTOR, LC_LANGUAGE, LC_ADAPTER, LC_PARTS };
 extern const char *const lc_part_names[LC_PARTS];
 
 /* How a new parameter begins. */
-enum lc_init { LC_ZEROS, LC_ONES, LC_NORMAL, LC_FAN_IN };   /* FAN_IN: normal, std 1 / sqrt(inputs) */
+enum lc_init { LC_ZEROS, LC_ONES, LC_NORMAL, LC_FAN_IN }; /* FAN_IN: normal, std 1 / sqrt(inputs) */
 
 struct lc_param {
-    char *name;               /* the checkpoint's own */
-    lc_tensor *tensor;        /* held, outside all scopes */
+    char *name;        /* the checkpoint's own */
+    lc_tensor *tensor; /* held, outside all scopes */
     enum lc_part part;
 };
 
 struct lc_params {
-    lc_checkpoint *file;      /* NULL: new weights from seed */
+    lc_checkpoint *file; /* NULL: new weights from seed */
     uint64_t seed;
     int dtype, device;
     struct lc_param *list;
     int count, room;
-    char *wrong;              /* what was missing or misshapen, one after the other */
+    char *wrong; /* what was missing or misshapen, one after the other */
     size_t wrong_length;
 };
 

@@ -1,0 +1,232 @@
+/* llama.c - the LLaMA decoder (Touvron et al. 2023), full or grouped heads.
+ *
+ *   block, L times:  n = RMSNorm(x);  x += o(attention(rope(q(n)), rope(k(n)), v(n)))
+ *                    n = RMSNorm(x);  x += down(silu(gate(n)) * up(n))
+ *   logits = head(RMSNorm(x))                      no biases anywhere
+ *
+ * Any of the seven linears may carry an adapter. */
+#include "models/llama.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- configuration ----------------------------------------------------------------------------- */
+
+/* What would change the mathematics and is not built in is refused by name. */
+static int refuse_unknown(const struct lc_config *c, const lc_json *s) {
+    bool ok = true;
+    const char *type = lc_config_text(c, s, "model_type", "llama", &ok);
+    const char *act = lc_config_text(c, s, "hidden_act", "silu", &ok);
+    bool bias = lc_config_flag(c, s, "attention_bias", false, &ok) |
+                lc_config_flag(c, s, "mlp_bias", false, &ok);
+    if (!ok) return -1;
+    if (strcmp(type, "llama"))
+        return lc_fail(LC_EINVAL, "%s/config.json: the language model is a %s; llama is expected",
+                       c->folder, type);
+    if (strcmp(act, "silu"))
+        return lc_fail(LC_EINVAL, "%s/config.json: hidden_act \"%s\"; silu is expected", c->folder,
+                       act);
+    if (bias)
+        return lc_fail(LC_EINVAL, "%s/config.json: attention_bias and mlp_bias are not supported",
+                       c->folder);
+    const lc_json *scaling = lc_json_get(s, "rope_scaling");
+    if (scaling && lc_json_type(scaling) != LC_JSON_NULL)
+        return lc_fail(LC_EINVAL, "%s/config.json: rope_scaling is not supported; it must be null",
+                       c->folder);
+    const lc_json *rope = lc_json_get(s, "rope_parameters");
+    const char *kind = lc_config_text(c, rope, "rope_type", "default", &ok);
+    if (!ok) return -1;
+    if (strcmp(kind, "default"))
+        return lc_fail(LC_EINVAL, "%s/config.json: rope_type \"%s\" is not supported", c->folder,
+                       kind);
+    return 0;
+}
+
+static int read_config(struct lc_llama *m, const struct lc_config *c) {
+    bool ok = true;
+    const lc_json *s = lc_json_get(c->root, "text_config");
+    if (!s) s = c->root; /* a language model on its own */
+    if (refuse_unknown(c, s) < 0) return -1;
+    m->width = lc_config_int(c, s, "hidden_size", 4096, &ok);
+    m->mlp = lc_config_int(c, s, "intermediate_size", 11008, &ok);
+    m->layers = lc_config_int(c, s, "num_hidden_layers", 32, &ok);
+    m->heads = lc_config_int(c, s, "num_attention_heads", 32, &ok);
+    m->groups = lc_config_int(c, s, "num_key_value_heads", m->heads, &ok);
+    m->head_size = lc_config_int(c, s, "head_dim", m->heads > 0 ? m->width / m->heads : 0, &ok);
+    m->vocabulary = lc_config_int(c, s, "vocab_size", 32000, &ok);
+    m->max_positions = lc_config_int(c, s, "max_position_embeddings", 2048, &ok);
+    m->eps = lc_config_number(c, s, "rms_norm_eps", 1e-6, &ok);
+    m->theta = lc_config_number(c, s, "rope_theta", 10000, &ok);
+    m->theta = lc_config_number(c, lc_json_get(s, "rope_parameters"), "rope_theta", m->theta, &ok);
+    m->tied = lc_config_flag(c, s, "tie_word_embeddings", false, &ok);
+    if (!ok) return -1;
+    if (m->width < 1 || m->mlp < 1 || m->layers < 1 || m->heads < 1 || m->groups < 1 ||
+        m->vocabulary < 1 || m->head_size < 2 || m->head_size % 2 || m->head_size > 256 ||
+        m->heads % m->groups)
+        return lc_fail(LC_EINVAL,
+                       "%s/config.json: language sizes do not fit: width %" PRId64 ", %" PRId64
+                       " heads of %" PRId64 ", %" PRId64 " key heads",
+                       c->folder, m->width, m->heads, m->head_size, m->groups);
+    return 0;
+}
+
+/* ---- parameters --------------------------------------------------------------------------------- */
+
+enum { LINEARS = 7 };
+struct named_linear {
+    const char *group, *name; /* "self_attn", "q_proj" */
+    struct lc_linear_layer *layer;
+    int64_t n, k;
+};
+
+static void linears_of(const struct lc_llama *m, struct lc_llama_block *b,
+                       struct named_linear out[LINEARS]) {
+    int64_t full = m->heads * m->head_size, kv = m->groups * m->head_size;
+    struct named_linear list[LINEARS] = {{"self_attn", "q_proj", &b->q, full, m->width},
+                                         {"self_attn", "k_proj", &b->k, kv, m->width},
+                                         {"self_attn", "v_proj", &b->v, kv, m->width},
+                                         {"self_attn", "o_proj", &b->o, m->width, full},
+                                         {"mlp", "gate_proj", &b->gate, m->mlp, m->width},
+                                         {"mlp", "up_proj", &b->up, m->mlp, m->width},
+                                         {"mlp", "down_proj", &b->down, m->width, m->mlp}};
+    memcpy(out, list, sizeof list);
+}
+
+int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_params *p,
+                  const char *prefix, const char *head) {
+    char name[256];
+    *m = (struct lc_llama){0};
+    if (read_config(m, c) < 0) return -1;
+    m->blocks = lc_alloc_zero((size_t)m->layers * sizeof *m->blocks);
+    if (!m->blocks) return -1;
+    int64_t table[2] = {m->vocabulary, m->width};
+    m->embedding =
+        lc_params_take(p, LC_LANGUAGE, LC_NORMAL, 2, table, "%s.embed_tokens.weight", prefix);
+    for (int64_t i = 0; i < m->layers; i++) {
+        struct lc_llama_block *b = &m->blocks[i];
+        struct named_linear list[LINEARS];
+        linears_of(m, b, list);
+        for (int j = 0; j < LINEARS; j++) {
+            snprintf(name, sizeof name, "%s.layers.%" PRId64 ".%s.%s", prefix, i, list[j].group,
+                     list[j].name);
+            *list[j].layer = lc_take_linear(p, LC_LANGUAGE, list[j].n, list[j].k, false, name);
+        }
+        snprintf(name, sizeof name, "%s.layers.%" PRId64 ".input_layernorm", prefix, i);
+        b->attention_norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);
+        snprintf(name, sizeof name, "%s.layers.%" PRId64 ".post_attention_layernorm", prefix, i);
+        b->mlp_norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);
+    }
+    snprintf(name, sizeof name, "%s.norm", prefix);
+    m->norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);
+    snprintf(name, sizeof name, "%s.weight", head);
+    bool shared = m->tied && (!p->file || !lc_params_has(p, name));
+    m->head =
+        shared ? m->embedding : lc_params_take(p, LC_LANGUAGE, LC_FAN_IN, 2, table, "%s", name);
+    return 0;
+}
+
+void lc_llama_close(struct lc_llama *m) { lc_free(m->blocks); }
+
+/* Whether a comma-separated list holds a name; *matched counts the list's own names once each. */
+static bool listed(const char *list, const char *name) {
+    size_t n = strlen(name);
+    for (const char *at = list; *at; at += *at == ',') {
+        size_t length = strcspn(at, ",");
+        if (length == n && !memcmp(at, name, n)) return true;
+        at += length;
+    }
+    return false;
+}
+
+static int check_targets(const struct lc_llama *m, const char *targets) {
+    struct named_linear list[LINEARS];
+    linears_of(m, &m->blocks[0], list);
+    char name[64];
+    for (const char *at = targets; *at; at += *at == ',') {
+        size_t length = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)length, at);
+        bool known = false;
+        for (int j = 0; j < LINEARS; j++) known |= !strcmp(list[j].name, name);
+        if (!known)
+            return lc_fail(LC_EINVAL,
+                           "lora: \"%s\" is not a linear layer of a block (q_proj k_proj v_proj "
+                           "o_proj gate_proj up_proj down_proj)",
+                           name);
+        at += length;
+    }
+    return *targets ? 0 : lc_fail(LC_EINVAL, "lora: no target layers");
+}
+
+int lc_llama_adapt(struct lc_llama *m, struct lc_params *p, const char *prefix, int rank,
+                   double alpha, const char *targets, uint64_t seed) {
+    char name[256];
+    if (rank < 1 || rank > 4096)
+        return lc_fail(LC_EINVAL, "lora: rank %d; 1 to 4096 is possible", rank);
+    if (check_targets(m, targets) < 0) return -1;
+    for (int64_t i = 0; i < m->layers; i++) {
+        struct named_linear list[LINEARS];
+        linears_of(m, &m->blocks[i], list);
+        for (int j = 0; j < LINEARS; j++) {
+            if (!listed(targets, list[j].name)) continue;
+            if (list[j].layer->a)
+                return lc_fail(LC_EINVAL, "lora: the model already has an adapter");
+            snprintf(name, sizeof name, "%s.layers.%" PRId64 ".%s.%s", prefix, i, list[j].group,
+                     list[j].name);
+            if (lc_linear_adapt(list[j].layer, p, name, rank, alpha, seed) < 0) return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- forward ---------------------------------------------------------------------------------------- */
+
+static lc_tensor *heads_of(lc_tensor *x, int64_t heads, int64_t d) {
+    return x ? lc_view(x, 3, (int64_t[]){x->shape[0], heads, d}) : NULL;
+}
+
+static lc_tensor *attend(const struct lc_llama *m, const struct lc_llama_block *b, lc_tensor *n,
+                         const struct lc_llama_pass *pass, int64_t layer) {
+    bool on = pass->adapters;
+    double scale = 1 / sqrt((double)m->head_size);
+    lc_tensor *q = lc_rope(heads_of(lc_linear_apply(&b->q, n, on), m->heads, m->head_size),
+                           pass->position, m->theta);
+    lc_tensor *k = lc_rope(heads_of(lc_linear_apply(&b->k, n, on), m->groups, m->head_size),
+                           pass->position, m->theta);
+    lc_tensor *v = heads_of(lc_linear_apply(&b->v, n, on), m->groups, m->head_size);
+    lc_tensor *o = lc_attention(q, k, v, pass->forest, scale);
+    (void)layer;
+    return o ? lc_view(o, 2, (int64_t[]){o->shape[0], m->heads * m->head_size}) : NULL;
+}
+
+struct block_call {
+    const struct lc_llama *m;
+    const struct lc_llama_pass *pass;
+    int64_t layer;
+};
+
+static lc_tensor *block_forward(const void *context, lc_tensor *x) {
+    const struct block_call *call = context;
+    const struct lc_llama_block *b = &call->m->blocks[call->layer];
+    bool on = call->pass->adapters;
+    lc_tensor *n = lc_norm_apply(&b->attention_norm, x);
+    x = lc_add(x, lc_linear_apply(&b->o, attend(call->m, b, n, call->pass, call->layer), on));
+    n = lc_norm_apply(&b->mlp_norm, x);
+    lc_tensor *h = lc_swiglu(lc_linear_apply(&b->gate, n, on), lc_linear_apply(&b->up, n, on));
+    return lc_add(x, lc_linear_apply(&b->down, h, on));
+}
+
+lc_tensor *lc_llama_forward(const struct lc_llama *m, lc_tensor *x,
+                            const struct lc_llama_pass *pass) {
+    int before = lc_pool();
+    for (int64_t i = 0; x && i < m->layers; i++) {
+        struct block_call call = {m, pass, i};
+        x = lc_pool_turn(block_forward(&call, x));
+        if (x && lc_poll("forward") < 0) x = NULL;
+    }
+    return lc_pool_end(before, x);
+}

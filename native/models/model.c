@@ -1,0 +1,211 @@
+/* model.c - opening a folder, and the passes over a batch that everything else is made of. */
+#include "models/model.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- opening ---------------------------------------------------------------------------------- */
+
+static lc_model *open_model(const char *folder, int dtype, int device, bool from_file,
+                            uint64_t seed) {
+    if (dtype != LC_F32 && dtype != LC_BF16 && dtype != LC_F16)
+        return lc_fail_null(LC_EINVAL, "model: dtype %s; f32, bf16 or f16 is possible",
+                            lc_dtype_name(dtype) ? lc_dtype_name(dtype) : "?");
+    lc_model *m = lc_alloc_zero(sizeof *m);
+    if (!m) return NULL;
+    m->params = (struct lc_params){.seed = seed, .dtype = dtype, .device = device};
+    int recording = lc_grad_mode(0), opened = -1;
+    lc_scope_outside(1);
+    if (lc_config_open(&m->config, folder) < 0) goto end;
+    if (from_file && !(m->params.file = lc_checkpoint_open(folder))) goto end;
+    if (lc_llava_open(m) < 0) goto end;
+    opened = lc_params_finish(&m->params, folder, lc_llava_ignorable);
+end:
+    lc_scope_outside(0);
+    lc_grad_mode(recording);
+    if (!opened) return m;
+    lc_model_free(m);
+    return NULL;
+}
+
+lc_model *lc_model_open(const char *folder, int dtype, int device) {
+    return open_model(folder, dtype, device, true, 0);
+}
+
+lc_model *lc_model_init(const char *folder, int dtype, int device, uint64_t seed) {
+    return open_model(folder, dtype, device, false, seed);
+}
+
+void lc_model_free(lc_model *m) {
+    if (!m) return;
+    lc_vit_close(&m->vision);
+    lc_llama_close(&m->language);
+    lc_params_free(&m->params);
+    lc_config_close(&m->config);
+    lc_free(m);
+}
+
+/* ---- parameters ----------------------------------------------------------------------------------- */
+
+int lc_model_parameters(const lc_model *m) { return m->params.count; }
+const char *lc_model_parameter_name(const lc_model *m, int i) { return m->params.list[i].name; }
+lc_tensor *lc_model_parameter(const lc_model *m, int i) { return m->params.list[i].tensor; }
+
+int lc_model_train(lc_model *m, const char *part, int on) {
+    for (int which = 0; which < LC_PARTS; which++) {
+        if (strcmp(part, lc_part_names[which])) continue;
+        for (int i = 0; i < m->params.count; i++)
+            if ((int)m->params.list[i].part == which &&
+                lc_tensor_requires_grad(m->params.list[i].tensor, on) < 0)
+                return -1;
+        return 0;
+    }
+    return lc_fail(LC_EINVAL,
+                   "train: there is no part \"%s\" (vision, projector, language, adapter)", part);
+}
+
+int lc_model_lora(lc_model *m, int rank, double alpha, const char *targets, uint64_t seed) {
+    int recording = lc_grad_mode(0);
+    lc_scope_outside(1);
+    int done =
+        lc_llama_adapt(&m->language, &m->params, m->language_prefix, rank, alpha, targets, seed);
+    lc_scope_outside(0);
+    lc_grad_mode(recording);
+    return done;
+}
+
+int lc_model_recompute(lc_model *m, int on) {
+    m->recompute = on != 0;
+    return 0;
+}
+
+int64_t lc_model_image_rows(const lc_model *m) { return lc_vit_rows(&m->vision); }
+int64_t lc_model_image_size(const lc_model *m) { return m->vision.size; }
+int64_t lc_model_max_positions(const lc_model *m) { return m->language.max_positions; }
+lc_tensor *lc_model_word_embeddings(lc_model *m) { return m->language.embedding; }
+
+/* A value of config.json by dotted path, as text: "text_config.vocab_size". */
+const char *lc_model_info(const lc_model *m, const char *key) {
+    static _Thread_local char text[64];
+    const lc_json *v = m->config.root;
+    char name[128];
+    for (const char *at = key; v && *at; at += *at == '.') {
+        size_t length = strcspn(at, ".");
+        snprintf(name, sizeof name, "%.*s", (int)length, at);
+        v = lc_json_type(v) == LC_JSON_OBJECT ? lc_json_get(v, name) : NULL;
+        at += length;
+    }
+    if (!v) return NULL;
+    size_t n;
+    int64_t whole;
+    switch (lc_json_type(v)) {
+    case LC_JSON_STRING: return lc_json_string(v, &n);
+    case LC_JSON_TRUE: return "true";
+    case LC_JSON_FALSE: return "false";
+    case LC_JSON_NUMBER:
+        if (!lc_json_integer(v, &whole)) snprintf(text, sizeof text, "%" PRId64, whole);
+        else snprintf(text, sizeof text, "%.17g", lc_json_number(v));
+        return text;
+    default: return NULL;
+    }
+}
+
+/* ---- pictures --------------------------------------------------------------------------------------- */
+
+lc_tensor *lc_model_vision(lc_model *m, lc_tensor *pixels) {
+    return lc_vit_forward(&m->vision, pixels);
+}
+
+static lc_tensor *project(const lc_model *m, lc_tensor *features) {
+    if (!lc_usable("project", features)) return NULL;
+    if (lc_tensor_width(features) != m->vision.width)
+        return lc_fail_null(LC_EINVAL, "project: features are %s but the tower's width is %" PRId64,
+                            lc_shape_text(features), m->vision.width);
+    if (features->dtype != m->params.dtype) features = lc_cast(features, m->params.dtype);
+    return lc_projector_forward(&m->projector, features);
+}
+
+lc_tensor *lc_model_project(lc_model *m, lc_tensor *features) { return project(m, features); }
+
+/* ---- passes over a batch -------------------------------------------------------------------------------- */
+
+int lc_model_check_length(const lc_model *m, const lc_batch *b, const lc_forest *f, int64_t more) {
+    for (int i = 0; i < b->count; i++) {
+        int64_t end = lc_forest_position(f, i) + b->segments[i].rows + more;
+        if (end > m->language.max_positions)
+            return lc_fail(LC_EINVAL,
+                           "segment %d: its path is %" PRId64
+                           " tokens long but the model has %" PRId64 " positions",
+                           i + 1, end, m->language.max_positions);
+        for (int j = 0; j < b->segments[i].count; j++) {
+            int32_t id = b->segments[i].ids[j];
+            if (j != b->segments[i].image_at && (id < 0 || id >= m->language.vocabulary))
+                return lc_fail(LC_EINVAL,
+                               "segment %d: token %d has id %" PRId32
+                               " but the vocabulary is %" PRId64,
+                               i + 1, j + 1, id, m->language.vocabulary);
+        }
+    }
+    return 0;
+}
+
+lc_tensor *lc_model_embed(const lc_model *m, const lc_batch *b, const lc_forest *f) {
+    lc_tensor *ids = lc_batch_ids(b);
+    lc_tensor *words = ids ? lc_embedding(m->language.embedding, ids) : NULL;
+    if (!words) return NULL;
+    lc_tensor *all = words;
+    if (b->image_count) {
+        lc_tensor *features =
+            b->image_count == 1 ? b->images[0] : lc_cat(b->image_count, b->images, 0);
+        all = lc_cat(2, (lc_tensor *[]){words, project(m, features)}, 0);
+    }
+    lc_tensor *place = lc_batch_placement(b, f);
+    return place ? lc_rows(all, place) : NULL;
+}
+
+lc_tensor *lc_model_head(const lc_model *m, lc_tensor *rows) {
+    lc_tensor *logits = lc_linear(lc_norm_apply(&m->language.norm, rows), m->language.head);
+    return logits && logits->dtype != LC_F32 ? lc_cast(logits, LC_F32) : logits;
+}
+
+/* The residual stream over the whole batch, and its forest (the caller's to release). */
+static lc_tensor *stream_of(lc_model *m, lc_batch *b, int adapters, lc_forest **forest) {
+    *forest = lc_batch_forest(b);
+    if (!*forest || lc_model_check_length(m, b, *forest, 0) < 0) return NULL;
+    struct lc_llama_pass pass = {.forest = *forest,
+                                 .position = lc_forest_positions(*forest, m->params.device),
+                                 .adapters = adapters != 0,
+                                 .recompute = m->recompute};
+    return pass.position ? lc_llama_forward(&m->language, lc_model_embed(m, b, *forest), &pass)
+                         : NULL;
+}
+
+lc_tensor *lc_model_logits(lc_model *m, lc_batch *b, int adapters) {
+    int before = lc_pool();
+    lc_forest *forest;
+    lc_tensor *x = stream_of(m, b, adapters, &forest);
+    lc_tensor *logits = x ? lc_model_head(m, x) : NULL;
+    lc_forest_release(forest);
+    return lc_pool_end(before, logits);
+}
+
+lc_tensor *lc_model_token_logps(lc_model *m, lc_batch *b, int adapters) {
+    int before = lc_pool();
+    lc_forest *forest;
+    lc_tensor *row, *target, *logps = NULL, *x = stream_of(m, b, adapters, &forest);
+    if (x && !lc_batch_targets(b, forest, &row, &target)) {
+        lc_tensor *hidden = lc_norm_apply(&m->language.norm, lc_rows(x, row));
+        int64_t n = lc_tensor_count(row);
+        lc_tensor *place = lc_tensor_new(1, &n, LC_I32, LC_HOST);
+        if (place) { /* the gathered rows, one after the other */
+            for (int64_t i = 0; i < n; i++) ((int32_t *)lc_data(place))[i] = (int32_t)i;
+            logps = lc_token_logps(hidden, m->language.head, place, target);
+        }
+    }
+    lc_forest_release(forest);
+    return lc_pool_end(before, logps);
+}
