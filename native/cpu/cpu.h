@@ -20,6 +20,9 @@ int cpu_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *
 int cpu_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 int cpu_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 
+/* ---- gemm.c ---- */
+int cpu_gemm(const struct lc_gemm *g);
+
 /* ---- half.h: 16-bit floats ----
  * Kernels compute in f32. Rows of another dtype pass through a buffer of CHUNK floats:
  *   const float *x = cpu_load(buffer, src, dtype, first, n);       no copy when dtype is f32 */

@@ -13,4 +13,5 @@ const struct lc_kernels lc_cpu_kernels = {
     .scatter = cpu_scatter,
     .randn = cpu_randn,
     .rand = cpu_rand,
+    .gemm = cpu_gemm,
 };

@@ -1,0 +1,30 @@
+/* product.h - tensors as the matrices of a product. */
+#ifndef LC_PRODUCT_H
+#define LC_PRODUCT_H
+#include "tensor/tensor.h"
+
+/* op(X) [rows, cols], batch times. */
+struct lc_matrix {
+    void *data;
+    int dtype;
+    bool transposed; /* stored [cols, rows] */
+    int64_t rows, cols, batch;
+    int64_t row, step; /* elements from one stored row, and from one matrix, to the next */
+};
+
+/* The last two dims of t (rank 2 or 3), or all of t as rows of its last dim (rank 1 and more). A view
+ * that no product can read is copied. -1: no memory. */
+int lc_matrix_of(struct lc_matrix *m, const lc_tensor *t);
+int lc_matrix_rows(struct lc_matrix *m, const lc_tensor *t);
+
+/* The same storage, read the other way. */
+struct lc_matrix lc_matrix_transposed(struct lc_matrix m);
+
+/* y = alpha a b + beta y + bias, on the kernels of y's device; y is dense, bias [cols] or NULL. */
+int lc_product(lc_tensor *y, struct lc_matrix a, struct lc_matrix b, double alpha, double beta,
+               const lc_tensor *bias);
+
+/* A tensor for the gradient of t: f32 for a leaf, which sums it, else t's dtype. */
+lc_tensor *lc_gradient_like(const lc_tensor *t);
+
+#endif
