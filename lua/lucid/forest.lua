@@ -1,0 +1,175 @@
+-- Forests: batches of token segments. A segment continues its parent; several may share one.
+--
+--   lucid.forest{ {tokens=, parent=, image=, score=}, ... }       segments as they are
+--   lucid.forest.of{ {image=, ids=, score_from=}, ... }           plain sequences, common prefixes merged
+--   lucid.forest.pairs{ {image=, prompt=, chosen=, rejected=}, ... }
+--
+-- Segments and token places are counted from 1; ids are the tokenizer's own, and lucid.IMAGE (-200)
+-- stands for the rows of the segment's picture: a path, a u8 tensor [H, W, 3] or features [rows, width].
+local file = require "lucid.file"
+
+local M = {}
+local Forest = {}
+Forest.__index = Forest
+
+M.IMAGE = -200
+
+---@class lucid.Segment
+---@field tokens integer[]
+---@field parent integer|nil     number of an earlier segment; nil: a root
+---@field image any              what IMAGE among the tokens stands for
+---@field score boolean|nil      whether its tokens' log-probabilities are wanted
+
+--- What decides whether two pictures are one: a file's content, a tensor's identity.
+function M.image_key(image)
+  if image == nil then return "" end
+  if type(image) == "string" then return file.hash(image) end
+  return tostring(image):match("0x%x+") or tostring(image)
+end
+
+---@param segments lucid.Segment[]
+function M.new(segments)
+  for i, s in ipairs(segments) do
+    if type(s) ~= "table" or type(s.tokens) ~= "table" then
+      error(("forest: segment %d has no list of tokens"):format(i), 3)
+    end
+    if s.parent ~= nil and not (type(s.parent) == "number" and s.parent >= 1 and s.parent < i) then
+      error(("forest: segment %d: its parent %s is not an earlier segment"):format(i,
+        tostring(s.parent)), 3)
+    end
+  end
+  return setmetatable({ segments = segments }, Forest)
+end
+
+--- How many tokens a segment list holds (a picture counts as one).
+function Forest:tokens()
+  local n = 0
+  for _, s in ipairs(self.segments) do n = n + #s.tokens end
+  return n
+end
+
+local function has_image(tokens)
+  for i = 1, #tokens do
+    if tokens[i] == M.IMAGE then return true end
+  end
+  return false
+end
+
+-- A node of the prefix tree: a run of tokens, its children by first token and picture. key is the
+-- picture of the sequences that run through it.
+local function new_node(tokens, image, key)
+  return { tokens = tokens, image = has_image(tokens) and image or nil, key = key,
+    children = {}, order = {} }
+end
+
+local function child_key(token, image_key)
+  return token == M.IMAGE and "i" .. image_key or token
+end
+
+local function add_child(node, child)
+  local key = child_key(child.tokens[1], child.key)
+  node.order[#node.order + 1] = key
+  node.children[key] = child
+end
+
+-- Cuts a node after n tokens: it keeps the head, a new child takes the tail and the children.
+local function split(node, n)
+  local head, tail = {}, {}
+  for i = 1, #node.tokens do
+    local to = i <= n and head or tail
+    to[#to + 1] = node.tokens[i]
+  end
+  local lower = new_node(tail, node.image, node.key)
+  lower.children, lower.order = node.children, node.order
+  node.tokens, node.children, node.order = head, {}, {}
+  if not has_image(head) then node.image = nil end
+  add_child(node, lower)
+end
+
+-- Walks (and grows) the tree along ids[1..n]; the node where the prefix ends.
+local function insert(root, ids, n, image, key)
+  local node, at = root, 1
+  while at <= n do
+    local nxt = node.children[child_key(ids[at], key)]
+    if not nxt then
+      local rest = {}
+      for i = at, n do rest[#rest + 1] = ids[i] end
+      nxt = new_node(rest, image, key)
+      add_child(node, nxt)
+      return nxt
+    end
+    local same = 0
+    while same < #nxt.tokens and at + same <= n and nxt.tokens[same + 1] == ids[at + same]
+      and (ids[at + same] ~= M.IMAGE or nxt.key == key) do
+      same = same + 1
+    end
+    if same < #nxt.tokens then split(nxt, same) end
+    node, at = nxt, at + same
+  end
+  return node
+end
+
+---@class lucid.Sequence
+---@field ids integer[]
+---@field image any
+---@field score_from integer     the first scored token; #ids + 1 scores nothing (a prompt)
+
+--- Merges the common prefixes of sequences, as far as none of their tokens is scored. The scored
+--- segments of the result are the sequences' ends, in the given order.
+---@param sequences lucid.Sequence[]
+function M.of(sequences)
+  local root = new_node({}, nil, "")
+  local ends = {}
+  for i, s in ipairs(sequences) do
+    local from = s.score_from
+    if type(s.ids) ~= "table" or type(from) ~= "number" then
+      error(("forest.of: sequence %d needs ids and score_from"):format(i), 2)
+    end
+    if from < 2 or from > #s.ids + 1 then
+      error(("forest.of: sequence %d: score_from is %d of %d tokens; 2 to %d is possible"):format(
+        i, from, #s.ids, #s.ids + 1), 2)
+    end
+    ends[i] = insert(root, s.ids, from - 1, s.image, M.image_key(s.image))
+  end
+  local segments = {}
+  local function emit(node, parent)
+    for _, key in ipairs(node.order) do
+      local child = node.children[key]
+      segments[#segments + 1] = { tokens = child.tokens, parent = parent, image = child.image }
+      child.number = #segments
+      emit(child, child.number)
+    end
+  end
+  emit(root, nil)
+  for i, s in ipairs(sequences) do
+    local answer = {}
+    for j = s.score_from, #s.ids do answer[#answer + 1] = s.ids[j] end
+    segments[#segments + 1] = { tokens = answer, parent = ends[i].number, score = true }
+  end
+  return M.new(segments)
+end
+
+---@class lucid.Pair
+---@field image any
+---@field prompt integer[]
+---@field chosen integer[]
+---@field rejected integer[]
+
+--- The forest of preference pairs, in the order chosen 1, rejected 1, chosen 2, ...
+---@param pairs_list lucid.Pair[]
+function M.pairs(pairs_list)
+  local sequences = {}
+  for _, p in ipairs(pairs_list) do
+    for _, answer in ipairs { p.chosen, p.rejected } do
+      local ids = {}
+      for i = 1, #p.prompt do ids[i] = p.prompt[i] end
+      for i = 1, #answer do ids[#ids + 1] = answer[i] end
+      sequences[#sequences + 1] = { image = p.image, ids = ids, score_from = #p.prompt + 1 }
+    end
+  end
+  local forest = M.of(sequences)
+  forest.pairs = #pairs_list
+  return forest
+end
+
+return setmetatable(M, { __call = function(_, segments) return M.new(segments) end })
