@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "nn/recompute.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -189,43 +190,68 @@ static lc_tensor *heads_of(lc_tensor *x, int64_t heads, int64_t d) {
     return x ? lc_view(x, 3, (int64_t[]){x->shape[0], heads, d}) : NULL;
 }
 
-static lc_tensor *attend(const struct lc_llama *m, const struct lc_llama_block *b, lc_tensor *n,
-                         const struct lc_llama_pass *pass, int64_t layer) {
-    bool on = pass->adapters;
-    double scale = 1 / sqrt((double)m->head_size);
-    lc_tensor *q = lc_rope(heads_of(lc_linear_apply(&b->q, n, on), m->heads, m->head_size),
-                           pass->position, m->theta);
-    lc_tensor *k = lc_rope(heads_of(lc_linear_apply(&b->k, n, on), m->groups, m->head_size),
-                           pass->position, m->theta);
-    lc_tensor *v = heads_of(lc_linear_apply(&b->v, n, on), m->groups, m->head_size);
-    lc_tensor *o = lc_attention(q, k, v, pass->forest, scale);
-    (void)layer;
-    return o ? lc_view(o, 2, (int64_t[]){o->shape[0], m->heads * m->head_size}) : NULL;
-}
-
+/* One block over one pass's rows. A copy that the tape keeps holds its forest and positions. */
 struct block_call {
     const struct lc_llama *m;
-    const struct lc_llama_pass *pass;
     int64_t layer;
+    struct lc_llama_pass pass;
 };
+
+static lc_tensor *attend(const struct block_call *call, lc_tensor *n) {
+    const struct lc_llama *m = call->m;
+    const struct lc_llama_pass *pass = &call->pass;
+    const struct lc_llama_block *b = &m->blocks[call->layer];
+    int64_t d = m->head_size;
+    bool on = pass->adapters;
+    lc_tensor *q = heads_of(lc_linear_apply(&b->q, n, on), m->heads, d);
+    lc_tensor *k = heads_of(lc_linear_apply(&b->k, n, on), m->groups, d);
+    lc_tensor *v = heads_of(lc_linear_apply(&b->v, n, on), m->groups, d);
+    q = lc_rope(q, pass->position, m->theta);
+    k = lc_rope(k, pass->position, m->theta);
+    lc_tensor *o = lc_attention(q, k, v, pass->forest, 1 / sqrt((double)d));
+    return o ? lc_view(o, 2, (int64_t[]){o->shape[0], m->heads * d}) : NULL;
+}
 
 static lc_tensor *block_forward(const void *context, lc_tensor *x) {
     const struct block_call *call = context;
     const struct lc_llama_block *b = &call->m->blocks[call->layer];
-    bool on = call->pass->adapters;
+    bool on = call->pass.adapters;
     lc_tensor *n = lc_norm_apply(&b->attention_norm, x);
-    x = lc_add(x, lc_linear_apply(&b->o, attend(call->m, b, n, call->pass, call->layer), on));
+    x = lc_add(x, lc_linear_apply(&b->o, attend(call, n), on));
     n = lc_norm_apply(&b->mlp_norm, x);
     lc_tensor *h = lc_swiglu(lc_linear_apply(&b->gate, n, on), lc_linear_apply(&b->up, n, on));
     return lc_add(x, lc_linear_apply(&b->down, h, on));
+}
+
+static void free_call(void *context) {
+    struct block_call *call = context;
+    lc_forest_release(call->pass.forest);
+    lc_tensor_release(call->pass.position);
+    lc_free(call);
+}
+
+static lc_tensor *block_again(const struct block_call *call, lc_tensor *x) {
+    struct block_call *kept = lc_alloc(sizeof *kept);
+    if (!kept) return NULL;
+    *kept = *call;
+    lc_forest_retain(kept->pass.forest);
+    lc_tensor_retain(kept->pass.position);
+    struct named_linear list[LINEARS];
+    linears_of(call->m, &call->m->blocks[call->layer], list);
+    lc_tensor *trained = NULL;
+    for (int i = 0; i < LINEARS && !trained; i++) {
+        const struct lc_linear_layer *l = list[i].layer;
+        trained = l->a ? l->a : l->weight->requires_grad ? l->weight : NULL;
+    }
+    return lc_recompute(block_forward, kept, free_call, x, trained);
 }
 
 lc_tensor *lc_llama_forward(const struct lc_llama *m, lc_tensor *x,
                             const struct lc_llama_pass *pass) {
     int before = lc_pool();
     for (int64_t i = 0; x && i < m->layers; i++) {
-        struct block_call call = {m, pass, i};
-        x = lc_pool_turn(block_forward(&call, x));
+        struct block_call call = {m, i, *pass};
+        x = lc_pool_turn(pass->recompute ? block_again(&call, x) : block_forward(&call, x));
         if (x && lc_poll("forward") < 0) x = NULL;
     }
     return lc_pool_end(before, x);

@@ -23,8 +23,8 @@ struct lc_llama {
 
 /* What one pass over packed rows works with. */
 struct lc_llama_pass {
-    const lc_forest *forest; /* who sees whom */
-    lc_tensor *position;     /* i32 [rows] */
+    lc_forest *forest;   /* who sees whom */
+    lc_tensor *position; /* i32 [rows] */
     struct lc_cache
         *cache; /* NULL: the keys are this pass's own rows; else they go into the cache first */
     bool adapters, recompute;

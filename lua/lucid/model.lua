@@ -1,0 +1,389 @@
+-- A vision-language model: weights, tokenizer, picture processor and prompt template of one folder.
+--
+--   local m = lucid.model("checkpoints/llava", { device = "cpu", dtype = "f32", adapter = "runs/a" })
+--   print(m:generate { image = "cat.jpg", prompt = "Describe this image in detail." })
+--   local logps = m:logps(lucid.forest { ... })          -- one sum per scored segment
+--
+-- m:base() is the same weights with the adapters off: the reference model of preference training.
+local ffi = require "ffi"
+local native = require "lucid.native"
+local adapter = require "lucid.adapter"
+local file = require "lucid.file"
+local forest = require "lucid.forest"
+local image = require "lucid.image"
+local json = require "lucid.json"
+local prompt = require "lucid.prompt"
+local tokenizer = require "lucid.tokenizer"
+
+local C = native.C
+local M = {}
+local Model = {}
+Model.__index = Model
+
+-- ---- opening --------------------------------------------------------------------------------
+
+---@class lucid.ModelOptions
+---@field device string|nil     "auto", "cpu", "cuda:0"
+---@field dtype string|nil      "f32", "bf16", "f16"
+---@field adapter string|nil    an adapter folder, a checkpoint or a run
+---@field template string|nil   a template's name, or a .lua file
+---@field init boolean|nil      new weights from config.json
+---@field seed integer|nil      of the new weights
+
+--- Opens a model folder. Raises one line when something is missing or does not fit.
+---@param dir string
+---@param opt lucid.ModelOptions|nil
+function M.open(dir, opt)
+  opt = opt or {}
+  local dtype = native.dtype(opt.dtype or "f32")
+  local device = native.device(opt.device)
+  local handle
+  if opt.init then
+    handle = native.check(C.lc_model_init(dir, dtype, device, opt.seed or 0))
+  else
+    handle = native.check(C.lc_model_open(dir, dtype, device))
+  end
+  local config = json.read(dir .. "/config.json")
+  local self = setmetatable({
+    dir = dir,
+    config = config,
+    handle = ffi.gc(handle, C.lc_model_free),
+    adapters = 1,
+    shared = { features = {}, kept = 0 },
+    size = tonumber(C.lc_model_image_size(handle)),
+  }, Model)
+  if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
+  local processor = dir .. "/preprocessor_config.json"
+  if file.exists(processor) then self.processor = image.processor(json.read(processor)) end
+  -- A folder may name its template; LLaVA-1.5's is the rule.
+  self.template = prompt.template(opt.template or config.lucid_template or "llava_v1")
+  if opt.adapter then self:load_adapter(opt.adapter) end
+  return self
+end
+
+--- The same weights with the adapters off.
+function Model:base()
+  local base = {}
+  for k, v in pairs(self) do base[k] = v end
+  base.adapters = 0
+  return setmetatable(base, Model)
+end
+
+-- ---- parameters ------------------------------------------------------------------------------
+
+--- Every parameter: a list of { name, tensor }, adapters last.
+function Model:all_parameters()
+  local list = {}
+  for i = 0, C.lc_model_parameters(self.handle) - 1 do
+    list[#list + 1] = {
+      name = ffi.string(C.lc_model_parameter_name(self.handle, i)),
+      tensor = native.borrow(C.lc_model_parameter(self.handle, i)),
+    }
+  end
+  return list
+end
+
+--- The parameters that are trained now: a list of { name, tensor }.
+function Model:parameters()
+  local list = {}
+  for _, p in ipairs(self:all_parameters()) do
+    if C.lc_tensor_wants_grad(p.tensor) ~= 0 then list[#list + 1] = p end
+  end
+  return list
+end
+
+--- Switches gradients of a part on or off: "vision", "projector", "language" or "adapter".
+function Model:train(part, on)
+  native.check(C.lc_model_train(self.handle, part, on == false and 0 or 1))
+  return self
+end
+
+---@class lucid.LoraOptions
+---@field rank integer
+---@field alpha number
+---@field targets string|string[]|nil   default: all seven linears of a block
+---@field seed integer|nil
+
+--- Attaches a new adapter and trains it alone.
+---@param opt lucid.LoraOptions
+function Model:lora(opt)
+  local targets = opt.targets or "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+  if type(targets) == "table" then targets = table.concat(targets, ",") end
+  for _, part in ipairs { "vision", "projector", "language" } do self:train(part, false) end
+  native.check(C.lc_model_lora(self.handle, opt.rank, opt.alpha, targets, opt.seed or 0))
+  self.lora_config = { r = opt.rank, lora_alpha = opt.alpha, target_modules = targets }
+  return self
+end
+
+--- Recomputes each decoder block in the backward pass: less memory, a third more time.
+function Model:recompute(on)
+  native.check(C.lc_model_recompute(self.handle, on == false and 0 or 1))
+  return self
+end
+
+--- Loads an adapter: a PEFT folder, a checkpoint or a run that holds one.
+function Model:load_adapter(dir)
+  if file.exists(dir .. "/adapter/adapter_config.json") then dir = dir .. "/adapter" end
+  local loaded = adapter.load(dir)
+  self:lora { rank = loaded.rank, alpha = loaded.scale * loaded.rank, targets = loaded.targets }
+  local own = {}
+  for _, p in ipairs(self:all_parameters()) do own[p.name] = p.tensor end
+  adapter.assign(loaded, own, dir)
+  return self
+end
+
+--- Writes the adapter in PEFT's format.
+function Model:save_adapter(dir)
+  if not self.lora_config then error("save_adapter: the model has no adapter", 2) end
+  local tensors = {}
+  for _, p in ipairs(self:all_parameters()) do
+    if p.name:find("%.lora_[AB]%.weight$") then tensors[p.name] = p.tensor end
+  end
+  adapter.save(dir, {
+    base_model_name_or_path = self.dir,
+    r = self.lora_config.r,
+    lora_alpha = self.lora_config.lora_alpha,
+    target_modules = self.lora_config.target_modules,
+  }, tensors)
+end
+
+--- Writes a whole model folder: weights, config.json, tokenizer and processor.
+function Model:save(dir)
+  native.check(C.lc_make_folder(dir))
+  for _, name in ipairs { "config.json", "preprocessor_config.json", "tokenizer.model",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json",
+    "generation_config.json" } do
+    local from = self.dir .. "/" .. name
+    if self.dir ~= dir and file.exists(from) then file.write(dir .. "/" .. name, file.read(from)) end
+  end
+  local writer = native.check(C.lc_writer_new(dir .. "/model.safetensors"))
+  native.check(C.lc_writer_metadata(writer, "format", "pt"))
+  for _, p in ipairs(self:all_parameters()) do
+    if not p.name:find("%.lora_[AB]%.weight$") then
+      if C.lc_writer_add(writer, p.name, p.tensor) ~= 0 then
+        local reason = ffi.string(C.lc_error())
+        C.lc_writer_drop(writer)
+        error(reason, 2)
+      end
+    end
+  end
+  native.check(C.lc_writer_finish(writer))
+end
+
+-- ---- pictures ---------------------------------------------------------------------------------
+
+local FEATURES_KEPT = 8192          -- pictures whose features stay in memory
+
+--- The tower's features of a picture (path, u8 tensor [H, W, 3], or features already):
+--- [rows, width], without gradients. Those of files are kept.
+function Model:features(picture)
+  if type(picture) ~= "string" then
+    if picture:dtype() == "u8" then return self:vision { picture } end
+    return picture
+  end
+  local shared = self.shared
+  local known = shared.features[picture]
+  if known then return known end
+  local features = self:vision { image.load(picture) }
+  if shared.kept >= FEATURES_KEPT then shared.features, shared.kept = {}, 0 end
+  shared.features[picture], shared.kept = features:keep(), shared.kept + 1
+  return features
+end
+
+--- Features of one u8 picture, outside the tape.
+function Model:vision(pictures)
+  if not self.processor then
+    error(self.dir .. ": there is no preprocessor_config.json, so pictures cannot be read", 2)
+  end
+  return native.no_grad(function()
+    local pixels = self.processor(pictures[1])
+    local s = self.size
+    local out = native.adopt(C.lc_model_vision(self.handle, pixels:view(1, 3, s, s)))
+    return out:view(out:size(2), out:size(3))
+  end)
+end
+
+--- Lets the kept features go (after training the tower).
+function Model:forget_features()
+  self.shared.features, self.shared.kept = {}, 0
+end
+
+--- Rows of the projector: [rows, W] -> [rows, D]; differentiable.
+function Model:project(features)
+  return native.adopt(C.lc_model_project(self.handle, features))
+end
+
+--- The word embeddings [V, D].
+function Model:word_embeddings()
+  return native.borrow(C.lc_model_word_embeddings(self.handle))
+end
+
+-- ---- passes over a forest -----------------------------------------------------------------------
+
+-- The C side of a forest: segments and pictures, each picture once.
+function Model:batch(f)
+  local b = ffi.gc(native.check(C.lc_batch_new()), C.lc_batch_free)
+  local index = {}
+  for _, s in ipairs(f.segments) do
+    local picture = -1
+    if s.image ~= nil then
+      local key = forest.image_key(s.image)
+      picture = index[key]
+      if not picture then
+        picture = native.check(C.lc_batch_image(b, self:features(s.image)))
+        index[key] = picture
+      end
+    end
+    local n = #s.tokens
+    local ids = ffi.new("int32_t[?]", math.max(n, 1))
+    for i = 1, n do ids[i - 1] = s.tokens[i] end
+    native.check(C.lc_batch_segment(b, (s.parent or 0) - 1, ids, n, picture, s.score and 1 or 0))
+  end
+  return b
+end
+
+--- Log-probabilities of every scored token, and where each scored segment's values begin
+--- (a Lua list from 1, one longer than there are scored segments).
+function Model:token_logps(f)
+  local b = self:batch(f)
+  local logps = native.adopt(C.lc_model_token_logps(self.handle, b, self.adapters))
+  local first = native.adopt(C.lc_batch_scored(b))
+  local list = first:tolist()
+  for i = 1, #list do list[i] = list[i] + 1 end
+  return logps, list, first
+end
+
+--- One log-probability per scored segment: the sum over its tokens.
+function Model:logps(f)
+  local tokens, _, first = self:token_logps(f)
+  return tokens:segment_sum(first)
+end
+
+--- The logits f32 [rows, V] of a forest, rows in packed (depth-first) order.
+function Model:logits(f)
+  return native.adopt(C.lc_model_logits(self.handle, self:batch(f), self.adapters))
+end
+
+---@class lucid.PairLogps
+---@field chosen any            [N] sums of log-probabilities
+---@field rejected any          [N]
+---@field chosen_count any      [N] tokens
+---@field rejected_count any    [N]
+---@field tokens any            [n] every scored token
+---@field first integer[]       where each of the 2 N answers begins in tokens
+
+--- Scores the pairs of lucid.forest.pairs.
+---@return lucid.PairLogps
+function Model:pairs(f)
+  local n = f.pairs or error("pairs: the forest was not made by lucid.forest.pairs", 2)
+  local tokens, first, index = self:token_logps(f)
+  local sums = tokens:segment_sum(index):view(n, 2)
+  local chosen, rejected = {}, {}
+  for i = 1, n do
+    chosen[i] = first[2 * i] - first[2 * i - 1]
+    rejected[i] = first[2 * i + 1] - first[2 * i]
+  end
+  return {
+    chosen = sums:slice(2, 1, 1):view(n),
+    rejected = sums:slice(2, 2, 2):view(n),
+    chosen_count = native.tensor(chosen),
+    rejected_count = native.tensor(rejected),
+    tokens = tokens,
+    first = first,
+  }
+end
+
+-- ---- generation ------------------------------------------------------------------------------------
+
+-- A leaf's text so far ends when a stop string appears in it or the caller has seen enough.
+local function ended(text, opt)
+  for _, stop in ipairs(opt.stop or {}) do
+    local at = text:find(stop, 1, true)
+    if at then return text:sub(1, at - 1), "stop" end
+  end
+  if opt.enough and opt.enough(text) then return text, "enough" end
+end
+
+local function generate_batch(self, requests, from, to, opt, out)
+  local sequences = {}
+  for i = from, to do
+    local r = requests[i]
+    local ids = r.ids or self.template:tokens(self.tokenizer, r.prompt, opt)
+    sequences[#sequences + 1] = { image = r.image, ids = ids, score_from = #ids + 1 }
+  end
+  local b = self:batch(forest.of(sequences))
+  local limit = opt.max_new_tokens or 256
+  local g = ffi.gc(native.check(C.lc_generator_new(self.handle, b, limit, self.adapters)),
+    C.lc_generator_free)
+  local n = to - from + 1
+  local tokens, logps = ffi.new("int32_t[?]", n), ffi.new("float[?]", n)
+  local answers = {}
+  for i = 1, n do
+    answers[i] = { ids = {}, logps = {}, reason = "length" }
+    native.check(C.lc_generator_stream(g, i - 1, from + i - 2))
+  end
+  local watch = (opt.stop and #opt.stop > 0) or opt.enough
+  local live = n
+  while live > 0 do
+    live = native.check(C.lc_generator_step(g, opt.temperature or 0, opt.top_p or 1,
+      opt.seed or 0, tokens, logps))
+    for i = 1, live > 0 and n or 0 do
+      local id, a = tokens[i - 1], answers[i]
+      if id == self.tokenizer.eos then
+        a.reason = "eos"
+        C.lc_generator_end(g, i - 1)
+      elseif id >= 0 then
+        a.ids[#a.ids + 1], a.logps[#a.logps + 1] = id, logps[i - 1]
+        if watch then
+          local text, reason = ended(self.tokenizer:decode(a.ids), opt)
+          if text then
+            a.text, a.reason = text, reason
+            C.lc_generator_end(g, i - 1)
+          end
+        end
+      end
+    end
+  end
+  for i = 1, n do
+    local a = answers[i]
+    a.text = a.text or self.tokenizer:decode(a.ids)
+    out[from + i - 1] = a
+  end
+end
+
+---@class lucid.GenerateOptions
+---@field max_new_tokens integer|nil   default 256
+---@field temperature number|nil       0 (the default) is greedy
+---@field top_p number|nil             default 1
+---@field seed integer|nil
+---@field stop string[]|nil            the answer ends before any of these
+---@field enough function|nil          text -> true: the rest of the answer is not needed
+---@field batch integer|nil            answers that grow together, default 64
+---@field progress function|nil        called with the number of finished answers
+
+--- Answers many requests { image=, prompt= (a question) or ids= }; answers come in order, each
+--- { text=, ids=, logps=, reason="eos"|"stop"|"length"|"enough" }. An answer does not depend on
+--- the others of its batch.
+---@param requests table[]
+---@param opt lucid.GenerateOptions|nil
+function Model:generate_all(requests, opt)
+  opt = opt or {}
+  if not self.tokenizer then error(self.dir .. ": there is no tokenizer.model", 2) end
+  local out, size = {}, opt.batch or 64
+  for from = 1, #requests, size do
+    local to = math.min(from + size - 1, #requests)
+    native.scope(function()
+      native.no_grad(generate_batch, self, requests, from, to, opt, out)
+    end)
+    if opt.progress then opt.progress(to) end
+  end
+  return out
+end
+
+--- Answers one request { image=, prompt=, ...GenerateOptions }: the text and its details.
+function Model:generate(request)
+  local answer = self:generate_all({ request }, request)[1]
+  return answer.text, answer
+end
+
+return setmetatable(M, { __call = function(_, ...) return M.open(...) end })

@@ -1,0 +1,74 @@
+-- A run's folder: what was asked (config.json), what happened (log.jsonl, TensorBoard events), what
+-- came out (adapter/, checkpoint-N/, results.json, samples.jsonl). Every file is complete or absent.
+local ffi = require "ffi"
+local native = require "lucid.native"
+local file = require "lucid.file"
+local json = require "lucid.json"
+
+local C = native.C
+local M = {}
+local Run = {}
+Run.__index = Run
+
+--- What a result depends on beside its options.
+function M.versions()
+  return {
+    lucid = native.version,
+    features = ffi.string(C.lc_features()),
+    luajit = jit.version,
+    threads = C.lc_threads_used(),
+  }
+end
+
+--- Hashes of the files that options name: { option = sha256 }.
+---@param opt table          parsed options
+---@param names string[]     which of them are files (absent ones are skipped)
+function M.hashes(opt, names)
+  local list = {}
+  for _, name in ipairs(names) do
+    local path = opt[name]
+    if type(path) == "string" and file.kind(path) == "file" then list[name] = file.hash(path) end
+  end
+  return list
+end
+
+local function plain(opt)
+  local copy = {}
+  for k, v in pairs(opt) do
+    if type(v) == "string" or type(v) == "number" or type(v) == "boolean" then copy[k] = v end
+  end
+  return copy
+end
+
+--- Makes the folder and writes config.json.
+---@param out string
+---@param command string     the recipe's name
+---@param opt table          parsed options
+---@param hashes table|nil
+function M.open(out, command, opt, hashes)
+  native.check(C.lc_make_folder(out))
+  json.write(out .. "/config.json", {
+    command = command,
+    options = plain(opt),
+    versions = M.versions(),
+    hashes = hashes or {},
+  })
+  return setmetatable({ out = out, command = command, opt = opt, hashes = hashes or {} }, Run)
+end
+
+--- Writes an evaluation: results.json = { TASK = { METRIC = { value, stderr, n } }, config, versions,
+--- hashes } and samples.jsonl, one record a line.
+---@param results table
+---@param samples table[]
+function Run:results(results, samples)
+  local lines = {}
+  for i, s in ipairs(samples) do lines[i] = json.encode(s) end
+  lines[#lines + 1] = ""
+  file.write(self.out .. "/samples.jsonl", table.concat(lines, "\n"))
+  local all = { config = plain(self.opt), versions = M.versions(), hashes = self.hashes }
+  for task, metrics in pairs(results) do all[task] = metrics end
+  json.write(self.out .. "/results.json", all, { indent = 2 })
+  return all
+end
+
+return M
