@@ -1,0 +1,135 @@
+-- Preference training on pairs: what the HA-DPO recipes share. A step is six calls (batch, policy,
+-- reference, loss, backward, optimizer step); a recipe that wants another step writes its own.
+local native = require "lucid.native"
+local forest = require "lucid.forest"
+local loss = require "lucid.loss"
+local rng = require "lucid.rng"
+
+local M = {}
+
+---@class lucid.EncodedPair
+---@field id string
+---@field kind string           "desc" or "pope"
+---@field image any
+---@field prompt integer[]
+---@field chosen integer[]      with the end token
+---@field rejected integer[]
+
+--- Turns pairs { id, kind, image, question, chosen, rejected } into ids, as the model's template has it.
+---@return lucid.EncodedPair[]
+function M.encode(model, list)
+  local tk, out, prompts = model.tokenizer, {}, {}
+  local function answer(text)
+    local ids = tk:encode(text)
+    ids[#ids + 1] = tk.eos
+    return ids
+  end
+  for i, p in ipairs(list) do
+    local prompt = prompts[p.question]
+    if not prompt then
+      prompt = model.template:tokens(tk, p.question, { train = true })
+      prompts[p.question] = prompt
+    end
+    out[i] = { id = p.id, kind = p.kind, image = p.image, prompt = prompt,
+      chosen = answer(p.chosen), rejected = answer(p.rejected) }
+  end
+  return out
+end
+
+--- "desc:16,pope:64" -> { desc = 16, pope = 64 }, in order under [1], [2].
+function M.mix(text)
+  local mix = {}
+  for kind, count in text:gmatch("([%w_]+):(%d+)") do
+    mix[#mix + 1], mix[kind] = kind, tonumber(count)
+  end
+  if #mix == 0 then error("mix: " .. text .. " is not KIND:COUNT,KIND:COUNT", 0) end
+  return mix
+end
+
+-- Endless draws from a list, reshuffled every time round; a function of (seed, stream) alone.
+local function cycle(list, seed, stream)
+  local order, at, round = {}, 0, 0
+  return function()
+    if at == #order then
+      order, at, round = {}, 0, round + 1
+      for i = 1, #list do order[i] = list[i] end
+      rng(seed, stream .. ":" .. round):shuffle(order)
+    end
+    at = at + 1
+    return order[at]
+  end
+end
+
+--- How batches are drawn: next() gives a list of pairs. With opt.mix every batch has that many of each
+--- kind; else all pairs (each kind repeated opt.repeats[kind] times) are shuffled every epoch and cut
+--- into opt.batch at a time.
+function M.sampler(encoded, opt)
+  local kinds = {}
+  for _, p in ipairs(encoded) do
+    kinds[p.kind] = kinds[p.kind] or {}
+    table.insert(kinds[p.kind], p)
+  end
+  if opt.mix then
+    local draw = {}
+    for _, kind in ipairs(opt.mix) do
+      if not kinds[kind] then error("mix: there are no pairs of the kind " .. kind, 0) end
+      draw[kind] = cycle(kinds[kind], opt.seed, kind)
+    end
+    return function()
+      local batch = {}
+      for _, kind in ipairs(opt.mix) do
+        for _ = 1, opt.mix[kind] do batch[#batch + 1] = draw[kind]() end
+      end
+      return batch
+    end
+  end
+  local all = {}
+  for _, p in ipairs(encoded) do
+    for _ = 1, opt.repeats and opt.repeats[p.kind] or 1 do all[#all + 1] = p end
+  end
+  local draw, left = cycle(all, opt.seed, "all"), #all
+  return function()
+    local batch = {}
+    for _ = 1, math.min(opt.batch, left) do batch[#batch + 1] = draw() end
+    left = left - #batch
+    if left == 0 then left = #all end
+    return batch
+  end, #all
+end
+
+-- Weights that make the mean over pairs the sum over kinds of weight * (mean of the kind).
+local function weights_of(batch, kind_weights)
+  local count, w = {}, {}
+  for _, p in ipairs(batch) do count[p.kind] = (count[p.kind] or 0) + 1 end
+  for i, p in ipairs(batch) do w[i] = (kind_weights[p.kind] or 1) * #batch / count[p.kind] end
+  return w
+end
+
+---@class lucid.DpoOptions
+---@field loss string               a loss's name or a .lua file
+---@field beta number
+---@field gamma number|nil          weight of the chosen answers' token-mean NLL beside the loss
+---@field kind_weights table|nil    { kind = weight }; each kind's mean loss counts that much
+
+--- The loss of one batch of encoded pairs, and what to log.
+---@param policy table
+---@param reference table           policy:base(), or another model
+---@param opt lucid.DpoOptions
+function M.step(policy, reference, batch, opt)
+  local f = forest.pairs(batch)
+  local p = policy:pairs(f)
+  local r = native.no_grad(reference.pairs, reference, f)
+  local weights = opt.kind_weights and native.tensor(weights_of(batch, opt.kind_weights)) or nil
+  local value, stats = loss[opt.loss](p, r, { beta = opt.beta, weights = weights })
+  if opt.gamma and opt.gamma > 0 then
+    local nll = p.chosen:sum() * (-1 / p.chosen_count:sum():item())
+    value = value + opt.gamma * nll
+    stats.nll = nll
+  end
+  stats.loss = value
+  stats.count = #batch
+  stats.tokens = f:tokens()
+  return value, stats
+end
+
+return M
