@@ -1,0 +1,58 @@
+-- Supervised fine-tuning on conversations: the answers' cross-entropy, everything else given.
+local native = require "lucid.native"
+local forest = require "lucid.forest"
+
+local M = {}
+
+---@class lucid.SftSequence
+---@field id string
+---@field kind string           which group of the mix it belongs to
+---@field image any
+---@field ids integer[]
+---@field score_from integer
+
+--- Turns conversation records { id, image, turns = { {question, answer}, ... } } into sequences, one
+--- for every answer: what came before it is given, its own tokens and the end token are scored.
+---@return lucid.SftSequence[]
+function M.encode(model, records, kind)
+  local tk, out, prompts = model.tokenizer, {}, {}
+  for _, r in ipairs(records) do
+    local history
+    for turn, t in ipairs(r.turns) do
+      local prompt
+      if turn == 1 then
+        prompt = prompts[t.question]
+        if not prompt then
+          prompt = model.template:tokens(tk, t.question, { train = true, image = r.image ~= nil })
+          prompts[t.question] = prompt
+        end
+      else
+        prompt = model.template:continue(tk, history, t.question)
+      end
+      local ids = {}
+      for i = 1, #prompt do ids[i] = prompt[i] end
+      for _, id in ipairs(tk:encode(t.answer)) do ids[#ids + 1] = id end
+      ids[#ids + 1] = tk.eos
+      out[#out + 1] = { id = r.id, kind = kind, image = r.image, ids = ids, score_from = #prompt + 1 }
+      history = ids
+    end
+  end
+  return out
+end
+
+--- The loss of one batch of sequences: per kind the mean over its scored tokens, summed over kinds.
+---@param model table
+---@param batch lucid.SftSequence[]
+function M.step(model, batch)
+  local tokens, first = model:token_logps(forest.of(batch))
+  local count = {}
+  for i, s in ipairs(batch) do count[s.kind] = (count[s.kind] or 0) + first[i + 1] - first[i] end
+  local weight = {}
+  for i, s in ipairs(batch) do
+    for j = first[i], first[i + 1] - 1 do weight[j] = -1 / count[s.kind] end
+  end
+  local loss = (tokens * native.tensor(weight)):sum()
+  return loss, { loss = loss, count = #batch, tokens = #weight }
+end
+
+return M
