@@ -16,42 +16,44 @@
 
 #include "lucid.h"
 
-/* ---- forest records (built by nn/forest.c, shared by the backends) ---------------------------------
+/* ---- forest records (built by nn/forest.c and nn/cache.c, shared by the backends) ------------------
  *
- * The packed axis is in depth-first preorder, so a subtree is one contiguous span and the mask is one
- * interval per key. */
+ * The packed axis is in depth-first preorder, so a subtree is one contiguous span. The keys a query
+ * tile sees are its ranges one after the other, in the order of the path: *path keys*. Every range
+ * but the last is seen by all rows of the tile, so row i sees the first lc_tile_seen(...) path keys
+ * and no mask exists. A kernel cuts the path into chunks at multiples of a constant, counted along
+ * the path: then a row's result depends on its ancestors alone, wherever their rows are stored. */
 struct lc_range {          /* key j in [k0, k1) is visible to query i iff q_lo + step * (j - k0) <= i < q_hi */
     int32_t k0, k1, q_lo, q_hi;
-    int32_t step;          /* 1 causal, 0 bidirectional, ancestor or cross */
+    int32_t step;          /* 1 causal: its own segment; 0: ancestors, bidirectional, cross, cached */
 };
-struct lc_query_tile {     /* query rows [q0, q1) of ONE segment and ranges[r0, r1) in the order of the path */
-    int32_t q0, q1, r0, r1;
-    int32_t tree;          /* its root's number: trees share no keys and no gradients */
-};
-struct lc_key_tile {       /* keys [k0, k1) of ONE segment and the one query interval that sees them */
-    int32_t k0, k1, q0, q1;
-    int32_t step;          /* 1: key j sees queries from its own row on */
-    int32_t tree;
+enum { LC_TILE_ROWS = 64 };
+struct lc_query_tile {     /* query rows [q0, q1), at most LC_TILE_ROWS of ONE segment, from its first row on */
+    int32_t q0, q1, r0, r1;    /* ranges[r0, r1) in the order of the path; none: these rows see nothing */
 };
 struct lc_spans {          /* the whole mask of one attention call */
     const struct lc_range *ranges;
-    const struct lc_query_tile *tiles;
-    const struct lc_key_tile *key_tiles;
-    int32_t range_count, tile_count, key_tile_count, trees;
-    int64_t queries, keys; /* rows on either axis */
-    int32_t longest;       /* most keys that any row sees */
+    const struct lc_query_tile *tiles;     /* every query row is in one tile */
+    const int32_t *tree_first;             /* [trees + 1] first tile of each tree; no key is in two trees */
+    int32_t range_count, tile_count, trees;    /* trees: 0 where no backward is possible (cached keys) */
+    int64_t queries, keys;                 /* rows on either axis that are spoken of */
+    int64_t longest;                       /* most keys that any row sees */
 };
 
-/* Whether every query of [q0, q1) sees every key of [k, k + n) of a range: no element needs a test. */
-static inline bool lc_range_full(const struct lc_range *r, int32_t k, int32_t n, int32_t q0, int32_t q1) {
-    return k >= r->k0 && k + n <= r->k1 && q1 <= r->q_hi && q0 >= r->q_lo + r->step * (k + n - 1 - r->k0);
-}
+const struct lc_spans *lc_forest_spans(const lc_forest *f);    /* borrowed; nn/forest.c */
 
 /* How many keys of a range, from its first, query row i sees. */
 static inline int32_t lc_range_seen(const struct lc_range *r, int32_t i) {
     if (i < r->q_lo || i >= r->q_hi) return 0;
     int32_t all = r->k1 - r->k0, causal = i - r->q_lo + 1;
     return r->step && causal < all ? causal : all;
+}
+
+/* How many of the tile's path keys row i of the tile sees; never falls as i grows. */
+static inline int64_t lc_tile_seen(const struct lc_spans *s, const struct lc_query_tile *t, int32_t i) {
+    int64_t seen = 0;
+    for (int32_t r = t->r0; r < t->r1; r++) seen += lc_range_seen(&s->ranges[r], i);
+    return seen;
 }
 
 /* ---- matrix product ---------------------------------------------------------------------------------- */
@@ -159,7 +161,7 @@ struct lc_kernels {
     /* o = softmax(q k^T * scale over the visible keys) v; lse f32 [heads, queries] is kept (-inf, and o = 0, where nothing is seen) */
     int (*attention)(void *o, float *lse, const void *q, const void *k, const void *v, int dtype, const struct lc_spans *spans,
                      int64_t heads, int64_t groups, int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
-    /* dq, dk, dv dense, all written (zeros where nothing is seen) */
+    /* dq [queries, heads, d], dk and dv [spans->keys, groups, d], dense, all written (zeros where nothing is seen) */
     int (*attention_backward)(void *dq, void *dk, void *dv, const void *dout, const void *o, const float *lse, const void *q, const void *k,
                               const void *v, int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
                               int64_t q_row, int64_t k_row, int64_t v_row, float scale);

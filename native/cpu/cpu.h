@@ -23,6 +23,15 @@ int cpu_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream
 /* ---- gemm.c ---- */
 int cpu_gemm(const struct lc_gemm *g);
 
+/* ---- attention.c ---- */
+int cpu_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
+                  const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
+                  int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+int cpu_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
+                           const float *lse, const void *q, const void *k, const void *v, int dtype,
+                           const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
+                           int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+
 /* ---- half.h: 16-bit floats ----
  * Kernels compute in f32. Rows of another dtype pass through a buffer of CHUNK floats:
  *   const float *x = cpu_load(buffer, src, dtype, first, n);       no copy when dtype is f32 */

@@ -14,4 +14,6 @@ const struct lc_kernels lc_cpu_kernels = {
     .randn = cpu_randn,
     .rand = cpu_rand,
     .gemm = cpu_gemm,
+    .attention = cpu_attention,
+    .attention_backward = cpu_attention_backward,
 };

@@ -1,0 +1,77 @@
+/* lanes.h - short vectors of floats, for loops that the compiler must neither reorder nor leave
+ * scalar. A value's lane never mixes with another but in lanes_sum and lanes_max, whose order is
+ * fixed. */
+#ifndef LC_LANES_H
+#define LC_LANES_H
+#include <stdint.h>
+
+#ifdef __AVX512F__
+enum { LANES = 16 };
+typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t lanes_int __attribute__((vector_size(64), aligned(4), may_alias));
+#else
+enum { LANES = 8 };
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t lanes_int __attribute__((vector_size(32), aligned(4), may_alias));
+#endif
+
+static inline int64_t lanes_up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+static inline lanes lanes_all(float x) { return x - (lanes){0}; }
+static inline lanes lanes_at(const float *p) { return *(const lanes *)p; }
+static inline void lanes_put(float *p, lanes x) { *(lanes *)p = x; }
+
+/* a * b + c, rounded once; compilers make one instruction of it. */
+static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
+    for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+}
+
+/* condition ? a : b, lane by lane; condition is what a comparison gives. */
+static inline lanes lanes_pick(lanes_int condition, lanes a, lanes b) {
+    return (lanes)((condition & (lanes_int)a) | (~condition & (lanes_int)b));
+}
+
+/* All ones in the first n lanes, for any n. */
+static inline lanes_int lanes_first(int64_t n) {
+    lanes_int index;
+    for (int i = 0; i < LANES; i++) index[i] = i;
+    return index < (int32_t)(n < 0 ? 0 : n < LANES ? n : LANES);
+}
+
+static inline float lanes_sum(lanes x) {
+    float a[LANES];
+    lanes_put(a, x);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) a[i] += a[i + half];
+    return a[0];
+}
+
+static inline float lanes_max(lanes x) {
+    float a[LANES];
+    lanes_put(a, x);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
+    return a[0];
+}
+
+/* e^x to within 1.5 units in the last place for x <= 88.3; 0 below -87.3 (where results would be
+ * subnormal). x = n ln 2 + r, |r| <= ln 2 / 2; e^r by a polynomial, 2^n through the exponent. */
+static inline lanes lanes_exp(lanes x) {
+    const lanes magic = lanes_all(0x1.8p23f); /* adding it rounds to an integer */
+    lanes shifted = lanes_fma(x, lanes_all(0x1.715476p+0f), magic), n = shifted - magic;
+    lanes r = lanes_fma(n, lanes_all(-0x1.62e4p-1f), x);
+    r = lanes_fma(n, lanes_all(-0x1.7f7d1cp-20f), r);
+    lanes p = lanes_all(0x1.6850e4p-10f);
+    p = lanes_fma(p, r, lanes_all(0x1.123bccp-7f));
+    p = lanes_fma(p, r, lanes_all(0x1.555b98p-5f));
+    p = lanes_fma(p, r, lanes_all(0x1.55548ep-3f));
+    p = lanes_fma(p, r, lanes_all(0x1.fffff8p-2f));
+    p = lanes_fma(p, r, lanes_all(1));
+    p = lanes_fma(p, r, lanes_all(1));
+    lanes_int exponent = (lanes_int)shifted << 23;
+    lanes y = (lanes)((lanes_int)p + exponent);
+    return lanes_pick(x < lanes_all(-87.3f), lanes_all(0), y);
+}
+
+#endif
