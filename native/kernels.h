@@ -34,8 +34,8 @@ struct lc_query_tile {     /* query rows [q0, q1), at most LC_TILE_ROWS of ONE s
 struct lc_spans {          /* the whole mask of one attention call */
     const struct lc_range *ranges;
     const struct lc_query_tile *tiles;     /* every query row is in one tile */
-    const int32_t *tree_first;             /* [trees + 1] first tile of each tree; no key is in two trees */
-    int32_t range_count, tile_count, trees;    /* trees: 0 where no backward is possible (cached keys) */
+    const int32_t *tree_first;             /* [trees + 1] first tile of each tree; backward: no key is in two trees */
+    int32_t range_count, tile_count, trees;
     int64_t queries, keys;                 /* rows on either axis that are spoken of */
     int64_t longest;                       /* most keys that any row sees */
 };

@@ -1,10 +1,11 @@
 /* attention.c - forest attention, forward and backward.
  *
- * A block is up to 64 (query row, head) pairs: rows of one query tile with all the heads that share
+ * A block is up to 64 pairs (query row, head): rows of one query tile with all the heads that share
  * a key head (a group). Its keys are walked along the path in chunks of 64, gathered into scratch
- * as f32, so scratch is bounded however long the path is. Products keep one accumulator an output
- * and walk their sums in order, over features or along the path; nothing a row computes depends on
- * its neighbours or on where rows are stored. A key that a row does not see enters as an exact 0.
+ * as f32, so scratch is bounded however long the path is. Scores are held key by key, [keys, pairs]:
+ * a vector's lanes are pairs, so softmax needs no sum across lanes. Every sum has one accumulator
+ * and a fixed order, over features or along the path; nothing a row computes depends on its
+ * neighbours or on where rows are stored. A key that a row does not see enters as an exact 0.
  *
  * Forward is in parallel over (tile, group), each written by one thread. Backward is in parallel
  * over (tree, group): it recomputes P from lse, and adds up dK and dV tile by tile, in order. */
@@ -16,7 +17,7 @@
 #include "cpu/cpu.h"
 #include "cpu/lanes.h"
 
-enum { KEYS = 64 }; /* of a chunk, and the row length of score matrices */
+enum { KEYS = 64 }; /* of a chunk */
 
 /* What both directions know. */
 struct call {
@@ -25,6 +26,8 @@ struct call {
     int dtype;
     int64_t heads, groups, share; /* share = heads / groups */
     int64_t d, width;             /* width = d rounded up to whole lanes */
+    int32_t block_rows;           /* query rows of a tile that go into one block */
+    int64_t pairs;                /* most pairs of a block, rounded up to whole lanes */
     int64_t q_row, k_row, v_row;
     float scale;
 };
@@ -32,8 +35,23 @@ struct call {
 static struct call make_call(const struct lc_spans *spans, const void *q, const void *k,
                              const void *v, int dtype, int64_t heads, int64_t groups, int64_t d,
                              int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
-    return (struct call){spans,          q, k,           v,     dtype, heads, groups,
-                         heads / groups, d, lanes_up(d), q_row, k_row, v_row, scale};
+    int64_t share = heads / groups, rows = share < LC_TILE_ROWS ? LC_TILE_ROWS / share : 1;
+    return (struct call){.spans = spans,
+                         .q = q,
+                         .k = k,
+                         .v = v,
+                         .dtype = dtype,
+                         .heads = heads,
+                         .groups = groups,
+                         .share = share,
+                         .d = d,
+                         .width = lanes_up(d),
+                         .block_rows = (int32_t)rows,
+                         .pairs = lanes_up(rows * share),
+                         .q_row = q_row,
+                         .k_row = k_row,
+                         .v_row = v_row,
+                         .scale = scale};
 }
 
 /* ---- small products ----------------------------------------------------------------------------- */
@@ -45,17 +63,20 @@ static inline __attribute__((always_inline)) void
 product_block(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_step,
               const float *b, int64_t b_row, int64_t n, bool add, int rows, int columns) {
     lanes sum[BLOCK_ROWS][BLOCK_LANES];
+#pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
             sum[i][j] = add ? lanes_at(c + i * c_row + j * LANES) : lanes_all(0);
     for (int64_t x = 0; x < n; x++, a += a_step, b += b_row) {
         lanes y[BLOCK_LANES];
         for (int j = 0; j < columns; j++) y[j] = lanes_at(b + j * LANES);
+#pragma GCC unroll 6
         for (int i = 0; i < rows; i++) {
             lanes f = lanes_all(a[i * a_row]);
             for (int j = 0; j < columns; j++) sum[i][j] = lanes_fma(f, y[j], sum[i][j]);
         }
     }
+#pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) lanes_put(c + i * c_row + j * LANES, sum[i][j]);
 }
@@ -87,16 +108,9 @@ struct block {
     int64_t *seen; /* [m] path keys that each pair sees; never falls */
 };
 
-/* Query rows of a tile that go into one block. */
-static int32_t block_rows(const struct call *c) {
-    return c->share < LC_TILE_ROWS ? (int32_t)(LC_TILE_ROWS / c->share) : 1;
-}
-
-static int block_most(const struct call *c) { return (int)(block_rows(c) * c->share); }
-
 static struct block make_block(const struct call *c, const struct lc_query_tile *t, int64_t group,
                                int32_t row, int64_t *seen) {
-    int32_t rows = t->q1 - row < block_rows(c) ? t->q1 - row : block_rows(c);
+    int32_t rows = t->q1 - row < c->block_rows ? t->q1 - row : c->block_rows;
     struct block b = {t, group, row, (int)(rows * c->share), 0, seen};
     for (int x = 0; x < b.m; x++)
         seen[x] =
@@ -121,8 +135,10 @@ static int64_t pair_at(const struct call *c, const struct block *b, int x) {
 /* One row of d elements as f32, ended by zeros. */
 static void load_row(const struct call *c, float *dst, const void *src, int64_t first) {
     const float *x = cpu_load(dst, src, c->dtype, first, c->d);
-    if (x != dst) memcpy(dst, x, (size_t)c->d * sizeof *dst);
-    for (int64_t i = c->d; i < c->width; i++) dst[i] = 0;
+    int64_t i = 0;
+    for (; i + LANES <= c->d; i += LANES) lanes_put(dst + i, lanes_at(x + i));
+    for (; i < c->d; i++) dst[i] = x[i];
+    for (; i < c->width; i++) dst[i] = 0;
 }
 
 static void store_row(const struct call *c, void *dst, int64_t first, const float *src) {
@@ -130,65 +146,110 @@ static void store_row(const struct call *c, void *dst, int64_t first, const floa
     else cpu_store(dst, c->dtype, first, src, c->d);
 }
 
-/* q, scaled, [m, width] */
-static void load_queries(const struct call *c, const struct block *b, float *q) {
+/* dst [d, pairs] = src [m, width] transposed, zeros in the lanes beyond m. */
+static void transpose(const struct call *c, float *dst, const float *src, int m) {
+    for (int64_t i = 0; i < c->d; i++) {
+        float *row = dst + i * c->pairs;
+        for (int x = 0; x < m; x++) row[x] = src[x * c->width + i];
+        for (int64_t x = m; x < lanes_up(m); x++) row[x] = 0;
+    }
+}
+
+/* q [m, width], scaled, and qt, its transpose */
+static void load_queries(const struct call *c, const struct block *b, float *q, float *qt) {
     for (int x = 0; x < b->m; x++) {
         float *row = q + x * c->width;
         load_row(c, row, c->q, pair_row(c, b, x) * c->q_row + pair_head(c, b, x) * c->d);
-        for (int64_t i = 0; i < c->d; i++) row[i] *= c->scale;
+        for (int64_t i = 0; i < c->width; i += LANES)
+            lanes_put(row + i, lanes_at(row + i) * c->scale);
     }
+    transpose(c, qt, q, b->m);
 }
 
 /* ---- chunks of keys ---------------------------------------------------------------------------------- */
 
-/* The rows of path keys [at, at + n). */
-static void path_rows(const struct lc_spans *s, const struct lc_query_tile *t, int64_t at, int n,
-                      int32_t *rows) {
+/* Path keys [at, at + n) and the rows they are stored in. */
+struct chunk {
+    int64_t at;
+    int n;
+    int32_t rows[KEYS];
+};
+
+static struct chunk make_chunk(const struct call *c, const struct block *b, int64_t at) {
+    struct chunk k = {at, (int)(b->most - at < KEYS ? b->most - at : KEYS), {0}};
     int filled = 0;
-    for (int32_t r = t->r0; filled < n; r++) {
-        int64_t length = s->ranges[r].k1 - s->ranges[r].k0;
-        for (; at < length && filled < n; at++) rows[filled++] = s->ranges[r].k0 + (int32_t)at;
+    for (int32_t r = b->tile->r0; filled < k.n; r++) {
+        const struct lc_range *range = &c->spans->ranges[r];
+        int64_t length = range->k1 - range->k0;
+        for (; at < length && filled < k.n; at++) k.rows[filled++] = range->k0 + (int32_t)at;
         at -= length;
     }
+    return k;
 }
 
-/* Keys or values of the group, [n rounded up to LANES, width], rows beyond n zero. */
-static void load_keys(const struct call *c, float *dst, const void *src, int64_t stride,
-                      int64_t group, const int32_t *rows, int n) {
-    for (int i = 0; i < n; i++)
-        load_row(c, dst + i * c->width, src, rows[i] * stride + group * c->d);
-    memset(dst + n * c->width, 0, (size_t)((lanes_up(n) - n) * c->width) * sizeof *dst);
+/* dst [n, width]: keys or values of the group */
+static void load_keys(const struct call *c, const struct block *b, const struct chunk *k,
+                      float *dst, const void *src, int64_t stride) {
+    for (int j = 0; j < k->n; j++)
+        load_row(c, dst + j * c->width, src, k->rows[j] * stride + b->group * c->d);
 }
 
-/* dst [width, KEYS] = src [n, width] transposed, by squares of LANES. */
-static void transpose(float *restrict dst, const float *restrict src, int n, int64_t width) {
-    for (int i = 0; i < n; i += LANES)
-        for (int64_t c = 0; c < width; c++)
-            for (int j = 0; j < LANES; j++) dst[c * KEYS + i + j] = src[(i + j) * width + c];
+/* How many of the chunk's keys pair x sees. */
+static int seen_in(const struct block *b, const struct chunk *k, int x) {
+    int64_t seen = b->seen[x] - k->at;
+    return (int)(seen < 0 ? 0 : seen < k->n ? seen : k->n);
 }
 
-/* s [m, KEYS] = a [m, width] b^T for the keys that each six pairs can see; bt is [width, KEYS]. */
-static void scores(const struct call *c, const struct block *b, float *s, const float *a,
-                   const float *bt, int64_t at, int n) {
-    for (int x = 0; x < b->m; x += BLOCK_ROWS) {
-        int rows = b->m - x < BLOCK_ROWS ? b->m - x : BLOCK_ROWS;
-        int64_t seen = b->seen[x + rows - 1] - at;
-        if (seen <= 0) continue;
-        product_rows(s + x * KEYS, KEYS, a + x * c->width, c->width, 1, bt, KEYS, c->d, false, rows,
-                     lanes_up(seen < n ? seen : n));
+/* s [n, pairs] = a [n, width] bt [d, pairs], for the pairs that see one of each six keys */
+static void scores(const struct call *c, const struct block *b, const struct chunk *k, float *s,
+                   const float *a, const float *bt) {
+    int64_t first = 0;
+    for (int j = 0; j < k->n; j += BLOCK_ROWS) {
+        int keys = k->n - j < BLOCK_ROWS ? k->n - j : BLOCK_ROWS;
+        while (seen_in(b, k, (int)first + LANES - 1 < b->m ? (int)first + LANES - 1 : b->m - 1) <=
+               j)
+            first += LANES;
+        product_rows(s + j * c->pairs + first, c->pairs, a + j * c->width, c->width, 1, bt + first,
+                     c->pairs, c->d, false, keys, lanes_up(b->m) - first);
     }
 }
 
-/* o [m, width] += p [m, KEYS] v [n, width] */
-static void weighted_sum(const struct call *c, const struct block *b, float *o, const float *p,
-                         const float *v, int64_t at, int n) {
+/* o [m, width] += s^T v, s [n, pairs], v [n, width] */
+static void add_to_queries(const struct call *c, const struct block *b, const struct chunk *k,
+                           float *o, const float *s, const float *v) {
     for (int x = 0; x < b->m; x += BLOCK_ROWS) {
         int rows = b->m - x < BLOCK_ROWS ? b->m - x : BLOCK_ROWS;
-        int64_t seen = b->seen[x + rows - 1] - at;
-        if (seen <= 0) continue;
-        product_rows(o + x * c->width, c->width, p + x * KEYS, KEYS, 1, v, c->width,
-                     seen < n ? seen : n, true, rows, c->width);
+        product_rows(o + x * c->width, c->width, s + x, 1, c->pairs, v, c->width,
+                     seen_in(b, k, x + rows - 1), true, rows, c->width);
     }
+}
+
+/* dst[rows[j], :] += s a, s [n, pairs], a [m, width]; sum [n, width] is scratch. The pairs before
+ * the first that sees a key would add zeros. */
+static void add_to_keys(const struct call *c, const struct block *b, const struct chunk *k,
+                        float *dst, float *sum, const float *s, const float *a) {
+    int first = 0;
+    for (int j = 0; j < k->n; j += BLOCK_ROWS) {
+        int keys = k->n - j < BLOCK_ROWS ? k->n - j : BLOCK_ROWS;
+        while (seen_in(b, k, first) <= j) first++;
+        product_rows(sum + j * c->width, c->width, s + j * c->pairs + first, c->pairs, 1,
+                     a + first * c->width, c->width, b->m - first, false, keys, c->width);
+    }
+    for (int j = 0; j < k->n; j++) {
+        float *to = dst + (k->rows[j] * c->groups + b->group) * c->d;
+        for (int64_t i = 0; i < c->d; i++) to[i] += sum[j * c->width + i];
+    }
+}
+
+/* How many of the chunk's keys each of the pairs from x on sees, and the most of them. */
+static lanes_int seen_lanes(const struct block *b, const struct chunk *k, int x, int *most) {
+    lanes_int seen;
+    *most = 0;
+    for (int i = 0; i < LANES; i++) {
+        seen[i] = x + i < b->m ? seen_in(b, k, x + i) : 0;
+        if (seen[i] > *most) *most = seen[i];
+    }
+    return seen;
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
@@ -196,61 +257,63 @@ static void weighted_sum(const struct call *c, const struct block *b, float *o, 
 /* One thread's memory. */
 struct scratch {
     float *q, *o, *dout, *dq;   /* [m, width] */
-    float *k, *v;               /* [KEYS, width] */
-    float *kt, *vt;             /* [width, KEYS] */
-    float *s, *ds;              /* [m, KEYS] */
-    float *sum;                 /* [KEYS, width] */
-    float *top, *total, *delta; /* [m] */
+    float *qt, *dout_t;         /* [width, pairs] */
+    float *k, *v, *sum;         /* [KEYS, width] */
+    float *s, *ds;              /* [KEYS, pairs] */
+    float *top, *total, *delta; /* [pairs]: running maximum (backward: lse), sum, rowsum(dO * O) */
     int64_t *seen;              /* [m] */
 };
 
 /* Cuts a thread's part out of memory; with memory NULL, only counts. Floats. */
 static int64_t cut_scratch(const struct call *c, struct scratch *w, float *memory, bool backward) {
-    int64_t m = block_most(c), pairs = m * c->width, keys = KEYS * c->width, used = 0;
+    int64_t rows = c->pairs * c->width, keys = KEYS * c->width, table = KEYS * c->pairs, used = 0;
     struct {
         float **part;
         int64_t size;
         bool needed;
-    } parts[] = {
-        {&w->q, pairs, true},         {&w->o, pairs, true},      {&w->dout, pairs, backward},
-        {&w->dq, pairs, backward},    {&w->k, keys, true},       {&w->v, keys, true},
-        {&w->kt, keys, true},         {&w->vt, keys, backward},  {&w->s, m * KEYS, true},
-        {&w->ds, m * KEYS, backward}, {&w->sum, keys, backward}, {&w->top, m, true},
-        {&w->total, m, true},         {&w->delta, m, backward}};
+    } parts[] = {{&w->q, rows, true},        {&w->qt, rows, true},
+                 {&w->o, rows, true},        {&w->k, keys, true},
+                 {&w->v, keys, true},        {&w->s, table, true},
+                 {&w->top, c->pairs, true},  {&w->total, c->pairs, true},
+                 {&w->dout, rows, backward}, {&w->dout_t, rows, backward},
+                 {&w->dq, rows, backward},   {&w->sum, keys, backward},
+                 {&w->ds, table, backward},  {&w->delta, c->pairs, backward}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!parts[i].needed) continue;
         *parts[i].part = memory + used;
         used += (parts[i].size + 15) / 16 * 16;
     }
     w->seen = (int64_t *)(void *)(memory + used);
-    return used + (2 * m + 15) / 16 * 16;
+    return used + (2 * c->pairs + 15) / 16 * 16;
 }
 
-/* s: scores -> exp(score - top) with zeros where a pair does not see; top, total and o follow. */
-static void softmax_chunk(const struct call *c, const struct block *b, struct scratch *w,
-                          int64_t at, int n) {
-    for (int x = 0; x < b->m; x++) {
-        float *s = w->s + x * KEYS, *o = w->o + x * c->width;
-        int64_t seen = b->seen[x] - at < n ? b->seen[x] - at : n, end = lanes_up(n);
-        lanes top = lanes_all(w->top[x]), total = lanes_all(0);
-        for (int64_t j = 0; j < seen; j += LANES) {
-            lanes y = lanes_at(s + j);
-            top = lanes_pick((y > top) & lanes_first(seen - j), y, top);
+/* s: scores -> exp(score - top), zeros where a pair does not see; top, total and o follow. */
+static void softmax_chunk(const struct call *c, const struct block *b, const struct chunk *k,
+                          struct scratch *w) {
+    for (int x = 0; x < b->m; x += LANES) {
+        int most, j;
+        lanes_int seen = seen_lanes(b, k, x, &most);
+        lanes before = lanes_at(w->top + x), top = before, sum = lanes_all(0);
+        for (j = 0; j < most; j++) {
+            lanes y = lanes_at(w->s + j * c->pairs + x);
+            top = lanes_pick((y > top) & (seen > j), y, top);
         }
-        float before = w->top[x], now = lanes_max(top), factor = 1;
-        if (now > before && at) {
-            factor = lanes_exp(lanes_all(before - now))[0];
-            for (int64_t i = 0; i < c->width; i += LANES)
-                lanes_put(o + i, lanes_at(o + i) * factor);
+        for (j = 0; j < most; j++) {
+            float *s = w->s + j * c->pairs + x;
+            lanes y = lanes_pick(seen > j, lanes_exp(lanes_at(s) - top), lanes_all(0));
+            lanes_put(s, y);
+            sum += y;
         }
-        for (int64_t j = 0; j < end; j += LANES) {
-            lanes y =
-                lanes_pick(lanes_first(seen - j), lanes_exp(lanes_at(s + j) - now), lanes_all(0));
-            lanes_put(s + j, y);
-            total += y;
+        for (; j < k->n; j++) lanes_put(w->s + j * c->pairs + x, lanes_all(0));
+        lanes factor = lanes_pick(top > before, lanes_exp(before - top), lanes_all(1));
+        lanes_put(w->top + x, top);
+        lanes_put(w->total + x, lanes_fma(lanes_at(w->total + x), factor, sum));
+        for (int i = 0; k->at && i < LANES && x + i < b->m; i++) {
+            if (factor[i] == 1) continue;
+            float *o = w->o + (x + i) * c->width;
+            for (int64_t e = 0; e < c->width; e += LANES)
+                lanes_put(o + e, lanes_at(o + e) * factor[i]);
         }
-        w->top[x] = now;
-        w->total[x] = __builtin_fmaf(w->total[x], factor, lanes_sum(total));
     }
 }
 
@@ -270,19 +333,16 @@ static void finish_rows(const struct call *c, const struct block *b, struct scra
 
 static void forward_block(const struct call *c, const struct block *b, struct scratch *w, void *out,
                           float *lse) {
-    int32_t rows[KEYS];
-    load_queries(c, b, w->q);
+    load_queries(c, b, w->q, w->qt);
     memset(w->o, 0, (size_t)(b->m * c->width) * sizeof *w->o);
-    for (int x = 0; x < b->m; x++) w->top[x] = -INFINITY, w->total[x] = 0;
+    for (int x = 0; x < lanes_up(b->m); x++) w->top[x] = -INFINITY, w->total[x] = 0;
     for (int64_t at = 0; at < b->most; at += KEYS) {
-        int n = (int)(b->most - at < KEYS ? b->most - at : KEYS);
-        path_rows(c->spans, b->tile, at, n, rows);
-        load_keys(c, w->k, c->k, c->k_row, b->group, rows, n);
-        load_keys(c, w->v, c->v, c->v_row, b->group, rows, n);
-        transpose(w->kt, w->k, n, c->width);
-        scores(c, b, w->s, w->q, w->kt, at, n);
-        softmax_chunk(c, b, w, at, n);
-        weighted_sum(c, b, w->o, w->s, w->v, at, n);
+        struct chunk k = make_chunk(c, b, at);
+        load_keys(c, b, &k, w->k, c->k, c->k_row);
+        load_keys(c, b, &k, w->v, c->v, c->v_row);
+        scores(c, b, &k, w->s, w->k, w->qt);
+        softmax_chunk(c, b, &k, w);
+        add_to_queries(c, b, &k, w->o, w->s, w->v);
     }
     finish_rows(c, b, w, out, lse);
 }
@@ -301,22 +361,41 @@ static float *alloc_scratch(const struct call *c, bool backward, int threads, in
     return lc_alloc((size_t)threads * (size_t)*step * sizeof(float));
 }
 
+/* The i-th (tile, group) of a call: tree by tree, so that what was just read is read again. */
+struct item {
+    const struct lc_query_tile *tile;
+    int64_t group;
+};
+
+static struct item item_at(const struct call *c, int64_t i) {
+    const int32_t *first = c->spans->tree_first;
+    int64_t tree = 0, end = c->spans->trees;
+    while (end - tree > 1) {
+        int64_t middle = (tree + end) / 2;
+        if (first[middle] * c->groups <= i) tree = middle;
+        else end = middle;
+    }
+    int64_t tiles = first[tree + 1] - first[tree], x = i - first[tree] * c->groups;
+    return (struct item){&c->spans->tiles[first[tree] + x % tiles], x / tiles};
+}
+
 int cpu_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
                   int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
-    struct call c = make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
+    struct call c =
+        make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
     int64_t items = spans->tile_count * groups, step;
     int threads = threads_for(&c, items);
     float *memory = alloc_scratch(&c, false, threads, &step);
     if (!memory) return -1;
-        /* who computes an item changes nothing in it, so idle threads may take the next */
+    /* who computes an item changes nothing in it, so idle threads may take the next */
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < items; i++) {
         struct scratch w;
-        const struct lc_query_tile *t = &spans->tiles[i / groups];
+        struct item at = item_at(&c, i);
         cut_scratch(&c, &w, memory + omp_get_thread_num() * step, false);
-        for (int32_t row = t->q0; row < t->q1; row += block_rows(&c)) {
-            struct block b = make_block(&c, t, i % groups, row, w.seen);
+        for (int32_t row = at.tile->q0; row < at.tile->q1; row += c.block_rows) {
+            struct block b = make_block(&c, at.tile, at.group, row, w.seen);
             forward_block(&c, &b, &w, o, lse);
         }
     }
@@ -335,32 +414,22 @@ struct gradients {
 };
 
 /* s: scores -> P = exp(score - lse); ds: dO V^T -> P (dO V^T - delta); zeros where a pair does not see. */
-static void softmax_backward_chunk(const struct block *b, struct scratch *w, int64_t at, int n) {
-    for (int x = 0; x < b->m; x++) {
-        float *s = w->s + x * KEYS, *ds = w->ds + x * KEYS;
-        for (int64_t j = 0; j < n; j += LANES) {
-            lanes_int sees = lanes_first(b->seen[x] - at - j);
-            lanes p = lanes_pick(sees, lanes_exp(lanes_at(s + j) - w->top[x]), lanes_all(0));
-            lanes_put(s + j, p);
-            lanes_put(ds + j, lanes_pick(sees, p * (lanes_at(ds + j) - w->delta[x]), lanes_all(0)));
+static void softmax_backward_chunk(const struct call *c, const struct block *b,
+                                   const struct chunk *k, struct scratch *w) {
+    for (int x = 0; x < b->m; x += LANES) {
+        int most, j;
+        lanes_int seen = seen_lanes(b, k, x, &most);
+        lanes lse = lanes_at(w->top + x), delta = lanes_at(w->delta + x);
+        for (j = 0; j < most; j++) {
+            float *s = w->s + j * c->pairs + x, *ds = w->ds + j * c->pairs + x;
+            lanes p = lanes_pick(seen > j, lanes_exp(lanes_at(s) - lse), lanes_all(0));
+            lanes_put(s, p);
+            lanes_put(ds, lanes_pick(seen > j, p * (lanes_at(ds) - delta), lanes_all(0)));
         }
-    }
-}
-
-/* dst[rows[j], :] += sum over pairs x of p[x, j] a[x, :]; the pairs before the first that sees
- * path key at + j would add zeros. */
-static void add_to_keys(const struct call *c, const struct block *b, float *dst, float *sum,
-                        const float *p, const float *a, int64_t at, const int32_t *rows, int n) {
-    int first = 0;
-    for (int j = 0; j < n; j += BLOCK_ROWS) {
-        int keys = n - j < BLOCK_ROWS ? n - j : BLOCK_ROWS;
-        while (b->seen[first] <= at + j) first++;
-        product_rows(sum + j * c->width, c->width, p + first * KEYS + j, 1, KEYS,
-                     a + first * c->width, c->width, b->m - first, false, keys, c->width);
-    }
-    for (int j = 0; j < n; j++) {
-        float *to = dst + (rows[j] * c->groups + b->group) * c->d;
-        for (int64_t i = 0; i < c->d; i++) to[i] += sum[j * c->width + i];
+        for (; j < k->n; j++) {
+            lanes_put(w->s + j * c->pairs + x, lanes_all(0));
+            lanes_put(w->ds + j * c->pairs + x, lanes_all(0));
+        }
     }
 }
 
@@ -376,27 +445,24 @@ static void load_outputs(const struct call *c, const struct block *b, struct scr
         w->delta[x] = lanes_sum(delta);
         w->top[x] = g->lse[pair_head(c, b, x) * c->spans->queries + pair_row(c, b, x)];
     }
+    transpose(c, w->dout_t, w->dout, b->m);
 }
 
 static void backward_block(const struct call *c, const struct block *b, struct scratch *w,
                            const struct gradients *g) {
-    int32_t rows[KEYS];
-    load_queries(c, b, w->q);
+    load_queries(c, b, w->q, w->qt);
     load_outputs(c, b, w, g);
     memset(w->dq, 0, (size_t)(b->m * c->width) * sizeof *w->dq);
     for (int64_t at = 0; at < b->most; at += KEYS) {
-        int n = (int)(b->most - at < KEYS ? b->most - at : KEYS);
-        path_rows(c->spans, b->tile, at, n, rows);
-        load_keys(c, w->k, c->k, c->k_row, b->group, rows, n);
-        load_keys(c, w->v, c->v, c->v_row, b->group, rows, n);
-        transpose(w->kt, w->k, n, c->width);
-        transpose(w->vt, w->v, n, c->width);
-        scores(c, b, w->s, w->q, w->kt, at, n);
-        scores(c, b, w->ds, w->dout, w->vt, at, n);
-        softmax_backward_chunk(b, w, at, n);
-        weighted_sum(c, b, w->dq, w->ds, w->k, at, n);
-        add_to_keys(c, b, g->dk, w->sum, w->ds, w->q, at, rows, n); /* q is scaled already */
-        add_to_keys(c, b, g->dv, w->sum, w->s, w->dout, at, rows, n);
+        struct chunk k = make_chunk(c, b, at);
+        load_keys(c, b, &k, w->k, c->k, c->k_row);
+        load_keys(c, b, &k, w->v, c->v, c->v_row);
+        scores(c, b, &k, w->s, w->k, w->qt);
+        scores(c, b, &k, w->ds, w->v, w->dout_t);
+        softmax_backward_chunk(c, b, &k, w);
+        add_to_queries(c, b, &k, w->dq, w->ds, w->k);
+        add_to_keys(c, b, &k, g->dk, w->sum, w->ds, w->q); /* q is scaled already */
+        add_to_keys(c, b, &k, g->dv, w->sum, w->s, w->dout);
     }
     for (int x = 0; x < b->m; x++) {
         float *dq = w->dq + x * c->width;
@@ -417,7 +483,7 @@ static int backward(const struct call *c, const struct gradients *g) {
         int64_t tree = i / c->groups;
         cut_scratch(c, &w, memory + omp_get_thread_num() * step, true);
         for (int32_t t = spans->tree_first[tree]; t < spans->tree_first[tree + 1]; t++)
-            for (int32_t row = spans->tiles[t].q0; row < spans->tiles[t].q1; row += block_rows(c)) {
+            for (int32_t row = spans->tiles[t].q0; row < spans->tiles[t].q1; row += c->block_rows) {
                 struct block b = make_block(c, &spans->tiles[t], i % c->groups, row, w.seen);
                 backward_block(c, &b, &w, g);
             }

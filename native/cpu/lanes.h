@@ -1,9 +1,12 @@
 /* lanes.h - short vectors of floats, for loops that the compiler must neither reorder nor leave
- * scalar. A value's lane never mixes with another but in lanes_sum and lanes_max, whose order is
- * fixed. */
+ * scalar. Lanes never mix but in lanes_sum, whose order is fixed. */
 #ifndef LC_LANES_H
 #define LC_LANES_H
 #include <stdint.h>
+
+#if defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#endif
 
 #ifdef __AVX512F__
 enum { LANES = 16 };
@@ -21,10 +24,16 @@ static inline lanes lanes_all(float x) { return x - (lanes){0}; }
 static inline lanes lanes_at(const float *p) { return *(const lanes *)p; }
 static inline void lanes_put(float *p, lanes x) { *(lanes *)p = x; }
 
-/* a * b + c, rounded once; compilers make one instruction of it. */
+/* a * b + c, rounded once. */
 static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fmadd_ps(a, b, c);
+#else
     for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
     return c;
+#endif
 }
 
 /* condition ? a : b, lane by lane; condition is what a comparison gives. */
@@ -32,26 +41,11 @@ static inline lanes lanes_pick(lanes_int condition, lanes a, lanes b) {
     return (lanes)((condition & (lanes_int)a) | (~condition & (lanes_int)b));
 }
 
-/* All ones in the first n lanes, for any n. */
-static inline lanes_int lanes_first(int64_t n) {
-    lanes_int index;
-    for (int i = 0; i < LANES; i++) index[i] = i;
-    return index < (int32_t)(n < 0 ? 0 : n < LANES ? n : LANES);
-}
-
 static inline float lanes_sum(lanes x) {
     float a[LANES];
     lanes_put(a, x);
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) a[i] += a[i + half];
-    return a[0];
-}
-
-static inline float lanes_max(lanes x) {
-    float a[LANES];
-    lanes_put(a, x);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
     return a[0];
 }
 
