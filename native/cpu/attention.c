@@ -382,13 +382,12 @@ static struct item item_at(const struct call *c, int64_t i) {
 int cpu_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
                   int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
-    struct call c =
-        make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
+    struct call c = make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
     int64_t items = spans->tile_count * groups, step;
     int threads = threads_for(&c, items);
     float *memory = alloc_scratch(&c, false, threads, &step);
     if (!memory) return -1;
-    /* who computes an item changes nothing in it, so idle threads may take the next */
+        /* who computes an item changes nothing in it, so idle threads may take the next */
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < items; i++) {
         struct scratch w;
