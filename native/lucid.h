@@ -315,6 +315,7 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
 void        lc_generator_free(lc_generator *g);
 int         lc_generator_leaves(const lc_generator *g);
 int         lc_generator_step(lc_generator *g, double temperature, double top_p, uint64_t seed, int32_t *tokens, float *logps);  /* one token a leaf, -1 where it has ended; count of live leaves */
+int         lc_generator_stream(lc_generator *g, int leaf, uint64_t stream);   /* of its random numbers; its own number at first */
 int         lc_generator_end(lc_generator *g, int leaf);                  /* this leaf is done; its cache slots are free again */
 
 #pragma GCC visibility pop

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "nn/cache.h"
 #include "nn/recompute.h"
 
 #include <inttypes.h>
@@ -208,7 +209,9 @@ static lc_tensor *attend(const struct block_call *call, lc_tensor *n) {
     lc_tensor *v = heads_of(lc_linear_apply(&b->v, n, on), m->groups, d);
     q = lc_rope(q, pass->position, m->theta);
     k = lc_rope(k, pass->position, m->theta);
-    lc_tensor *o = lc_attention(q, k, v, pass->forest, 1 / sqrt((double)d));
+    double scale = 1 / sqrt((double)d);
+    lc_tensor *o = pass->cache ? lc_cache_attention(pass->cache, (int)call->layer, q, k, v, scale)
+                               : lc_attention(q, k, v, pass->forest, scale);
     return o ? lc_view(o, 2, (int64_t[]){o->shape[0], m->heads * d}) : NULL;
 }
 
