@@ -19,13 +19,13 @@
 /* ---- forest records (built by nn/forest.c and nn/cache.c, shared by the backends) ------------------
  *
  * The packed axis is in depth-first preorder, so a subtree is one contiguous span. The keys a query
- * tile sees are its ranges one after the other, in the order of the path: *path keys*. Every range
- * but the last is seen by all rows of the tile, so row i sees the first lc_tile_seen(...) path keys
- * and no mask exists. A kernel cuts the path into chunks at multiples of a constant, counted along
- * the path: then a row's result depends on its ancestors alone, wherever their rows are stored. */
+ * tile sees are its ranges one after the other, in the order of the path: *path keys*. Row i sees the
+ * first lc_tile_seen(i) of them, so no mask exists. A kernel cuts the path into chunks at multiples of
+ * a constant, counted along the path: then a row's result depends on its ancestors alone, wherever
+ * their rows are stored. */
 struct lc_range {          /* key j in [k0, k1) is visible to query i iff q_lo + step * (j - k0) <= i < q_hi */
     int32_t k0, k1, q_lo, q_hi;
-    int32_t step;          /* 1 causal: its own segment; 0: ancestors, bidirectional, cross, cached */
+    int32_t step;          /* 1 causal: a segment's own keys; 0: ancestors, bidirectional, cross, cached */
 };
 enum { LC_TILE_ROWS = 64 };
 struct lc_query_tile {     /* query rows [q0, q1), at most LC_TILE_ROWS of ONE segment, from its first row on */
@@ -146,6 +146,8 @@ struct lc_kernels {
     /* ---- rows ---- */
     /* y[i, :] = x[index[i], :], elements of any dtype; indices are already checked */
     int (*take_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
+    /* y[index[i], :] = x[i, :]; indices are already checked and all different */
+    int (*put_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
     /* dx[index[i], :] += dy[i, :], in the order of i; dx f32 [rows, width] */
     int (*add_rows)(float *dx, const void *dy, int dtype, const int32_t *index, int64_t count, int64_t width, int64_t rows);
 

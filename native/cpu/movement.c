@@ -178,6 +178,15 @@ int cpu_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *
     return strided(dst, src, dtype, ndim, shape, stride, true);
 }
 
+int cpu_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
+                 int64_t width) {
+    size_t bytes = (size_t)width * lc_dtype_bytes(dtype);
+    for (int64_t i = 0; i < count; i++)
+        memcpy((unsigned char *)y + (size_t)index[i] * bytes,
+               (const unsigned char *)x + (size_t)i * bytes, bytes);
+    return 0;
+}
+
 /* ---- random numbers ------------------------------------------------------------------------------------- */
 
 /* Four numbers an index; normal ones by Box and Muller, with a uniform that is never 0. */

@@ -11,6 +11,7 @@ const struct lc_kernels lc_cpu_kernels = {
     .convert = cpu_convert,
     .gather = cpu_gather,
     .scatter = cpu_scatter,
+    .put_rows = cpu_put_rows,
     .randn = cpu_randn,
     .rand = cpu_rand,
     .gemm = cpu_gemm,

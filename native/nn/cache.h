@@ -35,7 +35,8 @@ int lc_cache_fork(struct lc_cache *c, int leaf);
 /* The leaf is done; its number is not used again. */
 int lc_cache_drop(struct lc_cache *c, int leaf);
 
-int64_t lc_cache_length(const struct lc_cache *c, int leaf); /* tokens it sees = its next position */
+int64_t lc_cache_length(const struct lc_cache *c,
+                        int leaf); /* tokens it sees = its next position */
 int64_t lc_cache_free_slots(const struct lc_cache *c);
 
 /* Positions of the planned pass's rows, i32 [rows]. */

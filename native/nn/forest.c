@@ -301,17 +301,20 @@ int64_t lc_forest_position(const lc_forest *f, int segment) {
     return s ? s->position : -1;
 }
 
-lc_tensor *lc_forest_positions(const lc_forest *f, int device) {
-    lc_tensor *t = NULL, *result = NULL;
-    int32_t *position = lc_alloc((size_t)f->rows * sizeof *position);
-    if (position) t = lc_tensor_new(1, &f->rows, LC_I32, device);
-    if (t) {
-        for (int i = 0; i < f->segments; i++) {
-            const struct lc_segment *s = &f->segment[i];
-            for (int32_t x = 0; x < s->length; x++) position[s->first + x] = s->position + x;
-        }
-        if (!lc_tensor_write(t, position, (size_t)f->rows * sizeof *position)) result = t;
+void lc_forest_fill_positions(const lc_forest *f, int32_t *position) {
+    for (int i = 0; i < f->segments; i++) {
+        const struct lc_segment *s = &f->segment[i];
+        for (int32_t x = 0; x < s->length; x++) position[s->first + x] = s->position + x;
     }
+}
+
+lc_tensor *lc_forest_positions(const lc_forest *f, int device) {
+    lc_tensor *t = lc_tensor_new(1, &f->rows, LC_I32, device);
+    size_t bytes = (size_t)f->rows * sizeof(int32_t);
+    int32_t *position = t ? lc_alloc(bytes) : NULL;
+    if (!position) return NULL;
+    lc_forest_fill_positions(f, position);
+    int done = lc_tensor_write(t, position, bytes);
     lc_free(position);
-    return result;
+    return done < 0 ? NULL : t;
 }

@@ -22,4 +22,7 @@ struct lc_forest {
     int32_t *tree_first;
 };
 
+/* position[rows] of every packed row */
+void lc_forest_fill_positions(const lc_forest *f, int32_t *position);
+
 #endif
