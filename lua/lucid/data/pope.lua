@@ -1,0 +1,166 @@
+-- POPE's question files (Li et al. 2023): JSON lines, an array, or values one after another, each
+-- { question_id, image, text, label }; and sampling them from annotations by the benchmark's own rule.
+local json = require "lucid.json"
+local nouns = require "lucid.nouns"
+local rng = require "lucid.rng"
+
+local M = {}
+
+M.SETS = { "random", "popular", "adversarial" }
+
+-- ---- reading ---------------------------------------------------------------------------------------
+
+--- Reads a question file: a list of { question_id, image, text, label }, label "yes" or "no".
+---@param path string
+---@param opt table|nil     limit: questions
+function M.read(path, opt)
+  local list = {}
+  for record in json.each(path) do
+    local number = #list + 1
+    for _, name in ipairs { "image", "text", "label" } do
+      if type(record) ~= "table" or type(record[name]) ~= "string" then
+        error(("%s: question %d has no '%s'"):format(path, number, name), 0)
+      end
+    end
+    local label = record.label:lower():match("^%s*(.-)%s*$")
+    if label ~= "yes" and label ~= "no" then
+      error(("%s: question %d: its label is '%s'; yes and no are possible"):format(path, number,
+        record.label), 0)
+    end
+    list[number] = { question_id = tonumber(record.question_id) or number, image = record.image,
+      text = record.text, label = label }
+    if opt and opt.limit and number >= opt.limit then break end
+  end
+  if #list == 0 then error(path .. ": there are no questions in it", 0) end
+  return list
+end
+
+--- Writes a question file as the official ones are: JSON lines, ids from 1.
+function M.lines(list)
+  local lines = {}
+  for i, q in ipairs(list) do
+    lines[i] = ('{"question_id": %d, "image": %s, "text": %s, "label": "%s"}\n'):format(i,
+      json.encode(q.image), json.encode(q.text), q.label)
+  end
+  return table.concat(lines)
+end
+
+-- ---- statistics ------------------------------------------------------------------------------------------
+
+local function ranked(counts)
+  local list = {}
+  for name in pairs(counts) do list[#list + 1] = name end
+  table.sort(list, function(a, b)
+    if counts[a] ~= counts[b] then return counts[a] > counts[b] end
+    return a < b
+  end)
+  return list
+end
+
+--- Names by the number of pictures that hold them, most first; and the numbers.
+---@param pictures table[]    { image, names }
+function M.frequencies(pictures)
+  local counts = {}
+  for _, p in ipairs(pictures) do
+    for _, name in ipairs(p.names) do counts[name] = (counts[name] or 0) + 1 end
+  end
+  return ranked(counts), counts
+end
+
+--- name -> the names it occurs together with, most often first.
+function M.cooccurrence(pictures)
+  local counts = {}
+  for _, p in ipairs(pictures) do
+    for _, a in ipairs(p.names) do
+      counts[a] = counts[a] or {}
+      for _, b in ipairs(p.names) do
+        if a ~= b then counts[a][b] = (counts[a][b] or 0) + 1 end
+      end
+    end
+  end
+  local lists = {}
+  for name, c in pairs(counts) do lists[name] = ranked(c) end
+  return lists
+end
+
+-- ---- sampling -----------------------------------------------------------------------------------------------
+
+local POPULAR = 10        -- the popular set asks for the most frequent so many
+
+-- The first of a list that is absent and not yet asked for, among the first so many.
+local function first_free(list, taken, among)
+  for i = 1, math.min(#list, among or #list) do
+    if not taken[list[i]] then return list[i] end
+  end
+end
+
+local NEGATIVE = {}
+
+function NEGATIVE.random(state)
+  local free = {}
+  for _, name in ipairs(state.frequent) do
+    if not state.taken[name] then free[#free + 1] = name end
+  end
+  return free[1] and free[state.random:integer(#free)]
+end
+
+function NEGATIVE.popular(state)
+  return first_free(state.frequent, state.taken, POPULAR) or first_free(state.frequent, state.taken)
+end
+
+function NEGATIVE.adversarial(state, present)
+  return first_free(state.together[present] or {}, state.taken) or first_free(state.frequent, state.taken)
+end
+
+---@class lucid.PopeOptions
+---@field set string                "random", "popular" or "adversarial"
+---@field seed integer|nil
+---@field per_picture integer|nil   present (and absent) things asked for, default 3
+---@field statistics table[]|nil    pictures that frequency and co-occurrence are counted in; default: these
+---@field frequent string[]|nil     or the ranked names themselves
+---@field together table|nil        or the co-occurrence lists themselves
+
+--- Samples the questions of one set: per picture three present and three absent things, asked in turn.
+--- random: any absent thing; popular: of the ten most frequent, the first absent one; adversarial: the
+--- first absent one of those that occur most with the present thing just asked for. Nothing is asked
+--- twice. Pictures with too few present or absent things are passed over.
+---@param pictures table[]     { image, names }
+---@param opt lucid.PopeOptions
+---@return table[] questions, integer passed_over
+function M.sample(pictures, opt)
+  local negative = NEGATIVE[opt.set]
+  if not negative then error("pope.sample: there is no set " .. tostring(opt.set), 2) end
+  local each = opt.per_picture or 3
+  local source = opt.statistics or pictures
+  local frequent = opt.frequent or M.frequencies(source)
+  local together = opt.together or opt.set == "adversarial" and M.cooccurrence(source) or {}
+  local list, passed = {}, 0
+  local function ask(picture, name, label)
+    list[#list + 1] = { question_id = #list + 1, image = picture.image, label = label,
+      text = ("Is there %s %s in the image?"):format(nouns.article(name), name) }
+  end
+  for i, picture in ipairs(pictures) do
+    -- The present things are the same in all sets, as in the official files.
+    local present = rng(opt.seed or 0, "pope:present:" .. i):shuffle({ unpack(picture.names) })
+    local state = { frequent = frequent, together = together, taken = {},
+      random = rng(opt.seed or 0, "pope:absent:" .. i) }
+    local absent = #frequent
+    for _, name in ipairs(present) do state.taken[name] = true end
+    for _, name in ipairs(frequent) do
+      if state.taken[name] then absent = absent - 1 end
+    end
+    if #present < each or absent < each then
+      passed = passed + 1
+    else
+      for k = 1, each do
+        ask(picture, present[k], "yes")
+        local name = negative(state, present[k])
+        state.taken[name] = true
+        ask(picture, name, "no")
+      end
+    end
+  end
+  return list, passed
+end
+
+return M

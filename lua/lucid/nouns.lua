@@ -1,0 +1,154 @@
+-- The noun table: which words of a text name which kinds of things. Made from categories.json (a list
+-- of { name, synonyms }, or an object { categories = that list, colours =, closed = }), from COCO's
+-- category list, or from lines "name, synonym, synonym, ...". Plurals follow by rule.
+--
+-- closed: the pictures hold nothing but these things, so a sentence that names none of them is made up.
+local file = require "lucid.file"
+local json = require "lucid.json"
+
+local M = {}
+local Nouns = {}
+Nouns.__index = Nouns
+
+--- Colours that are told apart when a table names none.
+M.COLOURS = { "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black",
+  "white", "gray" }
+
+local IRREGULAR = {
+  man = "men", woman = "women", person = "people", child = "children", mouse = "mice",
+  sheep = "sheep", foot = "feet", tooth = "teeth", goose = "geese", knife = "knives",
+  wife = "wives", leaf = "leaves", shelf = "shelves", half = "halves", calf = "calves",
+  wolf = "wolves", loaf = "loaves", scarf = "scarves", fish = "fish", deer = "deer",
+}
+
+--- The plural of a phrase: of its last word.
+function M.plural(phrase)
+  local head, word = phrase:match("^(.-)(%S+)$")
+  if not word then return phrase end
+  local plural = IRREGULAR[word]
+  if plural then return head .. plural end
+  for singular, many in pairs(IRREGULAR) do       -- snowman, policewoman
+    if #singular > 2 and word:sub(-#singular) == singular and (singular == "man" or singular == "woman") then
+      return head .. word:sub(1, -#singular - 1) .. many
+    end
+  end
+  if word:find("[sxz]$") or word:find("[cs]h$") then return head .. word .. "es" end
+  if word:find("[^aeiou]y$") then return head .. word:sub(1, -2) .. "ies" end
+  return head .. word .. "s"
+end
+
+--- "a" or "an", by the letter.
+function M.article(word)
+  return word:find("^[aeiouAEIOU]") and "an" or "a"
+end
+
+local function add(self, phrase, name)
+  phrase = phrase:lower():gsub("%s+", " "):match("^%s*(.-)%s*$")
+  if phrase == "" then return end
+  for _, form in ipairs { phrase, M.plural(phrase) } do
+    if not self.forms[form] then self.forms[form] = name end
+    local _, spaces = form:gsub(" ", "")
+    self.longest = math.max(self.longest, spaces + 1)
+  end
+end
+
+---@class lucid.Category
+---@field name string
+---@field synonyms string[]|nil
+
+---@param categories lucid.Category[]
+---@param opt table|nil    closed: boolean; colours: string[]
+function M.new(categories, opt)
+  opt = opt or {}
+  local self = setmetatable({ names = {}, known = {}, forms = {}, longest = 1, colours = {},
+    closed = opt.closed == true }, Nouns)
+  for i, c in ipairs(categories) do
+    if type(c) ~= "table" or type(c.name) ~= "string" then
+      error(("noun table: category %d has no name"):format(i), 2)
+    end
+    self.names[i] = c.name
+    self.known[c.name] = true
+    add(self, c.name, c.name)
+  end
+  for _, c in ipairs(categories) do
+    for _, synonym in ipairs(c.synonyms or {}) do add(self, synonym, c.name) end
+  end
+  for _, colour in ipairs(opt.colours or M.COLOURS) do self.colours[colour] = colour end
+  if self.colours.gray then self.colours.grey = "gray" end
+  return self
+end
+
+local function from_lines(path)
+  local categories = {}
+  for line in file.read(path):gmatch("[^\r\n]+") do
+    local c = { synonyms = {} }
+    for word in line:gmatch("[^,]+") do
+      word = word:match("^%s*(.-)%s*$")
+      if not c.name then c.name = word else c.synonyms[#c.synonyms + 1] = word end
+    end
+    if c.name then categories[#categories + 1] = c end
+  end
+  return categories
+end
+
+--- Reads a table: .json as above, any other file as lines.
+---@param path string
+function M.read(path)
+  if not path:find("%.json$") then return M.new(from_lines(path)) end
+  local root = json.read(path)
+  if type(root) ~= "table" then error(path .. ": not a list of categories", 0) end
+  local list = root.categories or root
+  if #list == 0 then error(path .. ": there are no categories in it", 0) end
+  for i, c in ipairs(list) do
+    if type(c) ~= "table" or type(c.name) ~= "string" then
+      error(("%s: category %d has no 'name'"):format(path, i), 0)
+    end
+  end
+  return M.new(list, { closed = root.closed == true, colours = root.colours })
+end
+
+--- The name that a word or phrase stands for, or nil.
+function Nouns:lookup(phrase)
+  return self.forms[(phrase:lower():gsub("%s+", " "))]
+end
+
+--- The words of a text: a list of { text (lower case), first, last }.
+function M.words(text)
+  local list = {}
+  for first, word, past in text:gmatch("()(%a[%a'%-]*)()") do
+    list[#list + 1] = { text = word:lower(), first = first, last = past - 1 }
+  end
+  return list
+end
+
+---@class lucid.Mention
+---@field name string       of the category
+---@field first integer     its first byte in the text
+---@field last integer
+---@field word integer      number of its first word
+---@field words integer     how many it has
+
+--- Every mention of a known thing in a text, the longest phrase first at each word.
+---@return lucid.Mention[], table[] words
+function Nouns:mentions(text)
+  local words = M.words(text)
+  local list, i = {}, 1
+  while i <= #words do
+    local found
+    for n = math.min(self.longest, #words - i + 1), 1, -1 do
+      local phrase = {}
+      for k = i, i + n - 1 do phrase[#phrase + 1] = words[k].text end
+      local name = self.forms[table.concat(phrase, " ")]
+      if name then
+        list[#list + 1] = { name = name, first = words[i].first, last = words[i + n - 1].last,
+          word = i, words = n }
+        found = n
+        break
+      end
+    end
+    i = i + (found or 1)
+  end
+  return list, words
+end
+
+return M
