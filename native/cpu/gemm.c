@@ -5,18 +5,19 @@
  * chain and when, never its order. So a row has the same bits alone and among others, at any place, and
  * with any number of threads, forward and backward.
  *
- * A is cut into panels of TILE_ROWS rows, B into panels of TILE_COLS columns, K into blocks of BLOCK_K;
- * a panel of B stays in the first-level cache while a block of A streams from the second. Panels hold
- * f32, so packing is also where dtypes and transposes are settled. */
+ * A is cut into panels of TILE_ROWS rows, B into panels of TILE_COLS columns, K into blocks of BLOCK_K:
+ * a panel of B stays in the first-level cache while a block of A streams from the second. A packed
+ * panel is f32, so packing is also where dtypes and transposes are settled.
+ *
+ * Why not oneDNN's f32 product: it is as fast as this one (tests/bench/results/gemm.txt), but where the
+ * CPU lacks AVX-512 it chooses blocks and edges by the number of rows, so a row's last bits change with
+ * its batch. */
 #include <omp.h>
+#include <stdatomic.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "cpu/cpu.h"
-
-#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
-#include <immintrin.h>
-#endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_ROWS = 12 };
@@ -25,88 +26,253 @@ enum { LANES = 8, TILE_ROWS = 6 };
 #else
 enum { LANES = 4, TILE_ROWS = 4 };
 #endif
-enum { TILE_COLS = 2 * LANES, BLOCK_ROWS = 96, BLOCK_COLS = 2048, BLOCK_K = 256 };
+enum {
+    TILE_COLS = 2 * LANES,
+    BLOCK_ROWS = 96,  /* of A at a time; a multiple of every TILE_ROWS */
+    BLOCK_COLS = 512, /* of B at a time */
+    BLOCK_K = 256,
+    GROUP = 8,             /* lines that are packed together */
+    LONE_WORK = 1 << 18,   /* multiplications that are not worth waking another thread for */
+    SHARED_WORK = 1 << 20, /* ... and a batch of fewer is divided by products, not inside them */
+    COMMON_PANELS = 8      /* threads that pack in memory that is there from the start */
+};
 
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-static inline vector fma_lanes(vector a, vector b, vector c) {
-#if defined(__AVX512F__)
-    return _mm512_fmadd_ps(a, b, c);
-#elif defined(__AVX2__) && defined(__FMA__)
-    return _mm256_fmadd_ps(a, b, c);
-#else
-    for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-    return c;
+#if defined(__AVX2__) && defined(__FMA__)
+#define X86_VECTORS 1
+#include <immintrin.h>
 #endif
-}
 
 static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 /* ---- the register tile ----------------------------------------------------------------------------- */
 
-/* out [rows, TILE_COLS] = a b, or += a b to resume. a: element (i, k) at i * a_row + k * a_k;
- * b: a packed panel of depth steps. rows, a_row or a_k are constants where this is called. */
-static inline __attribute__((always_inline)) void tile(int rows, const float *a, int64_t a_row,
-                                                       int64_t a_k, const float *b, int64_t depth,
-                                                       float *out, int64_t out_row, bool resume) {
-    vector sum[TILE_ROWS][2];
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-        for (int h = 0; h < 2; h++)
-            sum[i][h] = resume ? *(const vector *)(out + i * out_row + h * LANES) : (vector){0};
-    for (int64_t k = 0; k < depth; k++, a += a_k, b += TILE_COLS) {
-        const vector left = *(const vector *)b, right = *(const vector *)(b + LANES);
-#pragma GCC unroll 12
-        for (int i = 0; i < rows; i++) {
-            const vector x = a[i * a_row] - (vector){0}; /* in every lane */
-            sum[i][0] = fma_lanes(x, left, sum[i][0]);
-            sum[i][1] = fma_lanes(x, right, sum[i][1]);
-        }
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-        for (int h = 0; h < 2; h++) *(vector *)(out + i * out_row + h * LANES) = sum[i][h];
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+struct tile {
+    const float *a, *b;
+    int64_t a_row, a_k; /* element (i, k) of A is a[i * a_row + k * a_k] */
+    int64_t b_k;        /* element (k, j) of B is b[k * b_k + j] */
+    int64_t depth;      /* steps of k */
+    float *out;         /* element (i, j) of the sums is out[i * out_row + j] */
+    int64_t out_row;
+    bool resume; /* the sums go on from what is in out, not from 0 */
+};
+
+/* left += x * y, right += x * z in every lane. As instructions, because gcc left to itself moves and
+ * spills the sums of a tile: half of the speed. */
+static inline void add_products(vector *left, vector *right, const float *x, vector y, vector z) {
+#ifdef X86_VECTORS
+    vector wide;
+    __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"
+            : "+v"(*left), "+v"(*right), "=&v"(wide)
+            : "m"(*x), "v"(y), "v"(z));
+#else
+    for (int i = 0; i < LANES; i++) (*left)[i] = __builtin_fmaf(*x, y[i], (*left)[i]);
+    for (int i = 0; i < LANES; i++) (*right)[i] = __builtin_fmaf(*x, z[i], (*right)[i]);
+#endif
 }
 
-/* a is a packed panel of TILE_ROWS rows, of which the first rows are asked for. */
-static void packed_tile(int64_t rows, const float *a, const float *b, int64_t depth, float *out,
-                        int64_t out_row, bool resume) {
-    if (rows == 1) tile(1, a, 1, TILE_ROWS, b, depth, out, out_row, resume);
-    else if (rows == 2) tile(2, a, 1, TILE_ROWS, b, depth, out, out_row, resume);
-    else if (rows <= 4) tile(4, a, 1, TILE_ROWS, b, depth, out, out_row, resume);
-    else tile(TILE_ROWS, a, 1, TILE_ROWS, b, depth, out, out_row, resume);
+/* sum += x * y in every lane */
+static inline void add_product(vector *sum, const float *x, vector y) {
+#ifdef X86_VECTORS
+    vector wide;
+    __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %3, %1, %0"
+            : "+v"(*sum), "=&v"(wide)
+            : "m"(*x), "v"(y));
+#else
+    for (int i = 0; i < LANES; i++) (*sum)[i] = __builtin_fmaf(*x, y[i], (*sum)[i]);
+#endif
+}
+
+static inline vector load(const float *p) { return *(const vector *)p; }
+static inline void store(float *p, vector v) { *(vector *)p = v; }
+static inline vector begin(const struct tile *t, int row, int col) {
+    if (t->resume) return load(t->out + row * t->out_row + col);
+    __builtin_prefetch(t->out + row * t->out_row + col, 1);
+    return (vector){0};
+}
+
+/* The sums have names, not an array, so that they are registers whatever the compiler unrolls. */
+#define ROWS_1(X) X(0)
+#define ROWS_2(X) ROWS_1(X) X(1)
+#define ROWS_4(X) ROWS_2(X) X(2) X(3)
+#define ROWS_6(X) ROWS_4(X) X(4) X(5)
+#define ROWS_12(X) ROWS_6(X) X(6) X(7) X(8) X(9) X(10) X(11)
+
+#define BEGIN(i) vector left##i = begin(t, i, 0), right##i = begin(t, i, LANES);
+#define ROW(i) add_products(&left##i, &right##i, a + (i)*a_row, y, z);
+#define END(i)                                                                                     \
+    store(t->out + (i)*t->out_row, left##i);                                                       \
+    store(t->out + (i)*t->out_row + LANES, right##i);
+#define STEP(ROWS)                                                                                 \
+    y = load(b);                                                                                   \
+    z = load(b + LANES);                                                                           \
+    ROWS(ROW) a += a_k;                                                                            \
+    b += b_k;
+
+/* A tile of TILE_COLS columns; the strides are constants, or fields of t. */
+#define DEFINE_TILE(name, ROWS, A_ROW, A_K, B_K)                                                   \
+    static void name(const struct tile *t) {                                                       \
+        const float *a = t->a, *b = t->b;                                                          \
+        const int64_t a_row = A_ROW, a_k = A_K, b_k = B_K;                                         \
+        vector y, z;                                                                               \
+        ROWS(BEGIN)                                                                                \
+        for (int64_t k = t->depth / 4; k > 0; k--) {                                               \
+            STEP(ROWS) STEP(ROWS) STEP(ROWS) STEP(ROWS)                                            \
+        }                                                                                          \
+        for (int64_t k = t->depth % 4; k > 0; k--) {                                               \
+            STEP(ROWS)                                                                             \
+        }                                                                                          \
+        ROWS(END)                                                                                  \
+    }
+
+#define BEGIN_HALF(i) vector left##i = begin(t, i, 0);
+#define ROW_HALF(i) add_product(&left##i, a + (i)*a_row, y);
+#define END_HALF(i) store(t->out + (i)*t->out_row, left##i);
+
+/* A tile of LANES columns. */
+#define DEFINE_HALF_TILE(name, ROWS)                                                               \
+    static void name(const struct tile *t) {                                                       \
+        const float *a = t->a, *b = t->b;                                                          \
+        const int64_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k;                                \
+        ROWS(BEGIN_HALF)                                                                           \
+        for (int64_t k = t->depth; k > 0; k--, a += a_k, b += b_k) {                               \
+            const vector y = load(b);                                                              \
+            ROWS(ROW_HALF)                                                                         \
+        }                                                                                          \
+        ROWS(END_HALF)                                                                             \
+    }
+
+#if defined(__AVX512F__)
+#define ROWS_ALL ROWS_12
+#elif defined(X86_VECTORS)
+#define ROWS_ALL ROWS_6
+#else
+#define ROWS_ALL ROWS_4
+#endif
+
+DEFINE_TILE(tile_packed, ROWS_ALL, 1, TILE_ROWS, TILE_COLS)
+DEFINE_TILE(tile_all, ROWS_ALL, t->a_row, t->a_k, t->b_k)
+DEFINE_TILE(tile_4, ROWS_4, t->a_row, t->a_k, t->b_k)
+DEFINE_TILE(tile_2, ROWS_2, t->a_row, t->a_k, t->b_k)
+DEFINE_TILE(tile_1, ROWS_1, t->a_row, t->a_k, t->b_k)
+DEFINE_HALF_TILE(half_tile_all, ROWS_ALL)
+DEFINE_HALF_TILE(half_tile_4, ROWS_4)
+DEFINE_HALF_TILE(half_tile_2, ROWS_2)
+DEFINE_HALF_TILE(half_tile_1, ROWS_1)
+
+/* The tallest tile that these rows fill. */
+static int height(int64_t rows) {
+    return rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+}
+
+/* rows is a height(), cols at most TILE_COLS: all of a half or of both are computed */
+static void run_tile(const struct tile *t, int rows, int64_t cols) {
+    if (cols <= LANES) {
+        if (rows == TILE_ROWS) half_tile_all(t);
+        else if (rows == 4) half_tile_4(t);
+        else if (rows == 2) half_tile_2(t);
+        else half_tile_1(t);
+    } else if (rows == TILE_ROWS) {
+        if (t->a_row == 1 && t->a_k == TILE_ROWS && t->b_k == TILE_COLS) tile_packed(t);
+        else tile_all(t);
+    } else {
+        if (rows == 4) tile_4(t);
+        else if (rows == 2) tile_2(t);
+        else tile_1(t);
+    }
 }
 
 /* ---- packing ----------------------------------------------------------------------------------------- */
 
-struct operand { /* A as [m, k] or B as [n, k]: lines (m or n) of steps (k) */
+struct operand { /* A [m, k] or B^T [n, k]: lines of steps */
     const unsigned char *data;
     int dtype;
     bool crossed;     /* stored [k, lines], else [lines, k] */
-    int64_t row_size; /* bytes from one stored row to the next */
+    int64_t row;      /* elements from one stored row to the next */
+    int64_t row_size; /* and bytes */
 };
 
-/* Lines [line, line + count) and steps [k, k + depth) as one panel: dst[step * width + l], zeros in the
- * lines beyond count. count <= width <= BLOCK_K, depth <= BLOCK_K. */
-static void pack_panel(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
-                       int64_t k, int64_t depth) {
-    float buffer[BLOCK_K];
-    if (x->crossed) {
-        for (int64_t s = 0; s < depth; s++) {
-            const float *row =
-                cpu_load(buffer, x->data + (k + s) * x->row_size, x->dtype, line, count);
-            for (int64_t l = 0; l < count; l++) dst[s * width + l] = row[l];
-            for (int64_t l = count; l < width; l++) dst[s * width + l] = 0;
+/* n elements of p from index first as floats: cpu_load with the usual case in line. */
+static inline const float *floats(float *buffer, const void *p, int dtype, int64_t first,
+                                  int64_t n) {
+    return dtype == LC_F32 ? (const float *)p + first : cpu_load(buffer, p, dtype, first, n);
+}
+
+/* Element (line, k) of an f32 operand. */
+static const float *element(const struct operand *x, int64_t line, int64_t k) {
+    return (const float *)x->data + (x->crossed ? k * x->row + line : line * x->row + k);
+}
+
+/* dst[s * width + l] = row[l][s] for 8 lines, 8 steps at a time; returns the steps done. Writes 8 lanes
+ * a step, so where width is less the later steps must be written afterwards, in their order. */
+static int64_t transpose_group(float *dst, int width, const float *const *row, int64_t depth) {
+    int64_t s = 0;
+#if defined(X86_VECTORS)
+    for (; s + 8 <= depth; s += 8) {
+        __m256 q[8], p[8];
+        for (int i = 0; i < 4; i++) { /* 4x4 blocks: lines i and i + 4 side by side */
+            q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + s)),
+                                        _mm_loadu_ps(row[i + 4] + s), 1);
+            q[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + s + 4)),
+                                            _mm_loadu_ps(row[i + 4] + s + 4), 1);
         }
-        return;
+        for (int i = 0; i < 8; i += 4) {
+            __m256 a = _mm256_unpacklo_ps(q[i], q[i + 1]), b = _mm256_unpackhi_ps(q[i], q[i + 1]);
+            __m256 c = _mm256_unpacklo_ps(q[i + 2], q[i + 3]),
+                   d = _mm256_unpackhi_ps(q[i + 2], q[i + 3]);
+            p[i] = _mm256_shuffle_ps(a, c, 0x44);
+            p[i + 1] = _mm256_shuffle_ps(a, c, 0xEE);
+            p[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+            p[i + 3] = _mm256_shuffle_ps(b, d, 0xEE);
+        }
+        for (int i = 0; i < 8; i++) _mm256_storeu_ps(dst + (s + i) * width, p[i]);
     }
-    for (int64_t l = 0; l < count; l++) {
-        const float *row = cpu_load(buffer, x->data + (line + l) * x->row_size, x->dtype, k, depth);
-        for (int64_t s = 0; s < depth; s++) dst[s * width + l] = row[s];
+#else
+    (void)dst, (void)width, (void)row, (void)depth;
+#endif
+    return s;
+}
+
+/* Lines stored one after the other. Groups go from the last to the first because a group may write
+ * beyond its panel's width, into lanes that belong to the first group of the next step. */
+static void pack_lines(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
+                       int64_t k, int64_t depth) {
+    float buffer[GROUP][BLOCK_K];
+    for (int64_t first = (count - 1) / GROUP * GROUP; first >= 0; first -= GROUP) {
+        const int64_t lines = at_most(count - first, GROUP);
+        const float *row[GROUP];
+        for (int64_t l = 0; l < GROUP; l++) { /* beyond the last line the last again: never used */
+            const int64_t from = line + first + at_most(l, lines - 1);
+            row[l] = floats(buffer[l], x->data + from * x->row_size, x->dtype, k, depth);
+        }
+        for (int64_t s = transpose_group(dst + first, width, row, depth); s < depth; s++)
+            for (int64_t l = 0; l < lines; l++) dst[s * width + first + l] = row[l][s];
     }
-    for (int64_t l = count; l < width; l++)
-        for (int64_t s = 0; s < depth; s++) dst[s * width + l] = 0;
+}
+
+/* Steps stored one after the other. */
+static void pack_steps(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
+                       int64_t k, int64_t depth) {
+    for (int64_t s = 0; s < depth; s++, dst += width) {
+        const unsigned char *row = x->data + (k + s) * x->row_size;
+        if (x->dtype == LC_F32) { /* constant sizes are copied in line */
+            const float *from = (const float *)row + line;
+            if (count == TILE_COLS) memcpy(dst, from, TILE_COLS * sizeof *dst);
+            else if (count == TILE_ROWS) memcpy(dst, from, TILE_ROWS * sizeof *dst);
+            else memcpy(dst, from, (size_t)count * sizeof *dst);
+        } else {
+            cpu_load(dst, row, x->dtype, line, count);
+        }
+    }
+}
+
+/* A panel: element (line + l, k + s) of x at dst[s * width + l]; lanes from count on are undefined. */
+static void pack(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
+                 int64_t k, int64_t depth) {
+    if (x->crossed) pack_steps(dst, width, x, line, count, k, depth);
+    else pack_lines(dst, width, x, line, count, k, depth);
 }
 
 /* ---- one product --------------------------------------------------------------------------------------- */
@@ -115,132 +281,227 @@ struct product {
     const struct lc_gemm *g;
     struct operand a, b;
     unsigned char *c;
-    float *sums;      /* [m, n] where chains wait between blocks of K: C itself, or scratch */
+    float *sums;      /* where chains wait between blocks of K: C itself, or scratch; [m, ...] */
     int64_t sums_row; /* floats */
-    float *b_panels;  /* [panels of a block of columns, depth, TILE_COLS] */
-    float *a_panels;  /* [threads, BLOCK_ROWS / TILE_ROWS, depth, TILE_ROWS] */
+    bool sums_are_c;
+    bool pack_a, pack_b; /* else it is read where it is */
 };
 
-struct block { /* the part of the product at work: columns [j, j + cols), steps [k, k + depth) */
-    int64_t j, cols, k, depth;
-    bool first, last; /* of the blocks of K */
+struct panels { /* where one thread packs a block */
+    _Alignas(64) float b[BLOCK_COLS * BLOCK_K];
+    _Alignas(64) float a[BLOCK_ROWS * BLOCK_K + 64]; /* packing may write a little beyond */
 };
 
+/* What one thread works on at a time. */
+struct block {
+    int64_t i, rows, j, cols; /* rows [i, i + rows) and columns [j, j + cols) of C */
+    int64_t k, depth;         /* steps [k, k + depth) */
+    bool first, last;         /* of the blocks of K */
+    float *a_panels, *b_panels;
+};
+
+/* C[i, j..] = alpha * sum + beta * C[i, j..] + bias[j..], for one row of a tile */
+static inline __attribute__((always_inline)) void
+finish_row(const struct product *p, const float *sum, int64_t i, int64_t j, int64_t cols) {
+    const struct lc_gemm *g = p->g;
+    const int64_t at = i * g->c_row + j;
+    float value[TILE_COLS], buffer[TILE_COLS];
+    for (int64_t c = 0; c < cols; c++) value[c] = g->alpha * sum[c];
+    if (g->beta != 0) {
+        const float *old = floats(buffer, p->c, g->c_dtype, at, cols);
+        for (int64_t c = 0; c < cols; c++) value[c] = __builtin_fmaf(g->beta, old[c], value[c]);
+    }
+    if (g->bias) {
+        const float *bias = floats(buffer, g->bias, g->bias_dtype, j, cols);
+        for (int64_t c = 0; c < cols; c++) value[c] += bias[c];
+    }
+    if (g->c_dtype == LC_F32) memcpy((float *)p->c + at, value, (size_t)cols * sizeof *value);
+    else cpu_store(p->c, g->c_dtype, at, value, cols);
+}
+
+static void finish(const struct product *p, const float *sum, int64_t i, int rows, int64_t j,
+                   int64_t cols) {
+    for (int r = 0; r < rows; r++, sum += TILE_COLS)
+        if (cols == TILE_COLS) finish_row(p, sum, i + r, j, TILE_COLS);
+        else finish_row(p, sum, i + r, j, cols);
+}
+
+/* Whether the bare sums are the result. */
 static bool plain(const struct lc_gemm *g) {
     return g->c_dtype == LC_F32 && g->alpha == 1 && g->beta == 0 && !g->bias;
 }
 
-/* C[i, j..] = alpha * sum + beta * C[i, j..] + bias[j..] for one row of a tile */
-static void finish_row(const struct product *p, const float *sum, int64_t i, int64_t j,
-                       int64_t cols) {
-    const struct lc_gemm *g = p->g;
-    float value[TILE_COLS], old[TILE_COLS], bias[TILE_COLS];
-    for (int64_t c = 0; c < cols; c++) value[c] = g->alpha * sum[c];
-    if (g->beta != 0) {
-        const float *x = cpu_load(old, p->c, g->c_dtype, i * g->c_row + j, cols);
-        for (int64_t c = 0; c < cols; c++) value[c] = __builtin_fmaf(g->beta, x[c], value[c]);
-    }
-    if (g->bias) {
-        const float *x = cpu_load(bias, g->bias, g->bias_dtype, j, cols);
-        for (int64_t c = 0; c < cols; c++) value[c] += x[c];
-    }
-    if (g->c_dtype == LC_F32)
-        memcpy((float *)p->c + i * g->c_row + j, value, (size_t)cols * sizeof *value);
-    else cpu_store(p->c, g->c_dtype, i * g->c_row + j, value, cols);
-}
-
-/* The tile of C at (i, j): rows x cols, from one panel of A and one of B. */
-static void run_tile(const struct product *p, const struct block *k, const float *a, const float *b,
-                     int64_t i, int64_t rows, int64_t j, int64_t cols) {
-    float *home = p->sums ? p->sums + i * p->sums_row + j : NULL;
-    if (home && cols == TILE_COLS && (rows == TILE_ROWS || rows <= 2 || rows == 4) &&
-        (!k->last || plain(p->g))) {
-        packed_tile(rows, a, b, k->depth, home, p->sums_row, !k->first);
+/* The tile of C at (i, j), rows x cols; t says where its A and B are. */
+static void place_tile(const struct product *p, const struct block *b, struct tile *t, int64_t i,
+                       int rows, int64_t j, int64_t cols) {
+    float *home = p->sums ? p->sums + i * p->sums_row + j : NULL; /* its sums */
+    if (cols % LANES == 0 && (!b->last || (p->sums_are_c && plain(p->g)))) {
+        t->out = home;
+        t->out_row = p->sums_row;
+        run_tile(t, rows, cols);
         return;
     }
     float sum[TILE_ROWS * TILE_COLS];
-    if (!k->first)
-        for (int64_t r = 0; r < rows; r++)
+    if (!b->first)
+        for (int r = 0; r < rows; r++)
             memcpy(sum + r * TILE_COLS, home + r * p->sums_row, (size_t)cols * sizeof *sum);
-    packed_tile(rows, a, b, k->depth, sum, TILE_COLS, !k->first);
-    for (int64_t r = 0; r < rows; r++)
-        if (k->last) finish_row(p, sum + r * TILE_COLS, i + r, j, cols);
-        else memcpy(home + r * p->sums_row, sum + r * TILE_COLS, (size_t)cols * sizeof *sum);
+    t->out = sum;
+    t->out_row = TILE_COLS;
+    run_tile(t, rows, cols);
+    if (b->last) {
+        finish(p, sum, i, rows, j, cols);
+        return;
+    }
+    for (int r = 0; r < rows; r++)
+        memcpy(home + r * p->sums_row, sum + r * TILE_COLS, (size_t)cols * sizeof *sum);
 }
 
-/* Rows [i, i + rows) by the columns [j, end) of a block whose panels of B are packed. */
-static void run_rows(const struct product *p, const struct block *k, int64_t i, int64_t rows,
-                     int64_t j, int64_t end) {
-    float *a = p->a_panels + (int64_t)omp_get_thread_num() * BLOCK_ROWS * BLOCK_K;
-    for (int64_t r = 0; r < rows; r += TILE_ROWS)
-        pack_panel(a + r * k->depth, TILE_ROWS, &p->a, i + r, at_most(rows - r, TILE_ROWS), k->k,
-                   k->depth);
-    for (; j < end; j += TILE_COLS)
-        for (int64_t r = 0; r < rows; r += TILE_ROWS)
-            run_tile(p, k, a + r * k->depth, p->b_panels + (j - k->j) * k->depth, i + r,
-                     at_most(rows - r, TILE_ROWS), j, at_most(end - j, TILE_COLS));
+/* The tiles of a block whose panels are packed. */
+static void run_block(const struct product *p, const struct block *b) {
+    struct tile t = {.depth = b->depth, .resume = !b->first};
+    t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
+    t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
+    t.b_k = p->pack_b ? TILE_COLS : p->b.row;
+    for (int64_t j = 0; j < b->cols; j += TILE_COLS) {
+        t.b = p->pack_b ? b->b_panels + j * b->depth : element(&p->b, b->j + j, b->k);
+        for (int64_t i = 0; i < b->rows;) {
+            const int rows = height(b->rows - i);
+            /* lower tiles at the end share the last panel */
+            t.a = p->pack_a ? b->a_panels + i / TILE_ROWS * TILE_ROWS * b->depth + i % TILE_ROWS
+                            : element(&p->a, b->i + i, b->k);
+            place_tile(p, b, &t, b->i + i, rows, b->j + j, at_most(b->cols - j, TILE_COLS));
+            i += rows;
+        }
+    }
 }
 
-/* One block on every thread of the team that calls it. */
-static void run_block(const struct product *p, const struct block *k) {
-    int64_t threads = omp_get_num_threads(), panels = parts(k->cols, TILE_COLS);
-    int64_t row_tasks = parts(parts(p->g->m, BLOCK_ROWS), threads) * threads;
-    int64_t rows = parts(parts(p->g->m, row_tasks), TILE_ROWS) * TILE_ROWS;
-    row_tasks = parts(p->g->m, rows);
-    int64_t col_tasks = row_tasks < threads ? at_most(threads, panels) : 1;
-    int64_t cols = parts(panels, col_tasks) * TILE_COLS;
-#pragma omp for schedule(static)
-    for (int64_t j = 0; j < panels; j++)
-        pack_panel(p->b_panels + j * TILE_COLS * k->depth, TILE_COLS, &p->b, k->j + j * TILE_COLS,
-                   at_most(k->cols - j * TILE_COLS, TILE_COLS), k->k, k->depth);
-#pragma omp for schedule(static) collapse(2)
-    for (int64_t r = 0; r < row_tasks; r++)
-        for (int64_t c = 0; c < col_tasks; c++)
-            run_rows(p, k, r * rows, at_most(p->g->m - r * rows, rows), k->j + c * cols,
-                     k->j + at_most((c + 1) * cols, k->cols));
+static void pack_block(float *dst, int width, const struct operand *x, int64_t line, int64_t lines,
+                       int64_t k, int64_t depth) {
+    for (int64_t l = 0; l < lines; l += width)
+        pack(dst + l * depth, width, x, line + l, at_most(lines - l, width), k, depth);
 }
 
-static void run_product(const struct product *p, int threads) {
-    const struct lc_gemm *g = p->g;
-#pragma omp parallel num_threads(threads)
-    for (int64_t j = 0; j < g->n; j += BLOCK_COLS)
-        for (int64_t k = 0; k < g->k || k == 0; k += BLOCK_K)
-            run_block(p, &(struct block){.j = j,
-                                         .cols = at_most(g->n - j, BLOCK_COLS),
-                                         .k = k,
-                                         .depth = at_most(g->k - k, BLOCK_K),
-                                         .first = k == 0,
-                                         .last = k + BLOCK_K >= g->k});
+/* Rows [i, end) by columns [j, end_col) of C, by one thread. */
+static void run_part(const struct product *p, struct panels *own, int64_t i, int64_t end, int64_t j,
+                     int64_t end_col) {
+    const int64_t first_row = i, steps = p->g->k;
+    struct block b = {.a_panels = own->a, .b_panels = own->b};
+    for (b.j = j; b.j < end_col; b.j += BLOCK_COLS) {
+        b.cols = at_most(end_col - b.j, BLOCK_COLS);
+        for (b.k = 0; b.k < steps || b.k == 0; b.k += BLOCK_K) {
+            b.depth = at_most(steps - b.k, BLOCK_K);
+            b.first = b.k == 0;
+            b.last = b.k + BLOCK_K >= steps;
+            if (p->pack_b) pack_block(b.b_panels, TILE_COLS, &p->b, b.j, b.cols, b.k, b.depth);
+            for (b.i = first_row; b.i < end; b.i += BLOCK_ROWS) {
+                b.rows = at_most(end - b.i, BLOCK_ROWS);
+                if (p->pack_a) pack_block(b.a_panels, TILE_ROWS, &p->a, b.i, b.rows, b.k, b.depth);
+                run_block(p, &b);
+            }
+        }
+    }
+}
+
+/* How many of the threads stand side by side over the columns, the others over the rows: what gives
+ * the busiest the least to do. In cycles a step of k, about: 6 a tile, 3 and 8 to pack a panel. */
+static int64_t threads_across(int64_t row_panels, int64_t col_panels, int64_t threads) {
+    int64_t best = 1, least = INT64_MAX;
+    for (int64_t across = 1; across <= threads; across++) {
+        if (threads % across) continue;
+        const int64_t high = parts(row_panels, threads / across), wide = parts(col_panels, across);
+        const int64_t cost = 6 * high * wide + 3 * high + 8 * wide;
+        if (cost < least) {
+            least = cost;
+            best = across;
+        }
+    }
+    return best;
+}
+
+/* Each thread packs for itself and waits for none: with few panels to pack twice that costs less
+ * than a barrier for every block, and far less when a thread has lost its core to other work. */
+static void run_product(const struct product *p, struct panels *panels, int threads) {
+    const int64_t row_panels = parts(p->g->m, TILE_ROWS), col_panels = parts(p->g->n, TILE_COLS);
+    const int64_t across = threads_across(row_panels, col_panels, threads);
+    const int64_t down = threads / across;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t t = 0; t < threads; t++) {
+        const int64_t row = t / across, col = t % across;
+        run_part(p, panels + t, row * row_panels / down * TILE_ROWS,
+                 at_most((row + 1) * row_panels / down * TILE_ROWS, p->g->m),
+                 col * col_panels / across * TILE_COLS,
+                 at_most((col + 1) * col_panels / across * TILE_COLS, p->g->n));
+    }
 }
 
 /* ---- the kernel ------------------------------------------------------------------------------------------ */
 
-static const void *offset(const void *p, int dtype, int64_t elements) {
-    return (const unsigned char *)p + elements * (int64_t)lc_dtype_bytes(dtype);
+static struct operand operand(const void *data, int dtype, bool crossed, int64_t row,
+                              int64_t first) {
+    const int64_t size = (int64_t)lc_dtype_bytes(dtype);
+    return (struct operand){(const unsigned char *)data + first * size, dtype, crossed, row,
+                            row * size};
+}
+
+static bool sums_are_c(const struct lc_gemm *g) { return g->c_dtype == LC_F32 && g->beta == 0; }
+
+/* Packing A pays when each of its panels meets several panels of B. */
+static bool packs_a(const struct lc_gemm *g) { return g->a_dtype != LC_F32 || g->n > TILE_COLS; }
+
+/* Packing B pays when each of its panels meets several of A; a tail of columns has to be packed. */
+static bool packs_b(const struct lc_gemm *g) {
+    return g->b_dtype != LC_F32 || g->b_transposed || g->n % LANES || g->m > 2 * TILE_ROWS;
+}
+
+/* Where threads pack. Most calls find this array free: a step of training makes thousands of them, and
+ * fresh pages would cost more than the small products. A call that does not, or has more threads,
+ * allocates. */
+static struct panels common_panels[COMMON_PANELS];
+static atomic_flag common_taken = ATOMIC_FLAG_INIT;
+
+static struct panels *take_panels(int threads) {
+    if (threads <= COMMON_PANELS && !atomic_flag_test_and_set(&common_taken)) return common_panels;
+    return lc_alloc((size_t)threads * sizeof(struct panels));
+}
+
+static void leave_panels(struct panels *panels) {
+    if (panels == common_panels) atomic_flag_clear(&common_taken);
+    else lc_free(panels);
+}
+
+/* Product i of the batch; sums: [m, n] floats of scratch, or NULL where C serves. */
+static void run_one(const struct lc_gemm *g, int64_t i, struct panels *panels, float *sums,
+                    int threads) {
+    struct product p = {.g = g, .pack_a = packs_a(g), .pack_b = packs_b(g)};
+    p.a = operand(g->a, g->a_dtype, g->a_transposed, g->a_row, i * g->a_batch);
+    p.b = operand(g->b, g->b_dtype, !g->b_transposed, g->b_row, i * g->b_batch);
+    p.c = (unsigned char *)g->c + i * g->c_batch * (int64_t)lc_dtype_bytes(g->c_dtype);
+    p.sums_are_c = sums_are_c(g);
+    p.sums = p.sums_are_c ? (float *)p.c : sums;
+    p.sums_row = p.sums_are_c ? g->c_row : g->n;
+    run_product(&p, panels, threads);
 }
 
 int cpu_gemm(const struct lc_gemm *g) {
     if (!g->m || !g->n || !g->batch) return 0;
-    /* below 2^18 multiplications waking the other threads costs more than they save */
-    int threads = g->m * g->n * g->k < 1 << 18 ? 1 : omp_get_max_threads();
-    bool in_place = g->c_dtype == LC_F32 && g->beta == 0;
-    int64_t depth = at_most(g->k, BLOCK_K);
-    int64_t b_size = parts(at_most(g->n, BLOCK_COLS), TILE_COLS) * TILE_COLS * depth;
-    int64_t a_size = (int64_t)threads * BLOCK_ROWS * BLOCK_K;
-    int64_t c_size = !in_place && g->k > BLOCK_K ? g->m * g->n : 0;
-    float *scratch = lc_alloc((size_t)(b_size + a_size + c_size) * sizeof *scratch);
-    if (!scratch) return -1;
-    for (int64_t i = 0; i < g->batch; i++) {
-        struct product p = {.g = g, .b_panels = scratch, .a_panels = scratch + b_size};
-        p.a = (struct operand){offset(g->a, g->a_dtype, i * g->a_batch), g->a_dtype,
-                               g->a_transposed, g->a_row * (int64_t)lc_dtype_bytes(g->a_dtype)};
-        p.b = (struct operand){offset(g->b, g->b_dtype, i * g->b_batch), g->b_dtype,
-                               !g->b_transposed, g->b_row * (int64_t)lc_dtype_bytes(g->b_dtype)};
-        p.c = (unsigned char *)g->c + i * g->c_batch * (int64_t)lc_dtype_bytes(g->c_dtype);
-        p.sums = in_place ? (float *)p.c : c_size ? scratch + b_size + a_size : NULL;
-        p.sums_row = in_place ? g->c_row : g->n;
-        run_product(&p, threads);
+    const double work = (double)g->m * (double)g->n * (double)g->k;
+    const bool many = g->batch > 1 && work < SHARED_WORK;
+    const int threads =
+        work * (many ? (double)g->batch : 1) < LONE_WORK ? 1 : omp_get_max_threads();
+    const int64_t waiting = sums_are_c(g) || g->k <= BLOCK_K ? 0 : g->m * g->n;
+    float *sums =
+        waiting ? lc_alloc((size_t)(waiting * (many ? threads : 1)) * sizeof *sums) : NULL;
+    struct panels *panels = waiting && !sums ? NULL : take_panels(threads);
+    if (panels && many) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int64_t i = 0; i < g->batch; i++) {
+            const int self = omp_get_thread_num();
+            run_one(g, i, panels + self, waiting ? sums + self * waiting : NULL, 1);
+        }
+    } else if (panels) {
+        for (int64_t i = 0; i < g->batch; i++) run_one(g, i, panels, sums, threads);
     }
-    lc_free(scratch);
-    return 0;
+    if (panels) leave_panels(panels);
+    lc_free(sums);
+    return panels ? 0 : -1;
 }
