@@ -34,7 +34,65 @@ int cpu_attention_backward(void *dq, void *dk, void *dv, const void *dout, const
                            const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
                            int64_t q_row, int64_t k_row, int64_t v_row, float scale);
 
-/* ---- half.h: 16-bit floats ----
+/* ---- elementwise.c ---- */
+int cpu_unary(void *y, const void *x, int dtype, int64_t count, enum lc_unary op, double p,
+              double q);
+int cpu_unary_backward(void *dx, const void *dy, const void *x, int dtype, int64_t count,
+                       enum lc_unary op, double p, double q);
+int cpu_binary(void *y, const void *a, const void *b, int dtype, int64_t outer, int64_t inner,
+               enum lc_binary op);
+int cpu_binary_backward(void *da, void *db, const void *dy, const void *a, const void *b, int dtype,
+                        int64_t count, enum lc_binary op);
+int cpu_accumulate(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
+
+/* ---- norm.c ---- */
+int cpu_rms_norm(void *y, float *rstd, const void *x, const void *weight, int dtype, int64_t rows,
+                 int64_t width, float eps);
+int cpu_rms_norm_backward(void *dx, float *dweight, const void *dy, const void *x,
+                          const void *weight, const float *rstd, int dtype, int64_t rows,
+                          int64_t width);
+int cpu_layer_norm(void *y, float *mean, float *rstd, const void *x, const void *weight,
+                   const void *bias, int dtype, int64_t rows, int64_t width, float eps);
+int cpu_layer_norm_backward(void *dx, float *dweight, float *dbias, const void *dy, const void *x,
+                            const void *weight, const float *mean, const float *rstd, int dtype,
+                            int64_t rows, int64_t width);
+
+/* ---- softmax.c ---- */
+int cpu_softmax(void *y, const void *x, int dtype, int64_t rows, int64_t width, bool log);
+int cpu_softmax_backward(void *dx, const void *dy, const void *y, int dtype, int64_t rows,
+                         int64_t width, bool log);
+int cpu_pick_logp(float *logp, float *lse, const float *logits, const int32_t *target, int64_t rows,
+                  int64_t width);
+int cpu_pick_logp_backward(float *logits, const float *g, const float *lse, const int32_t *target,
+                           int64_t rows, int64_t width);
+int cpu_argmax(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
+
+/* ---- reduce.c ---- */
+int cpu_sum(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner,
+            float scale);
+int cpu_square_sum(double *sum, const float *x, int64_t count);
+
+/* ---- rows.c ---- */
+int cpu_take_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
+                  int64_t width);
+int cpu_add_rows(float *dx, const void *dy, int dtype, const int32_t *index, int64_t count,
+                 int64_t width, int64_t rows);
+
+/* ---- rope.c ---- */
+int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t rows,
+             int64_t heads, int64_t d, double theta, bool inverse);
+
+/* ---- patch.c ---- */
+int cpu_patches(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h,
+                int64_t w, int64_t p);
+int cpu_patches_backward(void *dpixels, const void *dcolumns, int dtype, int64_t n, int64_t c,
+                         int64_t h, int64_t w, int64_t p);
+
+/* ---- optim.c ---- */
+int cpu_adamw(const struct lc_adamw_part *parts, int count, float lr, float beta1, float beta2,
+              float eps, float decay, float c1, float c2, float grad_scale);
+
+/* ---- 16-bit floats ----
  * Kernels compute in f32. Rows of another dtype pass through a buffer of CHUNK floats:
  *   const float *x = cpu_load(buffer, src, dtype, first, n);       no copy when dtype is f32 */
 enum { CPU_CHUNK = 1024 };

@@ -1,0 +1,272 @@
+/* loss.c - log-probabilities of tokens, cross-entropy and DPO. */
+#include "base/error.h"
+#include "ops/autograd.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+enum { CHUNK_ROWS = 256 }; /* rows whose logits exist at a time */
+
+/* ---- token_logps ---------------------------------------------------------------------------------- */
+
+/* The shapes a chunk works with. */
+struct chunk {
+    lc_tensor *hidden, *logits; /* [n, D] in the model's dtype, f32 [n, V] */
+    int64_t first, n;
+};
+
+/* Gathers a chunk's hidden rows and computes their logits. */
+static int chunk_logits(struct chunk *c, const lc_tensor *hidden, const lc_tensor *head,
+                        const lc_tensor *row) {
+    int64_t d = head->shape[1], v = head->shape[0];
+    const struct lc_kernels *k = lc_kernels_of(hidden);
+    const int32_t *index = (const int32_t *)lc_data(row) + c->first;
+    if (k->take_rows(lc_data(c->hidden), lc_data(hidden), hidden->dtype, index, c->n, d) < 0)
+        return -1;
+    return k->gemm(&(struct lc_gemm){.m = c->n,
+                                     .n = v,
+                                     .k = d,
+                                     .batch = 1,
+                                     .a = lc_data(c->hidden),
+                                     .b = lc_data(head),
+                                     .c = lc_data(c->logits),
+                                     .a_dtype = hidden->dtype,
+                                     .b_dtype = head->dtype,
+                                     .c_dtype = LC_F32,
+                                     .b_transposed = true,
+                                     .a_row = d,
+                                     .b_row = d,
+                                     .c_row = v,
+                                     .alpha = 1});
+}
+
+static bool chunk_new(struct chunk *c, const lc_tensor *hidden, const lc_tensor *head,
+                      int64_t rows) {
+    int64_t n = rows < CHUNK_ROWS ? rows : CHUNK_ROWS;
+    c->hidden = lc_tensor_make(hidden, hidden->dtype, 2, (int64_t[]){n, head->shape[1]});
+    c->logits =
+        c->hidden ? lc_tensor_make(hidden, LC_F32, 2, (int64_t[]){n, head->shape[0]}) : NULL;
+    return c->logits != NULL;
+}
+
+/* in: hidden, head; keep: row, target, lse. Logits are computed again, chunk by chunk. */
+static int token_logps_backward(const struct lc_rule *r, lc_tensor *dy) {
+    lc_tensor *hidden = r->in[0], *head = r->in[1], *row = r->keep[0], *target = r->keep[1],
+              *lse = r->keep[2];
+    int64_t rows = row->shape[0], d = head->shape[1], v = head->shape[0];
+    const struct lc_kernels *k = lc_kernels_of(hidden);
+    struct chunk c = {0};
+    lc_tensor *dhidden = NULL, *dhead = NULL, *part = NULL;
+    if (!chunk_new(&c, hidden, head, rows)) return -1;
+    if (lc_wants(hidden) && (!(dhidden = lc_tensor_zero_like(hidden, LC_F32)) ||
+                             !(part = lc_tensor_make(hidden, LC_F32, 2, c.hidden->shape))))
+        return -1;
+    if (lc_wants(head) && !(dhead = lc_tensor_zero_like(head, LC_F32))) return -1;
+    for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
+        c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
+        if (chunk_logits(&c, hidden, head, row) < 0) return -1;
+        const float *g = (const float *)lc_data(dy) + c.first,
+                    *norm = (const float *)lc_data(lse) + c.first;
+        if (k->pick_logp_backward(lc_data(c.logits), g, norm,
+                                  (const int32_t *)lc_data(target) + c.first, c.n, v) < 0)
+            return -1;
+        if (dhidden &&
+            (k->gemm(&(struct lc_gemm){.m = c.n,
+                                       .n = d,
+                                       .k = v,
+                                       .batch = 1,
+                                       .a = lc_data(c.logits),
+                                       .b = lc_data(head),
+                                       .c = lc_data(part),
+                                       .a_dtype = LC_F32,
+                                       .b_dtype = head->dtype,
+                                       .c_dtype = LC_F32,
+                                       .a_row = v,
+                                       .b_row = d,
+                                       .c_row = d,
+                                       .alpha = 1}) < 0 ||
+             k->add_rows(lc_data(dhidden), lc_data(part), LC_F32,
+                         (const int32_t *)lc_data(row) + c.first, c.n, d, hidden->shape[0]) < 0))
+            return -1;
+        if (dhead && k->gemm(&(struct lc_gemm){.m = v,
+                                               .n = d,
+                                               .k = c.n,
+                                               .batch = 1,
+                                               .a = lc_data(c.logits),
+                                               .b = lc_data(c.hidden),
+                                               .c = lc_data(dhead),
+                                               .a_dtype = LC_F32,
+                                               .b_dtype = hidden->dtype,
+                                               .c_dtype = LC_F32,
+                                               .a_transposed = true,
+                                               .a_row = v,
+                                               .b_row = d,
+                                               .c_row = d,
+                                               .alpha = 1,
+                                               .beta = 1}) < 0)
+            return -1;
+    }
+    if (dhidden && lc_grad_add(hidden, dhidden) < 0) return -1;
+    return dhead ? lc_grad_add(head, dhead) : 0;
+}
+
+static bool check_indices(const char *what, const lc_tensor *t, int64_t limit) {
+    const int32_t *at = lc_data(t);
+    for (int64_t i = 0; i < t->shape[0]; i++) {
+        if (at[i] >= 0 && at[i] < limit) continue;
+        lc_fail(LC_EINVAL,
+                "token_logps: %s %" PRId64 " is %" PRId32 "; 0 to %" PRId64 " is possible", what,
+                i + 1, at[i], limit - 1);
+        return false;
+    }
+    return true;
+}
+
+lc_tensor *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc_tensor *target) {
+    if (!lc_usable("token_logps", hidden) || !lc_usable("token_logps", head) ||
+        !lc_usable("token_logps", row) || !lc_usable("token_logps", target))
+        return NULL;
+    if (!lc_is_float(hidden) || hidden->ndim != 2 || head->ndim != 2 ||
+        hidden->shape[1] != head->shape[1])
+        return lc_fail_null(LC_EINVAL,
+                            "token_logps: hidden is %s and head %s; [T, D] and [V, D] are expected",
+                            lc_shape_text(hidden), lc_shape_text(head));
+    if (row->dtype != LC_I32 || row->ndim != 1 || target->dtype != LC_I32 || target->ndim != 1 ||
+        row->shape[0] != target->shape[0])
+        return lc_fail_null(LC_EINVAL,
+                            "token_logps: rows are %s and targets %s; i32 [n] each is expected",
+                            lc_shape_text(row), lc_shape_text(target));
+    hidden = lc_contiguous(hidden);
+    head = lc_contiguous(head);
+    row = lc_contiguous(row);
+    target = lc_contiguous(target);
+    if (!hidden || !head || !row || !target || !check_indices("row", row, hidden->shape[0]) ||
+        !check_indices("target", target, head->shape[0]))
+        return NULL;
+    int64_t rows = row->shape[0];
+    struct chunk c = {0};
+    lc_tensor *y = lc_tensor_make(hidden, LC_F32, 1, &rows),
+              *lse = y ? lc_tensor_make(hidden, LC_F32, 1, &rows) : NULL;
+    if (!lse || !chunk_new(&c, hidden, head, rows)) return NULL;
+    for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
+        c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
+        if (chunk_logits(&c, hidden, head, row) < 0) return NULL;
+        if (lc_kernels_of(hidden)->pick_logp(
+                (float *)lc_data(y) + c.first, (float *)lc_data(lse) + c.first, lc_data(c.logits),
+                (const int32_t *)lc_data(target) + c.first, c.n, head->shape[0]) < 0)
+            return NULL;
+    }
+    return lc_record(y, &(struct lc_rule){.name = "token_logps",
+                                          .backward = token_logps_backward,
+                                          .in = {hidden, head},
+                                          .keep = {row, target, lse}});
+}
+
+/* ---- cross_entropy -------------------------------------------------------------------------------------- */
+
+static int cross_entropy_backward(const struct lc_rule *r, lc_tensor *dy) {
+    lc_tensor *logits = r->in[0], *target = r->keep[0], *lse = r->keep[1];
+    int64_t rows = logits->shape[0];
+    lc_tensor *dx = lc_tensor_make(logits, LC_F32, 2, logits->shape),
+              *g = lc_tensor_make(logits, LC_F32, 1, &rows);
+    if (!dx || !g || lc_tensor_copy(dx, logits) < 0) return -1;
+    float loss;
+    if (lc_tensor_read_f32(dy, &loss, 1) < 0) return -1;
+    const struct lc_kernels *k = lc_kernels_of(logits);
+    if (k->fill(lc_data(g), LC_F32, rows, -loss * r->f[0]) < 0) return -1;
+    if (k->pick_logp_backward(lc_data(dx), lc_data(g), lc_data(lse), lc_data(target), rows,
+                              logits->shape[1]) < 0)
+        return -1;
+    return lc_grad_add(logits, dx);
+}
+
+lc_tensor *lc_cross_entropy(lc_tensor *logits, lc_tensor *targets) {
+    if (!lc_usable("cross_entropy", logits) || !lc_usable("cross_entropy", targets)) return NULL;
+    if (!lc_is_float(logits) || logits->ndim != 2 || targets->dtype != LC_I32 ||
+        targets->ndim != 1 || targets->shape[0] != logits->shape[0])
+        return lc_fail_null(
+            LC_EINVAL,
+            "cross_entropy: logits are %s and targets %s; [N, V] and i32 [N] are expected",
+            lc_shape_text(logits), lc_shape_text(targets));
+    logits = lc_contiguous(logits);
+    targets = lc_contiguous(targets);
+    lc_tensor *x = logits && logits->dtype != LC_F32 ? lc_cast(logits, LC_F32) : logits;
+    if (!x || !targets) return NULL;
+    int64_t rows = x->shape[0], counted = 0;
+    const int32_t *at = lc_data(targets);
+    for (int64_t i = 0; i < rows; i++) {
+        if (at[i] != -100 && (at[i] < 0 || at[i] >= x->shape[1]))
+            return lc_fail_null(LC_EINVAL,
+                                "cross_entropy: target %" PRId64 " is %" PRId32 "; 0 to %" PRId64
+                                ", or -100 to skip, is possible",
+                                i + 1, at[i], x->shape[1] - 1);
+        counted += at[i] >= 0;
+    }
+    double scale = counted ? 1 / (double)counted : 0; /* nothing counted: a loss of 0 */
+    lc_tensor *logp = lc_tensor_make(x, LC_F32, 1, &rows),
+              *lse = logp ? lc_tensor_make(x, LC_F32, 1, &rows) : NULL;
+    lc_tensor *y = lse ? lc_tensor_make(x, LC_F32, 0, NULL) : NULL;
+    if (!y || lc_kernels_of(x)->pick_logp(lc_data(logp), lc_data(lse), lc_data(x), at, rows,
+                                          x->shape[1]) < 0)
+        return NULL;
+    if (lc_kernels_of(x)->sum(lc_data(y), lc_data(logp), LC_F32, 1, rows, 1, (float)-scale) < 0)
+        return NULL;
+    return lc_record(y, &(struct lc_rule){.name = "cross_entropy",
+                                          .backward = cross_entropy_backward,
+                                          .in = {x},
+                                          .keep = {targets, lse},
+                                          .f = {scale}});
+}
+
+/* ---- dpo_loss ---------------------------------------------------------------------------------------------- */
+
+/* h = beta ((pc - pr) - (rc - rr)); loss = mean softplus(-h); d loss / d h = -sigmoid(-h) / N */
+static double margin_of(const struct lc_rule *r, int64_t i) {
+    double v[4];
+    for (int j = 0; j < 4; j++) v[j] = ((const float *)lc_data(r->in[j]))[i];
+    return r->f[0] * ((v[0] - v[1]) - (v[2] - v[3]));
+}
+
+static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+
+static int dpo_backward(const struct lc_rule *r, lc_tensor *dy) {
+    static const double sign[4] = {-1, 1, 1, -1};
+    float loss;
+    if (lc_tensor_read_f32(dy, &loss, 1) < 0) return -1;
+    int64_t n = r->in[0]->shape[0];
+    for (int j = 0; j < 4; j++) {
+        if (!lc_wants(r->in[j])) continue;
+        lc_tensor *g = lc_tensor_like(r->in[j]);
+        if (!g) return -1;
+        for (int64_t i = 0; i < n; i++)
+            ((float *)lc_data(g))[i] =
+                (float)(sign[j] * loss * r->f[0] / (double)n / (1 + exp(margin_of(r, i))));
+        if (lc_grad_add(r->in[j], g) < 0) return -1;
+    }
+    return 0;
+}
+
+lc_tensor *lc_dpo_loss(lc_tensor *policy_chosen, lc_tensor *policy_rejected,
+                       lc_tensor *reference_chosen, lc_tensor *reference_rejected, double beta) {
+    lc_tensor *in[4] = {policy_chosen, policy_rejected, reference_chosen, reference_rejected};
+    struct lc_rule rule = {.name = "dpo_loss", .backward = dpo_backward, .f = {beta}};
+    for (int j = 0; j < 4; j++) {
+        if (!lc_usable("dpo_loss", in[j])) return NULL;
+        if (in[j]->dtype != LC_F32 || in[j]->ndim != 1 || in[j]->shape[0] != in[0]->shape[0] ||
+            !in[0]->shape[0])
+            return lc_fail_null(
+                LC_EINVAL,
+                "dpo_loss: argument %d is %s; four times f32 [N], N at least 1, is expected", j + 1,
+                lc_shape_text(in[j]));
+        rule.in[j] = lc_contiguous(in[j]);
+        if (!rule.in[j]) return NULL;
+    }
+    double sum = 0;
+    int64_t n = in[0]->shape[0];
+    for (int64_t i = 0; i < n; i++) sum += softplus(-margin_of(&rule, i));
+    lc_tensor *y = lc_tensor_make(in[0], LC_F32, 0, NULL);
+    if (!y) return NULL;
+    *(float *)lc_data(y) = (float)(sum / (double)n);
+    return lc_record(y, &rule);
+}
