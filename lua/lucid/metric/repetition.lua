@@ -1,0 +1,41 @@
+-- How varied a text is: distinct n-grams / all n-grams, n = 1 to 4, as SHR's scorer prints them (a higher
+-- number is less repetition). A text with fewer than n words counts as 1.0 and is flagged as short.
+local statistics = require "lucid.statistics"
+
+local M = { needs = "descriptions" }
+
+M.LONGEST = 4
+
+--- Distinct n-grams / all n-grams of a text; true as second value when it has none.
+function M.gram(text, n)
+  local words = {}
+  for word in text:gsub("[.:\n?,]", ""):gmatch("%S+") do words[#words + 1] = word end
+  local total = #words - n + 1
+  if total < 1 then return 1, true end
+  local seen, distinct = {}, 0
+  for i = 1, total do
+    local gram = table.concat(words, "\0", i, i + n - 1)
+    if not seen[gram] then seen[gram], distinct = true, distinct + 1 end
+  end
+  return distinct / total, false
+end
+
+--- The mean over descriptions, under gram_1 to gram_4.
+---@param records table[]    { response }
+function M.score(records)
+  local metrics = {}
+  for n = 1, M.LONGEST do
+    local values, short = {}, 0
+    for i, r in ipairs(records) do
+      local v, is_short = M.gram(r.response, n)
+      values[i] = v
+      if is_short then short = short + 1 end
+    end
+    local metric = statistics.mean(values)
+    if short > 0 then metric.short = short end
+    metrics["gram_" .. n] = metric
+  end
+  return metrics
+end
+
+return M
