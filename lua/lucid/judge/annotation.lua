@@ -19,6 +19,7 @@ Judge.__index = Judge
 ---@field sentences string[]|nil   of the description, without full stops
 ---@field question string|nil      of "ask"
 ---@field variants integer|nil     of "rewrite", default 3
+---@field complete boolean|nil     "correct" also adds the annotated things that were left out
 ---@field objects table[]|nil      { name, attributes, box }
 ---@field regions table[]|nil      { phrase, box }
 ---@field facts string[]|nil       sentences that are true
@@ -90,6 +91,8 @@ end
 
 -- ---- correcting ---------------------------------------------------------------------------------------
 
+local FAULTS = 4          -- a sentence with more faults than this is dropped
+
 -- Applies edits { first, last, text } to a sentence, from its end to its beginning.
 local function edit(sentence, edits)
   table.sort(edits, function(a, b) return a.first > b.first end)
@@ -148,23 +151,44 @@ local function corrected(sentence, found, facts, spare)
   end
 end
 
+-- Adds sentences about spare things, worded after the last kept sentence that names one thing, where the
+-- annotations' order puts them.
+local function complete(self, kept, facts, spare)
+  local model, claim
+  local place = {}                     -- name -> its place among the annotations
+  for i, name in ipairs(facts) do place[name] = i end
+  for _, sentence in ipairs(kept) do
+    local list = claims.of(sentence, self.nouns)
+    if #list == 1 and not list[1].negated then model, claim = sentence, list[1] end
+  end
+  for _, name in ipairs(model and spare or {}) do
+    local at = #kept + 1
+    for i = #kept, 1, -1 do
+      local first = claims.of(kept[i], self.nouns)[1]
+      if first and (place[first.name] or 0) > place[name] then at = i end
+    end
+    table.insert(kept, at, about(model, claim, name, facts[name][1]))
+  end
+end
+
 function answer.correct(self, request)
   local facts = claims.facts(request, self.nouns)
   local findings = examine(self, request.sentences, facts)
   local text, labels = judgement(self, findings)
   local spare, kept = unmentioned(findings, facts), {}
   for i, sentence in ipairs(request.sentences) do
-    local left = 4                     -- a sentence with more faults than this is dropped
+    local tries = FAULTS
     local found = findings[i]
-    local closed_out = labels[i] == "hallucination" and not found.fault
-    while sentence and found.fault and left > 0 do
+    local meaningless = labels[i] == "hallucination" and not found.fault
+    while sentence and found.fault and tries > 0 do
       sentence = corrected(sentence, found, facts, spare)
-      -- The corrected sentence alone: whether it repeats another was decided above.
+      -- By itself: whether it repeats another sentence was decided above.
       found = sentence and examine(self, { sentence }, facts)[1]
-      left = left - 1
+      tries = tries - 1
     end
-    if sentence and not closed_out and not found.fault then kept[#kept + 1] = sentence end
+    if sentence and not meaningless and not found.fault then kept[#kept + 1] = sentence end
   end
+  if request.complete then complete(self, kept, facts, spare) end
   return { text = text .. "\nDescription:\n" .. sentences.join(kept), labels = labels }
 end
 
