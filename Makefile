@@ -10,7 +10,7 @@ ifeq ($(origin CXX),default)
 CXX := g++
 endif
 ARCH   ?= native#     the machine's own instructions; a package sets a portable level: ARCH=x86-64-v3
-GEMM   ?= onednn#     onednn | loop
+GEMM   ?= vector#     vector | loop: matrix products in plain C, for comparison and other CPUs
 SEED   ?= 1
 Q      := $(if $(V),,@)#   make V=1 shows the commands
 JOBS   := $(or $(shell nproc 2>/dev/null),1)
@@ -25,12 +25,11 @@ $(BUILD)/features.mk: Makefile
 	   try STB stb/stb_image.h '$(CC) -x c'; try CJSON cjson/cJSON.h '$(CC) -x c' -lcjson; \
 	   try CRYPTO openssl/evp.h '$(CC) -x c' -lcrypto; try UTF8PROC utf8proc.h '$(CC) -x c' -lutf8proc; \
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
-	   try SPM sentencepiece_processor.h '$(CXX) -x c++' -lsentencepiece; \
-	   if [ '$(strip $(GEMM))' = loop ]; then echo 'HAVE_DNNL :='; else try DNNL dnnl.h '$(CC) -x c' -ldnnl; fi; } > $@
+	   try SPM sentencepiece_processor.h '$(CXX) -x c++' -lsentencepiece; } > $@
 -include $(BUILD)/features.mk
 
-FEATURES := $(foreach f,DNNL JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT,$(if $(HAVE_$f),-DLC_HAVE_$f))
-LIBS := $(if $(HAVE_DNNL),-ldnnl) $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
+FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM,$(if $(HAVE_$f),-DLC_HAVE_$f))
+LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
         $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm
 LUA_CFLAGS := $(shell pkg-config --cflags luajit 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs luajit 2>/dev/null)
@@ -60,6 +59,15 @@ $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	$(Q)$(CC) -std=c11 $(COMMON) $(CWARN) -c $< -o $@
 
 $(BUILD)/obj/host/%.o: COMMON += $(LUA_CFLAGS)
+
+# The choice of GEMM is a file's name, so that another choice compiles its user again.
+GEMM_CHOICE := $(BUILD)/gemm-$(strip $(GEMM))
+$(GEMM_CHOICE):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/gemm-*
+	@touch $@
+$(BUILD)/obj/cpu/gemm.o $(BUILD)/obj/base/features.o: $(GEMM_CHOICE)
+$(BUILD)/obj/cpu/gemm.o $(BUILD)/obj/base/features.o: COMMON += $(if $(filter loop,$(GEMM)),-DLC_GEMM_LOOP)
 
 $(BUILD)/obj/%.o: native/%.cc $(BUILD)/features.mk
 	@mkdir -p $(@D)

@@ -7,11 +7,12 @@
  *
  * A is cut into panels of TILE_ROWS rows, B into panels of TILE_COLS columns, K into blocks of BLOCK_K:
  * a panel of B stays in the first-level cache while a block of A streams from the second. A packed
- * panel is f32, so packing is also where dtypes and transposes are settled.
+ * panel is f32, so packing is also where dtypes and transposes are settled. Where the CPU multiplies
+ * pairs of bf16 (AVX512_BF16), products of bf16 keep their pairs; the chain is then one of pairs.
  *
- * Why not oneDNN's f32 product: it is as fast as this one (tests/bench/results/gemm.txt), but where the
- * CPU lacks AVX-512 it chooses blocks and edges by the number of rows, so a row's last bits change with
- * its batch. */
+ * Why not oneDNN: its f32 product is no faster than this one (tests/bench/gemm.lua measures both), and
+ * it chooses blocks by the number of rows, so that without AVX-512 a row's last bits change with its
+ * batch: at K = 1024 with 32 rows instead of 1312, nine elements of ten. */
 #include <omp.h>
 #include <stdatomic.h>
 
@@ -19,27 +20,31 @@
 #include "base/memory.h"
 #include "cpu/cpu.h"
 
-#if defined(__AVX512F__)
-enum { LANES = 16, TILE_ROWS = 12 };
+#if defined(LC_GEMM_LOOP)
+enum { LANES = 4, TILE_ROWS = 4, BLOCK_K = 256 };
+#elif defined(__AVX512F__)
+enum { LANES = 16, TILE_ROWS = 12, BLOCK_K = 192 };
 #elif defined(__AVX2__) && defined(__FMA__)
-enum { LANES = 8, TILE_ROWS = 6 };
+enum { LANES = 8, TILE_ROWS = 6, BLOCK_K = 256 };
 #else
-enum { LANES = 4, TILE_ROWS = 4 };
+#define LC_GEMM_LOOP
+enum { LANES = 4, TILE_ROWS = 4, BLOCK_K = 256 };
 #endif
 enum {
     TILE_COLS = 2 * LANES,
-    BLOCK_ROWS = 96,  /* of A at a time; a multiple of every TILE_ROWS */
-    BLOCK_COLS = 512, /* of B at a time */
-    BLOCK_K = 256,
+    BLOCK_ROWS = 96,       /* of A at a time; a multiple of every TILE_ROWS */
+    BLOCK_COLS = 512,      /* of B at a time */
     GROUP = 8,             /* lines that are packed together */
     LONE_WORK = 1 << 18,   /* multiplications that are not worth waking another thread for */
     SHARED_WORK = 1 << 20, /* ... and a batch of fewer is divided by products, not inside them */
     COMMON_PANELS = 8      /* threads that pack in memory that is there from the start */
 };
 
-#if defined(__AVX2__) && defined(__FMA__)
-#define X86_VECTORS 1
+#ifndef LC_GEMM_LOOP
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && !defined(LC_GEMM_LOOP)
+#define PAIRS 1 /* the CPU multiplies pairs of bf16 */
 #endif
 
 static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -62,7 +67,7 @@ struct tile {
 /* left += x * y, right += x * z in every lane. As instructions, because gcc left to itself moves and
  * spills the sums of a tile: half of the speed. */
 static inline void add_products(vector *left, vector *right, const float *x, vector y, vector z) {
-#ifdef X86_VECTORS
+#ifndef LC_GEMM_LOOP
     vector wide;
     __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"
             : "+v"(*left), "+v"(*right), "=&v"(wide)
@@ -75,7 +80,7 @@ static inline void add_products(vector *left, vector *right, const float *x, vec
 
 /* sum += x * y in every lane */
 static inline void add_product(vector *sum, const float *x, vector y) {
-#ifdef X86_VECTORS
+#ifndef LC_GEMM_LOOP
     vector wide;
     __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %3, %1, %0"
             : "+v"(*sum), "=&v"(wide)
@@ -84,6 +89,23 @@ static inline void add_product(vector *sum, const float *x, vector y) {
     for (int i = 0; i < LANES; i++) (*sum)[i] = __builtin_fmaf(*x, y[i], (*sum)[i]);
 #endif
 }
+
+#ifdef PAIRS
+/* The same where each float holds two bf16 of consecutive k: two products a lane, added in their order. */
+static inline void add_pairs(vector *left, vector *right, const float *x, vector y, vector z) {
+    vector wide;
+    __asm__("vbroadcastss %3, %2\n\tvdpbf16ps %4, %2, %0\n\tvdpbf16ps %5, %2, %1"
+            : "+v"(*left), "+v"(*right), "=&v"(wide)
+            : "m"(*x), "v"(y), "v"(z));
+}
+
+static inline void add_pair(vector *sum, const float *x, vector y) {
+    vector wide;
+    __asm__("vbroadcastss %2, %1\n\tvdpbf16ps %3, %1, %0"
+            : "+v"(*sum), "=&v"(wide)
+            : "m"(*x), "v"(y));
+}
+#endif
 
 static inline vector load(const float *p) { return *(const vector *)p; }
 static inline void store(float *p, vector v) { *(vector *)p = v; }
@@ -100,67 +122,86 @@ static inline vector begin(const struct tile *t, int row, int col) {
 #define ROWS_6(X) ROWS_4(X) X(4) X(5)
 #define ROWS_12(X) ROWS_6(X) X(6) X(7) X(8) X(9) X(10) X(11)
 
+#if !defined(LC_GEMM_LOOP) && defined(__AVX512F__)
+#define ROWS_ALL ROWS_12
+#elif !defined(LC_GEMM_LOOP)
+#define ROWS_ALL ROWS_6
+#else
+#define ROWS_ALL ROWS_4
+#endif
+
 #define BEGIN(i) vector left##i = begin(t, i, 0), right##i = begin(t, i, LANES);
 #define ROW(i) add_products(&left##i, &right##i, a + (i)*a_row, y, z);
+#define ROW_PAIRS(i) add_pairs(&left##i, &right##i, a + (i)*a_row, y, z);
 #define END(i)                                                                                     \
     store(t->out + (i)*t->out_row, left##i);                                                       \
     store(t->out + (i)*t->out_row + LANES, right##i);
-#define STEP(ROWS)                                                                                 \
+#define STEP(ROWS, ADD)                                                                            \
     y = load(b);                                                                                   \
     z = load(b + LANES);                                                                           \
-    ROWS(ROW) a += a_k;                                                                            \
+    ROWS(ADD) a += a_k;                                                                            \
     b += b_k;
 
 /* A tile of TILE_COLS columns; the strides are constants, or fields of t. */
-#define DEFINE_TILE(name, ROWS, A_ROW, A_K, B_K)                                                   \
+#define DEFINE_TILE(name, ROWS, ADD, A_ROW, A_K, B_K)                                              \
     static void name(const struct tile *t) {                                                       \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = A_ROW, a_k = A_K, b_k = B_K;                                         \
         vector y, z;                                                                               \
         ROWS(BEGIN)                                                                                \
         for (int64_t k = t->depth / 4; k > 0; k--) {                                               \
-            STEP(ROWS) STEP(ROWS) STEP(ROWS) STEP(ROWS)                                            \
+            STEP(ROWS, ADD) STEP(ROWS, ADD) STEP(ROWS, ADD) STEP(ROWS, ADD)                        \
         }                                                                                          \
         for (int64_t k = t->depth % 4; k > 0; k--) {                                               \
-            STEP(ROWS)                                                                             \
+            STEP(ROWS, ADD)                                                                        \
         }                                                                                          \
         ROWS(END)                                                                                  \
     }
 
 #define BEGIN_HALF(i) vector left##i = begin(t, i, 0);
 #define ROW_HALF(i) add_product(&left##i, a + (i)*a_row, y);
+#define ROW_PAIRS_HALF(i) add_pair(&left##i, a + (i)*a_row, y);
 #define END_HALF(i) store(t->out + (i)*t->out_row, left##i);
 
 /* A tile of LANES columns. */
-#define DEFINE_HALF_TILE(name, ROWS)                                                               \
+#define DEFINE_HALF_TILE(name, ROWS, ADD)                                                          \
     static void name(const struct tile *t) {                                                       \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k;                                \
         ROWS(BEGIN_HALF)                                                                           \
         for (int64_t k = t->depth; k > 0; k--, a += a_k, b += b_k) {                               \
             const vector y = load(b);                                                              \
-            ROWS(ROW_HALF)                                                                         \
+            ROWS(ADD)                                                                              \
         }                                                                                          \
         ROWS(END_HALF)                                                                             \
     }
 
-#if defined(__AVX512F__)
-#define ROWS_ALL ROWS_12
-#elif defined(X86_VECTORS)
-#define ROWS_ALL ROWS_6
-#else
-#define ROWS_ALL ROWS_4
-#endif
+/* name[0]: tiles of TILE_COLS columns, name[1]: of LANES; of all rows, 4, 2 and 1 */
+#define DEFINE_TILES(name, ADD, ADD_HALF)                                                          \
+    DEFINE_TILE(name##_packed, ROWS_ALL, ADD, 1, TILE_ROWS, TILE_COLS)                             \
+    DEFINE_TILE(name##_all, ROWS_ALL, ADD, t->a_row, t->a_k, t->b_k)                               \
+    DEFINE_TILE(name##_4, ROWS_4, ADD, t->a_row, t->a_k, t->b_k)                                   \
+    DEFINE_TILE(name##_2, ROWS_2, ADD, t->a_row, t->a_k, t->b_k)                                   \
+    DEFINE_TILE(name##_1, ROWS_1, ADD, t->a_row, t->a_k, t->b_k)                                   \
+    DEFINE_HALF_TILE(name##_half_all, ROWS_ALL, ADD_HALF)                                          \
+    DEFINE_HALF_TILE(name##_half_4, ROWS_4, ADD_HALF)                                              \
+    DEFINE_HALF_TILE(name##_half_2, ROWS_2, ADD_HALF)                                              \
+    DEFINE_HALF_TILE(name##_half_1, ROWS_1, ADD_HALF)                                              \
+    static const struct tiles name = {                                                             \
+        name##_packed,                                                                             \
+        {{name##_all, name##_4, name##_2, name##_1},                                               \
+         {name##_half_all, name##_half_4, name##_half_2, name##_half_1}}};
 
-DEFINE_TILE(tile_packed, ROWS_ALL, 1, TILE_ROWS, TILE_COLS)
-DEFINE_TILE(tile_all, ROWS_ALL, t->a_row, t->a_k, t->b_k)
-DEFINE_TILE(tile_4, ROWS_4, t->a_row, t->a_k, t->b_k)
-DEFINE_TILE(tile_2, ROWS_2, t->a_row, t->a_k, t->b_k)
-DEFINE_TILE(tile_1, ROWS_1, t->a_row, t->a_k, t->b_k)
-DEFINE_HALF_TILE(half_tile_all, ROWS_ALL)
-DEFINE_HALF_TILE(half_tile_4, ROWS_4)
-DEFINE_HALF_TILE(half_tile_2, ROWS_2)
-DEFINE_HALF_TILE(half_tile_1, ROWS_1)
+struct tiles {
+    void (*packed)(const struct tile *t); /* all rows and columns of packed panels */
+    void (*by_size[2][4])(
+        const struct tile *t); /* TILE_COLS or LANES columns; TILE_ROWS, 4, 2, 1 rows */
+};
+
+DEFINE_TILES(tile, ROW, ROW_HALF)
+#ifdef PAIRS
+DEFINE_TILES(tile_pairs, ROW_PAIRS, ROW_PAIRS_HALF)
+#endif
 
 /* The tallest tile that these rows fill. */
 static int height(int64_t rows) {
@@ -168,20 +209,12 @@ static int height(int64_t rows) {
 }
 
 /* rows is a height(), cols at most TILE_COLS: all of a half or of both are computed */
-static void run_tile(const struct tile *t, int rows, int64_t cols) {
-    if (cols <= LANES) {
-        if (rows == TILE_ROWS) half_tile_all(t);
-        else if (rows == 4) half_tile_4(t);
-        else if (rows == 2) half_tile_2(t);
-        else half_tile_1(t);
-    } else if (rows == TILE_ROWS) {
-        if (t->a_row == 1 && t->a_k == TILE_ROWS && t->b_k == TILE_COLS) tile_packed(t);
-        else tile_all(t);
-    } else {
-        if (rows == 4) tile_4(t);
-        else if (rows == 2) tile_2(t);
-        else tile_1(t);
-    }
+static void run_tile(const struct tiles *tiles, const struct tile *t, int rows, int64_t cols) {
+    if (rows == TILE_ROWS && cols > LANES && t->a_row == 1 && t->a_k == TILE_ROWS &&
+        t->b_k == TILE_COLS)
+        tiles->packed(t);
+    else
+        tiles->by_size[cols <= LANES][rows == TILE_ROWS ? 0 : rows == 4 ? 1 : rows == 2 ? 2 : 3](t);
 }
 
 /* ---- packing ----------------------------------------------------------------------------------------- */
@@ -190,8 +223,10 @@ struct operand { /* A [m, k] or B^T [n, k]: lines of steps */
     const unsigned char *data;
     int dtype;
     bool crossed;     /* stored [k, lines], else [lines, k] */
+    bool pairs;       /* bf16 whose steps are two of k, side by side in the place of a float */
     int64_t row;      /* elements from one stored row to the next */
     int64_t row_size; /* and bytes */
+    int64_t k;        /* elements of a line */
 };
 
 /* n elements of p from index first as floats: cpu_load with the usual case in line. */
@@ -209,7 +244,7 @@ static const float *element(const struct operand *x, int64_t line, int64_t k) {
  * a step, so where width is less the later steps must be written afterwards, in their order. */
 static int64_t transpose_group(float *dst, int width, const float *const *row, int64_t depth) {
     int64_t s = 0;
-#if defined(X86_VECTORS)
+#ifndef LC_GEMM_LOOP
     for (; s + 8 <= depth; s += 8) {
         __m256 q[8], p[8];
         for (int i = 0; i < 4; i++) { /* 4x4 blocks: lines i and i + 4 side by side */
@@ -235,6 +270,16 @@ static int64_t transpose_group(float *dst, int width, const float *const *row, i
     return s;
 }
 
+/* Steps [k, k + depth) of a line that is stored in one piece. */
+static const float *line_steps(float *buffer, const struct operand *x, int64_t line, int64_t k,
+                               int64_t depth) {
+    const unsigned char *row = x->data + line * x->row_size;
+    if (!x->pairs) return floats(buffer, row, x->dtype, k, depth);
+    buffer[depth - 1] = 0; /* the last pair may lack its second */
+    memcpy(buffer, row + 4 * k, (size_t)at_most(4 * depth, 2 * (x->k - 2 * k)));
+    return buffer;
+}
+
 /* Lines stored one after the other. Groups go from the last to the first because a group may write
  * beyond its panel's width, into lanes that belong to the first group of the next step. */
 static void pack_lines(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
@@ -245,7 +290,7 @@ static void pack_lines(float *dst, int width, const struct operand *x, int64_t l
         const float *row[GROUP];
         for (int64_t l = 0; l < GROUP; l++) { /* beyond the last line the last again: never used */
             const int64_t from = line + first + at_most(l, lines - 1);
-            row[l] = floats(buffer[l], x->data + from * x->row_size, x->dtype, k, depth);
+            row[l] = line_steps(buffer[l], x, from, k, depth);
         }
         for (int64_t s = transpose_group(dst + first, width, row, depth); s < depth; s++)
             for (int64_t l = 0; l < lines; l++) dst[s * width + first + l] = row[l][s];
@@ -268,10 +313,24 @@ static void pack_steps(float *dst, int width, const struct operand *x, int64_t l
     }
 }
 
+/* Pairs of steps stored one after the other. */
+static void pack_step_pairs(float *dst, int width, const struct operand *x, int64_t line,
+                            int64_t count, int64_t k, int64_t depth) {
+    for (int64_t s = k; s < k + depth; s++, dst += width) {
+        const uint16_t *first = (const uint16_t *)(x->data + 2 * s * x->row_size) + line;
+        const uint16_t *second = 2 * s + 1 < x->k ? first + x->row : NULL;
+        for (int64_t l = 0; l < count; l++) {
+            const uint32_t pair = first[l] | (second ? (uint32_t)second[l] << 16 : 0);
+            memcpy(dst + l, &pair, sizeof pair);
+        }
+    }
+}
+
 /* A panel: element (line + l, k + s) of x at dst[s * width + l]; lanes from count on are undefined. */
 static void pack(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
                  int64_t k, int64_t depth) {
-    if (x->crossed) pack_steps(dst, width, x, line, count, k, depth);
+    if (x->crossed && x->pairs) pack_step_pairs(dst, width, x, line, count, k, depth);
+    else if (x->crossed) pack_steps(dst, width, x, line, count, k, depth);
     else pack_lines(dst, width, x, line, count, k, depth);
 }
 
@@ -279,6 +338,8 @@ static void pack(float *dst, int width, const struct operand *x, int64_t line, i
 
 struct product {
     const struct lc_gemm *g;
+    const struct tiles *tiles;
+    int64_t steps; /* of the chain: k, or pairs of it */
     struct operand a, b;
     unsigned char *c;
     float *sums;      /* where chains wait between blocks of K: C itself, or scratch; [m, ...] */
@@ -338,7 +399,7 @@ static void place_tile(const struct product *p, const struct block *b, struct ti
     if (cols % LANES == 0 && (!b->last || (p->sums_are_c && plain(p->g)))) {
         t->out = home;
         t->out_row = p->sums_row;
-        run_tile(t, rows, cols);
+        run_tile(p->tiles, t, rows, cols);
         return;
     }
     float sum[TILE_ROWS * TILE_COLS];
@@ -347,7 +408,7 @@ static void place_tile(const struct product *p, const struct block *b, struct ti
             memcpy(sum + r * TILE_COLS, home + r * p->sums_row, (size_t)cols * sizeof *sum);
     t->out = sum;
     t->out_row = TILE_COLS;
-    run_tile(t, rows, cols);
+    run_tile(p->tiles, t, rows, cols);
     if (b->last) {
         finish(p, sum, i, rows, j, cols);
         return;
@@ -384,7 +445,7 @@ static void pack_block(float *dst, int width, const struct operand *x, int64_t l
 /* Rows [i, end) by columns [j, end_col) of C, by one thread. */
 static void run_part(const struct product *p, struct panels *own, int64_t i, int64_t end, int64_t j,
                      int64_t end_col) {
-    const int64_t first_row = i, steps = p->g->k;
+    const int64_t first_row = i, steps = p->steps;
     struct block b = {.a_panels = own->a, .b_panels = own->b};
     for (b.j = j; b.j < end_col; b.j += BLOCK_COLS) {
         b.cols = at_most(end_col - b.j, BLOCK_COLS);
@@ -436,11 +497,38 @@ static void run_product(const struct product *p, struct panels *panels, int thre
 
 /* ---- the kernel ------------------------------------------------------------------------------------------ */
 
-static struct operand operand(const void *data, int dtype, bool crossed, int64_t row,
-                              int64_t first) {
-    const int64_t size = (int64_t)lc_dtype_bytes(dtype);
-    return (struct operand){(const unsigned char *)data + first * size, dtype, crossed, row,
-                            row * size};
+/* Whether the product is of pairs of bf16. */
+static bool pairs(const struct lc_gemm *g) {
+#ifdef PAIRS
+    return g->a_dtype == LC_BF16 && g->b_dtype == LC_BF16;
+#else
+    (void)g;
+    return false;
+#endif
+}
+
+static const struct tiles *tiles_for(const struct lc_gemm *g) {
+#ifdef PAIRS
+    if (pairs(g)) return &tile_pairs;
+#else
+    (void)g;
+#endif
+    return &tile;
+}
+
+static int64_t steps(const struct lc_gemm *g) { return pairs(g) ? parts(g->k, 2) : g->k; }
+
+static struct operand operand(const struct lc_gemm *g, bool is_a, int64_t i) {
+    const int dtype = is_a ? g->a_dtype : g->b_dtype;
+    const int64_t size = (int64_t)lc_dtype_bytes(dtype), row = is_a ? g->a_row : g->b_row;
+    const unsigned char *data = is_a ? g->a : g->b;
+    return (struct operand){.data = data + i * (is_a ? g->a_batch : g->b_batch) * size,
+                            .dtype = dtype,
+                            .crossed = is_a ? g->a_transposed : !g->b_transposed,
+                            .pairs = pairs(g),
+                            .row = row,
+                            .row_size = row * size,
+                            .k = g->k};
 }
 
 static bool sums_are_c(const struct lc_gemm *g) { return g->c_dtype == LC_F32 && g->beta == 0; }
@@ -473,8 +561,10 @@ static void leave_panels(struct panels *panels) {
 static void run_one(const struct lc_gemm *g, int64_t i, struct panels *panels, float *sums,
                     int threads) {
     struct product p = {.g = g, .pack_a = packs_a(g), .pack_b = packs_b(g)};
-    p.a = operand(g->a, g->a_dtype, g->a_transposed, g->a_row, i * g->a_batch);
-    p.b = operand(g->b, g->b_dtype, !g->b_transposed, g->b_row, i * g->b_batch);
+    p.a = operand(g, true, i);
+    p.b = operand(g, false, i);
+    p.steps = steps(g);
+    p.tiles = tiles_for(g);
     p.c = (unsigned char *)g->c + i * g->c_batch * (int64_t)lc_dtype_bytes(g->c_dtype);
     p.sums_are_c = sums_are_c(g);
     p.sums = p.sums_are_c ? (float *)p.c : sums;
@@ -488,7 +578,7 @@ int cpu_gemm(const struct lc_gemm *g) {
     const bool many = g->batch > 1 && work < SHARED_WORK;
     const int threads =
         work * (many ? (double)g->batch : 1) < LONE_WORK ? 1 : omp_get_max_threads();
-    const int64_t waiting = sums_are_c(g) || g->k <= BLOCK_K ? 0 : g->m * g->n;
+    const int64_t waiting = sums_are_c(g) || steps(g) <= BLOCK_K ? 0 : g->m * g->n;
     float *sums =
         waiting ? lc_alloc((size_t)(waiting * (many ? threads : 1)) * sizeof *sums) : NULL;
     struct panels *panels = waiting && !sums ? NULL : take_panels(threads);
