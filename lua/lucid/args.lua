@@ -1,0 +1,168 @@
+-- A recipe's options: declared once, read from the command line, shown by --help.
+--
+--   local opt = lucid.args {
+--     about = "HA-DPO training of LLaVA-1.5.",
+--     common = "model data images out device dtype seed limit",
+--     { "beta", 0.1, "strength of the preference loss" },
+--     { "clip", 0, "largest gradient norm; 0: none" },
+--     { "quantise", false, "a flag: --quantise or --no-quantise" },
+--   }
+--
+-- The type of an option is that of its default; "" stands for nothing given. opt.given[name] says
+-- whether the user gave it. A wrong option or value is one line on stderr and exit status 2.
+local M = {}
+
+-- What many recipes take, each worded once.
+M.COMMON = {
+  model = { "", "model folder (Hugging Face layout)" },
+  vision = { "", "vision tower's weights, where they are separate" },
+  bridge = { "", "bridge's weights, where they are separate" },
+  bert = { "", "folder of BERT's vocab.txt" },
+  adapter = { "", "adapter folder, checkpoint or run" },
+  data = { "", "folder of the data files" },
+  images = { "", "root folder of the pictures" },
+  out = { "", "folder that the run writes" },
+  device = { "auto", "auto, cpu, cuda or cuda:N" },
+  dtype = { "f32", "f32, bf16 or f16" },
+  template = { "", "prompt template: a name or a .lua file; empty: the model's own" },
+  threads = { 0, "threads; 0: all cores" },
+  seed = { 42, "random seed" },
+  limit = { 0, "use the first N records; 0: all" },
+  batch = { 16, "records worked on together" },
+  cache = { "", "cache folder; empty: $XDG_CACHE_HOME/lucid" },
+  json = { false, "print results as JSON" },
+  quiet = { false, "no progress" },
+  ["dry-run"] = { false, "show the plan and stop" },
+}
+
+local function usage(message)
+  io.stderr:write("lucid: ", message, "\n")
+  os.exit(2)
+end
+
+-- Edit distance of two short words.
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local diagonal = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local cost = diagonal + (a:byte(i) == b:byte(j) and 0 or 1)
+      diagonal = row[j]
+      row[j] = math.min(row[j] + 1, row[j - 1] + 1, cost)
+    end
+  end
+  return row[#b]
+end
+
+--- The name of a list that is nearest to a mistyped one; nil when none is near.
+---@param name string
+---@param names string[]
+function M.nearest(name, names)
+  local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
+  for _, candidate in ipairs(names) do
+    local d = distance(name, candidate)
+    if d < least then best, least = candidate, d end
+  end
+  return best
+end
+
+-- The options in order: common ones first, then the recipe's own, which may replace a common default.
+local function declared(spec)
+  local list, place = {}, {}
+  local function add(name, default, help)
+    if place[name] then
+      list[place[name]] = { name = name, default = default, help = help or list[place[name]].help }
+      return
+    end
+    list[#list + 1] = { name = name, default = default, help = help }
+    place[name] = #list
+  end
+  for name in (spec.common or ""):gmatch("%S+") do
+    local c = M.COMMON[name] or error("args: there is no common option " .. name, 3)
+    add(name, c[1], c[2])
+  end
+  for _, o in ipairs(spec) do add(o[1], o[2], o[3]) end
+  return list, place
+end
+
+local function shown(default)
+  if default == "" then return "" end
+  if type(default) == "boolean" then return default and " [on]" or "" end
+  return (" [%s]"):format(tostring(default))
+end
+
+--- The text of --help.
+function M.help(spec, name)
+  local lines = {}
+  if spec.about then lines[#lines + 1] = spec.about .. "\n" end
+  lines[#lines + 1] = ("usage: lucid %s [options]\n"):format(name)
+  for _, o in ipairs((declared(spec))) do
+    local value = type(o.default) == "boolean" and "" or type(o.default) == "number" and " N" or " TEXT"
+    lines[#lines + 1] = ("  --%-22s %s%s"):format(o.name .. value, o.help or "", shown(o.default))
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function convert(o, text)
+  if type(o.default) == "number" then
+    return tonumber(text) or usage(("--%s: '%s' is not a number"):format(o.name, text))
+  end
+  return text
+end
+
+--- Parses a list of words. Positional words are collected under [1], [2] ... when spec.positional
+--- names them, and refused else.
+---@param spec table
+---@param words string[]|nil     default: the script's arguments
+function M.parse(spec, words)
+  words = words or rawget(_G, "arg") or {}
+  local list, place = declared(spec)
+  local opt, names = { given = {} }, {}
+  for i, o in ipairs(list) do opt[o.name], names[i] = o.default, o.name end
+  local i = 1
+  while i <= #words do
+    local word = words[i]
+    local name, inline = word:match("^%-%-([%w_%-]+)=?(.*)$")
+    if word == "--help" or word == "-h" then
+      io.stdout:write(M.help(spec, rawget(_G, "LUCID_RECIPE") or "RECIPE"))
+      os.exit(0)
+    elseif name then
+      local off = not place[name] and name:match("^no%-(.+)$")
+      local o = list[place[off or name]]
+      if not o or (off and type(o.default) ~= "boolean") then
+        local near = M.nearest(name, names)
+        usage(("unknown option --%s%s"):format(name, near and "; did you mean --" .. near .. "?"
+          or "; --help lists them"))
+      end
+      if type(o.default) == "boolean" then
+        if word:find("=", 1, true) then usage(("--%s takes no value"):format(name)) end
+        opt[o.name] = not off
+      else
+        local text = inline
+        if not word:find("=", 1, true) then
+          i = i + 1
+          text = words[i] or usage(("--%s: a value is missing"):format(name))
+        end
+        opt[o.name] = convert(o, text)
+      end
+      opt.given[o.name] = true
+    elseif spec.positional then
+      opt[#opt + 1] = word
+    else
+      usage(("'%s' is not an option; --help lists them"):format(word))
+    end
+    i = i + 1
+  end
+  for _, o in ipairs(list) do                 -- --dry-run is opt.dry_run in Lua
+    local field = o.name:gsub("%-", "_")
+    opt[field] = opt[o.name]
+  end
+  for _, required in ipairs(spec.required or {}) do
+    if opt[required] == "" then usage(("--%s is required; --help lists all options"):format(required)) end
+  end
+  return opt
+end
+
+return setmetatable(M, { __call = function(_, spec, words) return M.parse(spec, words) end })

@@ -1,0 +1,55 @@
+-- Recipes: a command is a file. lucid NAME runs recipes/NAME.lua; another recipe may call it, too.
+local file = require "lucid.file"
+local native = require "lucid.native"
+
+local M = {}
+
+--- Where recipes are looked for, in order.
+function M.folders()
+  local list = { "recipes" }
+  for dir in (os.getenv("LUCID_PATH") or ""):gmatch("[^:]+") do list[#list + 1] = dir end
+  list[#list + 1] = native.root .. "recipes"
+  return list
+end
+
+--- The file of a command: a name, or a path with a slash or ending in .lua. nil: there is none.
+---@param name string
+function M.find(name)
+  if name:find("/", 1, true) or name:find("%.lua$") then
+    return file.exists(name) and name or nil
+  end
+  for _, dir in ipairs(M.folders()) do
+    local path = ("%s/%s.lua"):format(dir, name)
+    if file.exists(path) then return path end
+  end
+end
+
+--- Runs a recipe with options { model = "...", ["dry-run"] = true }; what it returns.
+---@param name string
+---@param options table
+function M.run(name, options)
+  local path = M.find(name) or error(("there is no recipe '%s'"):format(name), 2)
+  local chunk = assert(loadfile(path))
+  local words, keys = {}, {}
+  for key in pairs(options) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    local value = options[key]
+    if type(value) == "boolean" then
+      words[#words + 1] = (value and "--" or "--no-") .. key
+    else
+      words[#words + 1] = "--" .. key
+      words[#words + 1] = tostring(value)
+    end
+  end
+  local outer, outer_name = rawget(_G, "arg"), rawget(_G, "LUCID_RECIPE")
+  rawset(_G, "arg", words)
+  rawset(_G, "LUCID_RECIPE", name)
+  local result = { pcall(chunk, unpack(words)) }
+  rawset(_G, "arg", outer)
+  rawset(_G, "LUCID_RECIPE", outer_name)
+  if not result[1] then error(result[2], 0) end
+  return unpack(result, 2)
+end
+
+return setmetatable(M, { __call = function(_, ...) return M.run(...) end })
