@@ -3,7 +3,7 @@
 local native = require "lucid.native"
 local forest = require "lucid.forest"
 local loss = require "lucid.loss"
-local rng = require "lucid.rng"
+local cycle = require "lucid.cycle"
 
 local M = {}
 
@@ -44,20 +44,6 @@ function M.mix(text)
   end
   if #mix == 0 then error("mix: " .. text .. " is not KIND:COUNT,KIND:COUNT", 0) end
   return mix
-end
-
--- Endless draws from a list, reshuffled every time round; a function of (seed, stream) alone.
-local function cycle(list, seed, stream)
-  local order, at, round = {}, 0, 0
-  return function()
-    if at == #order then
-      order, at, round = {}, 0, round + 1
-      for i = 1, #list do order[i] = list[i] end
-      rng(seed, stream .. ":" .. round):shuffle(order)
-    end
-    at = at + 1
-    return order[at]
-  end
 end
 
 --- How batches are drawn: next() gives a list of pairs. With opt.mix every batch has that many of each
@@ -103,6 +89,29 @@ local function weights_of(batch, kind_weights)
   for _, p in ipairs(batch) do count[p.kind] = (count[p.kind] or 0) + 1 end
   for i, p in ipairs(batch) do w[i] = (kind_weights[p.kind] or 1) * #batch / count[p.kind] end
   return w
+end
+
+--- Says on stderr what a run will do: pairs of each kind, steps, tokens a pair as separate sequences
+--- and as a forest, trained parameters.
+---@param opt table    { steps, skipped, quiet }
+function M.plan(model, encoded, opt)
+  if opt.quiet then return end
+  local kinds, order, apart, together = {}, {}, 0, 0
+  for _, p in ipairs(encoded) do
+    if not kinds[p.kind] then order[#order + 1] = p.kind end
+    kinds[p.kind] = (kinds[p.kind] or 0) + 1
+    local answers = #p.chosen + #p.rejected
+    apart = apart + 2 * #p.prompt + answers
+    together = together + #p.prompt + answers
+  end
+  local rows = model.image_rows - 1
+  local n = math.max(1, #encoded)
+  local trained = 0
+  for _, p in ipairs(model:parameters()) do trained = trained + p.tensor:count() end
+  for i, kind in ipairs(order) do order[i] = ("%d %s"):format(kinds[kind], kind) end
+  io.stderr:write(("pairs: %s%s; %d steps; %.0f tokens a pair (%.0f as separate sequences); %d trained parameters\n"):format(
+    table.concat(order, ", "), (opt.skipped or 0) > 0 and (", %d without their picture left out"):format(opt.skipped) or "",
+    opt.steps, together / n + rows, apart / n + 2 * rows, trained))
 end
 
 ---@class lucid.DpoOptions

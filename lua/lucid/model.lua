@@ -51,6 +51,7 @@ function M.open(dir, opt)
     adapters = 1,
     shared = { features = {}, kept = 0 },
     size = tonumber(C.lc_model_image_size(handle)),
+    image_rows = tonumber(C.lc_model_image_rows(handle)),
   }, Model)
   if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
   local processor = dir .. "/preprocessor_config.json"

@@ -1,5 +1,6 @@
 -- Supervised fine-tuning on conversations: the answers' cross-entropy, everything else given.
 local native = require "lucid.native"
+local cycle = require "lucid.cycle"
 local forest = require "lucid.forest"
 
 local M = {}
@@ -38,6 +39,31 @@ function M.encode(model, records, kind)
     end
   end
   return out
+end
+
+--- How batches are drawn: next() gives a list of sequences; the second value is how many batches make
+--- an epoch. With opt.pictures a batch holds that many pictures, each with all its sequences: they
+--- share its rows.
+---@param sequences lucid.SftSequence[]
+---@param opt table        { seed, batch, pictures }
+function M.sampler(sequences, opt)
+  local groups, of = {}, {}
+  for _, s in ipairs(sequences) do
+    local key = opt.pictures > 0 and tostring(s.image) or s
+    if not of[key] then
+      of[key] = {}
+      groups[#groups + 1] = of[key]
+    end
+    table.insert(of[key], s)
+  end
+  local draw, size = cycle(groups, opt.seed, "sft"), opt.pictures > 0 and opt.pictures or opt.batch
+  return function()
+    local batch = {}
+    for _ = 1, math.min(size, #groups) do
+      for _, s in ipairs(draw()) do batch[#batch + 1] = s end
+    end
+    return batch
+  end, math.ceil(#groups / size)
 end
 
 --- The loss of one batch of sequences: per kind the mean over its scored tokens, summed over kinds.

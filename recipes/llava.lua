@@ -1,0 +1,60 @@
+-- HA-DPO training of LLaVA-1.5: preference pairs in, a PEFT adapter out.
+--   lucid llava --model llava-1.5-7b-hf --data hadpo/llava-v1.5 --images VG --out runs/llava
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "HA-DPO for LLaVA-1.5: DPO with LoRA; the defaults are the published hyper-parameters.",
+  common = "model adapter data images out device dtype template threads seed limit batch quiet dry-run",
+  required = { "model", "data", "images", "out" },
+  { "data", "", "folder of desc_data.json and pope_data.json" },
+  { "images", "", "Visual Genome root: image_data.json, VG_100K, VG_100K_2" },
+  { "beta", 0.1, "strength of the preference loss" },
+  { "loss", "sigmoid", "a loss's name (sigmoid is DPO) or a .lua file" },
+  { "gamma", 0, "weight of the chosen answers' cross-entropy beside the loss" },
+  { "rank", 128, "LoRA rank" },
+  { "alpha", 256, "LoRA scale: alpha / rank" },
+  { "targets", "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "layers that get an adapter" },
+  { "lr", 2e-6, "peak learning rate" },
+  { "schedule", "cosine", "cosine, linear or constant" },
+  { "warmup-ratio", 0.03, "share of the steps that warm up" },
+  { "clip", 0, "largest gradient norm; 0: none" },
+  { "epochs", 1, "passes over the pairs when --steps is 0" },
+  { "steps", 0, "optimizer steps; 0: from --epochs" },
+  { "accumulate", 1, "batches a step" },
+  { "sampling", "offline", "which texts of a picture: offline (one of each, as published), all, zip" },
+  { "repeat", "desc:2", "how often the pairs of a kind are seen in an epoch" },
+  { "mix", "", "pairs of each kind a batch (desc:16,pope:64) instead of one shuffled list" },
+  { "pope-weight", 1, "with --mix: weight of the yes/no pairs' mean loss beside the descriptions'" },
+  { "save-every", 0, "steps between checkpoints; 0: none" },
+  { "skip-missing", false, "leave pairs out whose picture is missing, and count them" },
+}
+
+lucid.threads(opt.threads)
+local list, skipped = lucid.data.hadpo.read {
+  desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
+  sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,
+}
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template })
+if opt.adapter ~= "" then m:load_adapter(opt.adapter) else
+  m:lora { rank = opt.rank, alpha = opt.alpha, targets = opt.targets, seed = opt.seed }
+end
+local encoded = lucid.dpo.encode(m, list)
+local mix = opt.mix ~= "" and lucid.dpo.mix(opt.mix) or nil
+local draw, size = lucid.dpo.sampler(encoded, {
+  mix = mix, repeats = lucid.dpo.mix(opt["repeat"]), batch = opt.batch, seed = opt.seed,
+})
+local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size / opt.batch / opt.accumulate)
+lucid.dpo.plan(m, encoded, { steps = steps, skipped = skipped, quiet = opt.quiet })
+if opt.dry_run then return end
+
+local run = lucid.run.open(opt.out, "llava", opt)
+local base = m:base()
+local settings = { loss = opt.loss, beta = opt.beta, gamma = opt.gamma,
+  kind_weights = mix and { pope = opt.pope_weight } or nil }
+lucid.train.run {
+  model = m, out = run.out, steps = steps, accumulate = opt.accumulate, label = opt.loss, quiet = opt.quiet,
+  lr = opt.lr, schedule = opt.schedule, warmup = math.ceil(steps * opt.warmup_ratio), clip = opt.clip,
+  save_every = opt.save_every, save = function(dir) m:save_adapter(dir) end,
+  loss = function() return lucid.dpo.step(m, base, draw(), settings) end,
+}
+m:save_adapter(run.out .. "/adapter")

@@ -1,0 +1,53 @@
+-- Supervised fine-tuning on LLaVA-style conversations.
+--   lucid sft --model base --data captions.json,questions.json --images VG --out runs/sft --train language
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "Supervised fine-tuning: the answers' cross-entropy, one mean a data file, summed over files.",
+  common = "model data images out device dtype template threads seed limit batch quiet",
+  required = { "model", "data", "out" },
+  { "data", "", "conversation files, separated by commas" },
+  { "init", false, "begin with new weights: the model folder's config.json alone is read" },
+  { "train", "language", "parts to train, separated by commas: vision, projector, language" },
+  { "lora-rank", 0, "train an adapter of this rank instead of the parts; 0: none" },
+  { "lora-alpha", 16, "adapter scale: alpha / rank" },
+  { "pictures", 0, "pictures a step, each with all its records; 0: --batch records a step" },
+  { "steps", 0, "optimizer steps; 0: --epochs over the data" },
+  { "epochs", 1, "passes over the data when --steps is 0" },
+  { "lr", 2e-5, "peak learning rate" },
+  { "schedule", "cosine", "cosine, linear or constant" },
+  { "warmup", 0, "steps of linear warm-up" },
+  { "beta1", 0.9, "AdamW" },
+  { "beta2", 0.999, "AdamW" },
+  { "weight-decay", 0, "AdamW, decoupled" },
+  { "clip", 1, "largest gradient norm; 0: none" },
+}
+
+lucid.threads(opt.threads)
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
+  seed = opt.seed, template = opt.template })
+local sequences = {}
+for path in opt.data:gmatch("[^,]+") do
+  local records = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit })
+  for _, s in ipairs(lucid.sft.encode(m, records, path:match("([^/]+)%.%w+$") or path)) do
+    sequences[#sequences + 1] = s
+  end
+end
+if opt.lora_rank > 0 then
+  m:lora { rank = opt.lora_rank, alpha = opt.lora_alpha, seed = opt.seed }
+else
+  for _, part in ipairs { "vision", "projector", "language" } do
+    m:train(part, ("," .. opt.train .. ","):find("," .. part .. ",", 1, true) ~= nil)
+  end
+end
+
+local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.batch, pictures = opt.pictures })
+local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
+local run = lucid.run.open(opt.out, "sft", opt)
+lucid.train.run {
+  model = m, out = run.out, steps = steps, label = "sft", quiet = opt.quiet, unit = "answers",
+  lr = opt.lr, schedule = opt.schedule, warmup = opt.warmup, betas = { opt.beta1, opt.beta2 },
+  weight_decay = opt.weight_decay, clip = opt.clip,
+  loss = function() return lucid.sft.step(m, draw()) end,
+}
+if opt.lora_rank > 0 then m:save_adapter(run.out .. "/adapter") else m:save(run.out) end
