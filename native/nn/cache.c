@@ -46,7 +46,7 @@ struct lc_cache {
     struct lc_spans spans;
     struct lc_range *ranges;
     struct lc_query_tile *tiles;
-    int32_t tree_first[2];
+    int32_t *tree_first;
 };
 
 /* ---- making --------------------------------------------------------------------------------------- */
@@ -56,9 +56,11 @@ static void free_plan(struct lc_cache *c) {
     lc_tensor_release(c->position);
     lc_free(c->ranges);
     lc_free(c->tiles);
+    lc_free(c->tree_first);
     c->slot = c->position = NULL;
     c->ranges = NULL;
     c->tiles = NULL;
+    c->tree_first = NULL;
     c->spans = (struct lc_spans){0};
 }
 
@@ -231,27 +233,29 @@ static int32_t grow(struct lc_cache *c, struct leaf *l) {
 /* ---- planning a pass ------------------------------------------------------------------------------------ */
 
 /* Empties the plan and makes room for a new one. */
-static int begin_plan(struct lc_cache *c, int64_t rows, int64_t ranges, int64_t tiles) {
+static int begin_plan(struct lc_cache *c, int64_t rows, int64_t ranges, int64_t tiles,
+                      int32_t trees) {
     free_plan(c);
     if (ranges > INT32_MAX)
         return lc_fail(LC_EINVAL, "cache: %" PRId64 " ranges of keys in one pass", ranges);
     c->ranges = lc_alloc((size_t)ranges * sizeof *c->ranges);
     c->tiles = lc_alloc((size_t)tiles * sizeof *c->tiles);
+    c->tree_first = lc_alloc(((size_t)trees + 1) * sizeof *c->tree_first);
     c->slot = held(1, &rows, LC_I32, c->device);
     c->position = held(1, &rows, LC_I32, c->device);
     c->spans = (struct lc_spans){.ranges = c->ranges,
                                  .tiles = c->tiles,
                                  .tree_first = c->tree_first,
-                                 .trees = 1,
+                                 .trees = trees,
                                  .queries = rows,
                                  .keys = c->slots};
-    return c->ranges && c->tiles && c->slot && c->position ? 0 : -1;
+    return c->ranges && c->tiles && c->tree_first && c->slot && c->position ? 0 : -1;
 }
 
 /* Where the rows go and where they stand, from host lists. */
 static int end_plan(struct lc_cache *c, const int32_t *slot, const int32_t *position) {
     size_t bytes = (size_t)c->spans.queries * sizeof *slot;
-    c->tree_first[1] = c->spans.tile_count;
+    c->tree_first[c->spans.trees] = c->spans.tile_count;
     if (lc_tensor_write(c->slot, slot, bytes) < 0) return -1;
     return lc_tensor_write(c->position, position, bytes);
 }
@@ -277,7 +281,7 @@ static int add_prompt_leaf(struct lc_cache *c, const lc_forest *f, int segment, 
 static int plan_forest(struct lc_cache *c, const lc_forest *f, int32_t base) {
     const struct lc_spans *s = &f->spans;
     int32_t *slot = lc_alloc(2 * (size_t)f->rows * sizeof *slot), *position = slot + f->rows;
-    int done = slot ? begin_plan(c, f->rows, s->range_count, s->tile_count) : -1;
+    int done = slot ? begin_plan(c, f->rows, s->range_count, s->tile_count, s->trees) : -1;
     if (!done) {
         for (int64_t i = 0; i < f->rows; i++) slot[i] = base + (int32_t)i;
         lc_forest_fill_positions(f, position);
@@ -287,6 +291,7 @@ static int plan_forest(struct lc_cache *c, const lc_forest *f, int32_t base) {
             c->ranges[r].k1 += base;
         }
         if (s->tile_count) memcpy(c->tiles, s->tiles, (size_t)s->tile_count * sizeof *c->tiles);
+        memcpy(c->tree_first, s->tree_first, (size_t)s->trees * sizeof *c->tree_first);
         c->spans.range_count = s->range_count;
         c->spans.tile_count = s->tile_count;
         c->spans.longest = s->longest;
@@ -361,7 +366,7 @@ int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_
                        " are free; make the cache larger or end some leaves",
                        rows, c->slots, c->free);
     int32_t *slot = lc_alloc(2 * (size_t)rows * sizeof *slot), *position = slot + rows, row = 0;
-    int done = slot ? begin_plan(c, rows, ranges, tiles) : -1;
+    int done = slot ? begin_plan(c, rows, ranges, tiles, n) : -1;
     for (int i = 0; !done && i < n; i++) {
         struct leaf *l = &c->leaves[leaf[i]];
         int32_t end = row + (count ? count[i] : 1), first = row;
@@ -369,6 +374,7 @@ int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_
             position[row] = (int32_t)l->length;
             slot[row] = grow(c, l);
         }
+        c->tree_first[i] = c->spans.tile_count; /* each reads keys of its own */
         plan_leaf(c, l, first, end - first);
     }
     if (!done) done = end_plan(c, slot, position);

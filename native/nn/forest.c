@@ -167,23 +167,43 @@ static void add_range(lc_forest *f, const struct lc_segment *s, int32_t k0, int3
         (struct lc_range){k0, k1, s->first, s->first + s->length, causal};
 }
 
-/* Where a segment's path begins in the list of ranges and how many it has; for an empty segment
- * those of its nearest ancestor with tokens. */
+/* The path of a segment, for its children; of an empty one, that of its nearest ancestor with tokens. */
 struct path {
-    int32_t r0, count;
+    int32_t r0, count; /* its ranges in the list */
+    int32_t whole; /* how many they are when all is seen: neighbours on the packed axis joined */
+    int32_t end;   /* the row after its last token; -1: there is none */
 };
+
+static struct path path_above(const lc_forest *f, const struct path *path, int32_t segment) {
+    int32_t parent = f->segment[segment].parent;
+    return parent < 0 ? (struct path){0, 0, 0, -1} : path[parent];
+}
+
+/* The ranges of the path above, seen whole. A chain of first children is one range. */
+static void add_ancestors(lc_forest *f, const struct lc_segment *s, struct path above) {
+    int32_t first = f->spans.range_count;
+    for (int32_t r = above.r0; r < above.r0 + above.count; r++) {
+        int32_t k0 = f->ranges[r].k0, k1 = f->ranges[r].k1, last = f->spans.range_count - 1;
+        if (last >= first && f->ranges[last].k1 == k0) f->ranges[last].k1 = k1;
+        else add_range(f, s, k0, k1, false);
+    }
+}
 
 static int build_spans(lc_forest *f) {
     struct path *path = lc_alloc((size_t)f->segments * sizeof *path);
     if (!path) return -1;
     int64_t ranges = 0, tiles = 0, trees = 0;
     for (int k = 0; k < f->segments; k++) {
-        const struct lc_segment *s = &f->segment[f->order[k]];
-        int32_t above = s->parent < 0 ? 0 : path[s->parent].count;
-        path[f->order[k]].count = above + (s->length > 0);
-        if (s->length) ranges += above + 1;
-        tiles += tiles_of(s);
+        int i = f->order[k];
+        const struct lc_segment *s = &f->segment[i];
+        struct path above = path_above(f, path, i);
         trees += s->parent < 0;
+        path[i] = above;
+        if (!s->length) continue;
+        path[i].whole = above.whole + (above.end != s->first);
+        path[i].end = s->first + s->length;
+        ranges += above.whole + 1;
+        tiles += tiles_of(s);
     }
     if (reserve(f, ranges, tiles, trees) < 0) {
         lc_free(path);
@@ -192,15 +212,15 @@ static int build_spans(lc_forest *f) {
     for (int k = 0; k < f->segments; k++) {
         int i = f->order[k];
         const struct lc_segment *s = &f->segment[i];
-        struct path above = s->parent < 0 ? (struct path){0, 0} : path[s->parent];
+        struct path above = path_above(f, path, i);
         if (s->parent < 0) begin_tree(f);
-        path[i].r0 = above.r0;
-        if (!s->length) continue;
-        path[i].r0 = f->spans.range_count;
-        for (int32_t r = above.r0; r < above.r0 + above.count; r++)
-            add_range(f, s, f->ranges[r].k0, f->ranges[r].k1, false);
-        add_range(f, s, s->first, s->first + s->length, !s->bidirectional);
-        add_tiles(f, s, path[i].r0);
+        path[i].r0 = s->length ? f->spans.range_count : above.r0;
+        if (s->length) {
+            add_ancestors(f, s, above);
+            add_range(f, s, s->first, s->first + s->length, !s->bidirectional);
+            add_tiles(f, s, path[i].r0);
+        }
+        path[i].count = s->length ? f->spans.range_count - path[i].r0 : above.count;
     }
     end_trees(f);
     f->spans.keys = f->rows;
