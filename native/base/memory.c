@@ -11,10 +11,22 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum { HEADER = 64 };
 
 static atomic_llong used, peak, limit, fail_at;
+
+#ifdef __GLIBC__
+/* A step frees its tensors and the next one wants the same sizes: pages go back to the system only in
+ * quantity, since fresh ones cost as much as the products that fill them. */
+__attribute__((constructor)) static void keep_pages(void) {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+#endif
 
 int64_t lc_memory_used(void) { return atomic_load(&used); }
 int64_t lc_memory_peak(void) { return atomic_load(&peak); }
