@@ -77,12 +77,12 @@ local function words(text)
 end
 
 -- How often each thing was made up, over all records.
-local function count_made_up(records, nouns)
+local function count_made_up(records)
   local counts = {}
   for _, record in ipairs(records) do
     for _, name in ipairs(record.made_up or {}) do counts[name] = (counts[name] or 0) + 1 end
   end
-  return setmetatable(counts, { __index = function() return 0 end }), nouns
+  return counts
 end
 
 -- Asks for corrections; gives records their verdict, their corrected description and what they made up.
@@ -119,7 +119,7 @@ local function without_some(record, made_up, opt)
   for i, sentence in ipairs(list) do
     local weight = 0
     for _, c in ipairs(opt.nouns and claims.of(sentence, opt.nouns) or {}) do
-      weight = math.max(weight, made_up[c.name])
+      weight = math.max(weight, made_up[c.name] or 0)
     end
     ranked[i] = { i = i, weight = weight * (opt.omit_habit or 1) + random:uniform() }
   end

@@ -26,7 +26,7 @@ end
 
 local function image_id(record, key, path, number)
   local id = record.image_id
-  if id == nil then id = key end
+  if id == nil and type(key) == "string" then id = key end
   if id == nil or id == json.null then fail(path, number, "has no 'image_id'") end
   local value = tonumber(id)
   if not value then fail(path, number, "has an image_id that is no number: '%s'", tostring(id)) end
@@ -82,7 +82,7 @@ function M.questions(path)
     local number = #list + 1
     if type(record) ~= "table" then fail(path, number, "is no object") end
     list[number] = {
-      image_id = image_id(record, type(key) == "string" and key or nil, path, number),
+      image_id = image_id(record, key, path, number),
       question = text_of(record, { "question" }, path, number),
       chosen = text_of(record, { "chosen" }, path, number),
       rejected = text_of(record, { "reject", "rejected" }, path, number),
