@@ -22,7 +22,7 @@ local M = {}
 ---@class lucid.MineSelection
 ---@field min_objects integer|nil   annotated things (or regions, without objects), default 1
 ---@field max_objects integer|nil   default 100
----@field limit integer|nil         pictures; nil: all
+---@field limit integer|nil         pictures; 0 or nil: all
 ---@field seed integer|nil
 
 --- Pictures that are annotated neither too little nor too much, in random order.
@@ -38,7 +38,8 @@ function M.select(annotations, ids, opt)
     if n >= (opt.min_objects or 1) and n <= (opt.max_objects or 100) then kept[#kept + 1] = id end
   end
   rng(opt.seed or 0, "mine:select"):shuffle(kept)
-  for i = #kept, (opt.limit or #kept) + 1, -1 do kept[i] = nil end
+  local limit = (opt.limit or 0) > 0 and opt.limit or #kept
+  for i = #kept, limit + 1, -1 do kept[i] = nil end
   return kept
 end
 

@@ -12,7 +12,8 @@ local Template = {}
 Template.__index = Template
 
 local function system(person)
-  return ("A chat between a curious %s and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the %s's questions."):format(person, person)
+  return ("A chat between a curious %s and an artificial intelligence assistant. The assistant gives "
+    .. "helpful, detailed, and polite answers to the %s's questions."):format(person, person)
 end
 
 local TEMPLATES = {
@@ -38,8 +39,8 @@ function M.template(name)
     t = chunk()
   end
   if type(t) ~= "table" or type(t.text) ~= "string" then
-    error(("there is no template '%s'; llava_v1 and tiny_v1 are known, or a .lua file that returns { text = ... }")
-      :format(name), 2)
+    error(("there is no template '%s'; llava_v1 and tiny_v1 are known, or a .lua file that returns "
+      .. "{ text = ... }"):format(name), 2)
   end
   for _, key in ipairs { "text", "train_text" } do
     local text = t[key]

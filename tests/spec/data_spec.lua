@@ -76,8 +76,9 @@ describe("preference files", function()
   teardown(function() support.remove(dir) end)
 
   it("are sampled as the reference samples them", function()
-    local list, counts = hadpo.read { desc = dir .. "/desc.json", images = root }
+    local list, missing, counts = hadpo.read { desc = dir .. "/desc.json", images = root }
     assert.equal(2, counts.desc)
+    assert.equal(0, missing)
     assert.equal("a2", list[1].chosen)
     assert.equal("r0", list[1].rejected)
     assert.equal(hadpo.INSTRUCTIONS[1], list[1].question)
@@ -105,9 +106,10 @@ describe("preference files", function()
   end)
 
   it("leave out questions that the model answers right", function()
-    local list, counts = hadpo.read { pope = dir .. "/pope.json", images = root }
+    local list, missing, counts = hadpo.read { pope = dir .. "/pope.json", images = root }
     assert.equal(2, #list)
     assert.equal(1, counts.correct)
+    assert.equal(0, missing)
     assert.equal("Yes.", list[1].rejected)
     assert.equal("Yes.", list[2].rejected)
     assert.equal(3, #hadpo.read { pope = dir .. "/pope.json", images = root, keep_correct = true })
@@ -131,9 +133,9 @@ describe("preference files", function()
   it("stop before training when pictures are missing, unless told to skip", function()
     raises("the pictures of 2 of 3 pairs are missing: image 2 (", hadpo.read, { desc = dir .. "/missing.json", images = root })
     raises("image 3 (not in image_data.json)", hadpo.read, { desc = dir .. "/missing.json", images = root })
-    local list, counts = hadpo.read { desc = dir .. "/missing.json", images = root, skip_missing = true }
+    local list, missing = hadpo.read { desc = dir .. "/missing.json", images = root, skip_missing = true }
     assert.equal(1, #list)
-    assert.equal(2, counts.missing)
+    assert.equal(2, missing)
   end)
 
   it("come back as they were written", function()

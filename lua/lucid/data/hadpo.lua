@@ -1,7 +1,7 @@
 -- HA-DPO's preference files: desc_data.json (three chosen and three rejected descriptions a picture) and
 -- pope_data.json (yes/no questions), in all their published forms.
 --
---   local list, counts = hadpo.read { desc =, pope =, images = VG root, sampling = "offline", seed = 42 }
+--   local list, missing = hadpo.read { desc =, pope =, images = VG root, sampling = "offline", seed = 42 }
 --   list[i] = { id, kind = "desc"|"pope", image_id, image, question, chosen, rejected }
 local file = require "lucid.file"
 local json = require "lucid.json"
@@ -175,8 +175,9 @@ local function attach_pictures(list, opt)
     end
   end
   if missing > 0 and not opt.skip_missing then
-    error(("%s: the pictures of %d of %d pairs are missing: %s%s. Get them, or leave those pairs out with --skip-missing")
-      :format(opt.images, missing, #list, table.concat(told, ", "), missing > #told and ", ..." or ""), 0)
+    error(("%s: the pictures of %d of %d pairs are missing: %s%s. Get them, or leave those pairs out "
+      .. "with --skip-missing"):format(opt.images, missing, #list, table.concat(told, ", "),
+        missing > #told and ", ..." or ""), 0)
   end
   return kept, missing
 end
@@ -190,28 +191,28 @@ end
 ---@field keep_correct boolean|nil questions that the model already answers right are trained on, too
 ---@field skip_missing boolean|nil pairs without a picture are left out
 ---@field strip_newlines boolean|nil   as for MiniGPT-4 and InstructBLIP
----@field limit integer|nil        pairs of each kind
+---@field limit integer|nil        pairs of each kind; 0 or nil: all
 
---- Reads pairs; counts = { desc, pope, correct (left out), missing (left out) }.
+--- Reads pairs: the list, how many were left out for want of a picture, and the numbers of each kind,
+--- with those left out because the model is right already under `correct`.
 ---@param opt lucid.HadpoOptions
----@return table[] list, table counts
+---@return table[] list, integer missing, table counts
 function M.read(opt)
-  local counts = { correct = 0 }
+  local counts = { desc = 0, pope = 0, correct = 0 }
   local list = {}
   if opt.desc then description_pairs(opt, list) end
   if opt.pope then counts.correct = question_pairs(opt, list) end
   if not opt.images then error("hadpo.read: needs images, Visual Genome's root", 2) end
-  list, counts.missing = attach_pictures(list, opt)
-  local kept = {}
-  for _, p in ipairs(list) do
-    local n = counts[p.kind] or 0
-    if not opt.limit or n < opt.limit then
+  local there, missing = attach_pictures(list, opt)
+  local kept, limit = {}, (opt.limit or 0) > 0 and opt.limit or math.huge
+  for _, p in ipairs(there) do
+    local n = counts[p.kind]
+    if n < limit then
       counts[p.kind] = n + 1
       kept[#kept + 1] = p
     end
   end
-  counts.desc, counts.pope = counts.desc or 0, counts.pope or 0
-  return kept, counts
+  return kept, missing, counts
 end
 
 --- Writes the two files in the published list forms.

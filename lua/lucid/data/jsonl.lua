@@ -39,11 +39,13 @@ end
 
 --- Reads conversations: a list of { id, image (path), turns = { {question, answer}, ... } }.
 ---@param path string
----@param opt table    images: the folder of the pictures; skip_missing; limit
+---@param opt table    images: the folder of the pictures; skip_missing; limit (0: all)
 ---@return table[] records, integer missing
 function M.conversations(path, opt)
   local list, number, missing, known = {}, 0, 0, {}
+  local limit = (opt.limit or 0) > 0 and opt.limit or math.huge
   for record in json.each(path) do
+    if #list >= limit then break end
     number = number + 1
     local image = record.image
     if image == json.null then image = nil end
@@ -57,7 +59,7 @@ function M.conversations(path, opt)
           path, number, tostring(record.id), image), 0)
       end
       missing = missing + 1
-    elseif not opt.limit or #list < opt.limit then
+    else
       local id = record.id
       if id == nil or id == json.null then id = number end
       list[#list + 1] = { id = tostring(id), image = image, turns = turns_of(record, path, number) }

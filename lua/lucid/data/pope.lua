@@ -12,7 +12,7 @@ M.SETS = { "random", "popular", "adversarial" }
 
 --- Reads a question file: a list of { question_id, image, text, label }, label "yes" or "no".
 ---@param path string
----@param opt table|nil     limit: questions
+---@param opt table|nil     limit: questions (0: all)
 function M.read(path, opt)
   local list = {}
   for record in json.each(path) do
@@ -29,7 +29,7 @@ function M.read(path, opt)
     end
     list[number] = { question_id = tonumber(record.question_id) or number, image = record.image,
       text = record.text, label = label }
-    if opt and opt.limit and number >= opt.limit then break end
+    if opt and number == opt.limit then break end
   end
   if #list == 0 then error(path .. ": there are no questions in it", 0) end
   return list
@@ -109,7 +109,8 @@ function NEGATIVE.popular(state)
 end
 
 function NEGATIVE.adversarial(state, present)
-  return first_free(state.together[present] or {}, state.taken) or first_free(state.frequent, state.taken)
+  return first_free(state.together[present] or {}, state.taken)
+    or first_free(state.frequent, state.taken)
 end
 
 ---@class lucid.PopeOptions

@@ -243,7 +243,9 @@ function Judge:ask(requests)
   local replies = {}
   for i, request in ipairs(requests) do
     local f = answer[request.kind]
-    if not f then error(("judge annotation: request %d is of kind '%s'"):format(i, tostring(request.kind)), 2) end
+    if not f then
+      error(("judge annotation: request %d is of kind '%s'"):format(i, tostring(request.kind)), 2)
+    end
     local need = request.kind == "ask" and "question" or "sentences"
     if not request[need] then
       error(("judge annotation: request %d (%s) has no %s"):format(i, request.kind, need), 2)
