@@ -1,5 +1,6 @@
--- Claims: what sentences say about a picture, and what annotations say is true of it. Things are nouns
--- of the noun table; colours and places are optional, and what is not annotated contradicts nothing.
+-- Claims: what sentences say about a picture, and what annotations say is true of it. Things are
+-- nouns of the noun table; colours and places are optional, and what is not annotated contradicts
+-- nothing.
 local M = {}
 
 -- ---- sentences -------------------------------------------------------------------------------------
@@ -51,8 +52,9 @@ end
 ---@field colour table|nil      { name, first, last }
 ---@field place table|nil       { name, first, last }
 
---- What a sentence claims: one entry per named thing. Where only one thing is named every colour and
---- place is its own; else a colour belongs to the noun it precedes and a place to the noun before it.
+--- What a sentence claims: one entry per named thing. Where only one thing is named every colour
+--- and place is its own; else a colour belongs to the noun it precedes and a place to the noun
+--- before it.
 ---@return lucid.Claim[]
 function M.of(sentence, nouns)
   local mentions, words = nouns:mentions(sentence)
@@ -129,8 +131,8 @@ function M.quarter(box)
     .. ((box[1] + box[3]) / 2 < 0.5 and "left" or "right")
 end
 
--- Whether an instance can be what the claim says; unknown attributes are no contradiction. A box that
--- reaches over the middle is in both halves.
+-- Whether an instance can be what the claim says; unknown attributes are no contradiction. A box
+-- that reaches over the middle is in both halves.
 local function in_place(box, place)
   local v, h = place:match("^(%a+) (%a+)$")
   local fits_v = v == "top" and box[2] < 0.5 or v == "bottom" and box[4] > 0.5

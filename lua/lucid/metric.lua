@@ -1,2 +1,3 @@
--- lucid.metric.NAME.score(records, opt) -> { NAME = { value, stderr, n } }: one file each in metric/.
+-- lucid.metric.NAME.score(records, opt) -> { NAME = { value, stderr, n } }: one file each in
+-- metric/.
 return require("lucid.plug")("metric")

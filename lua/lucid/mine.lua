@@ -1,4 +1,5 @@
--- Mining: from a model's own descriptions of annotated pictures to hallucination-aware preference data.
+-- Mining: from a model's own descriptions of annotated pictures to hallucination-aware preference
+-- data.
 --
 --   describe   the model describes pictures                                  (the recipe's work)
 --   correct    a judge finds what is made up and repairs it                  mine.descriptions
@@ -86,7 +87,8 @@ local function count_made_up(records)
   return counts
 end
 
--- Asks for corrections; gives records their verdict, their corrected description and what they made up.
+-- Asks for corrections; gives records their verdict, their corrected description and what they made
+-- up.
 local function correct(records, judge, opt)
   local requests = {}
   for i, record in ipairs(records) do
@@ -111,8 +113,8 @@ local function correct(records, judge, opt)
   end
 end
 
--- The sentences of a true description without some that name a present thing: those that are made up
--- most elsewhere go first, for these are the ones that training tempts a model to leave out.
+-- The sentences of a true description without some that name a present thing: those that are made
+-- up most elsewhere go first, for these are the ones that training tempts a model to leave out.
 local function without_some(record, made_up, opt)
   local list = sentences.split(record.corrected)
   local random = rng(opt.seed or 0, "mine:omit:" .. record.image_id)
@@ -201,8 +203,8 @@ end
 ---@field omit_habit number|nil    0: any sentence; 1 (default): things that are made up elsewhere first
 ---@field seed integer|nil
 
---- Description pairs: the records of desc_data.json, and a report of what became of every picture. The
---- records get `corrected`, `faults` and `made_up` (names), which questions are made from.
+--- Description pairs: the records of desc_data.json, and a report of what became of every picture.
+--- The records get `corrected`, `faults` and `made_up` (names), which questions are made from.
 ---@param records table[]
 ---@param judge table
 ---@param opt lucid.MineOptions
@@ -247,8 +249,8 @@ local function present_names(record, nouns)
   return list
 end
 
--- Absent things, most tempting first: what this picture's description made up, then by how often a thing
--- occurs beside one that is there.
+-- Absent things, most tempting first: what this picture's description made up, then by how often a
+-- thing occurs beside one that is there.
 local function tempting(record, present, statistics)
   local taken, score, list = {}, {}, {}
   for _, name in ipairs(present) do taken[name] = true end
@@ -312,7 +314,8 @@ end
 ---@field statistics table[]|nil     pictures { names } in which co-occurrence is counted; default: the records
 ---@field seed integer|nil
 
---- Yes/no questions of every picture: some things that are there, and the most tempting that are not.
+--- Yes/no questions of every picture: some things that are there, and the most tempting that are
+--- not.
 ---@param records table[]
 ---@param opt lucid.QuestionOptions
 ---@return table[] questions, table report

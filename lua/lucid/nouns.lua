@@ -1,8 +1,9 @@
--- The noun table: which words of a text name which kinds of things. Made from categories.json (a list
--- of { name, synonyms }, or an object { categories = that list, colours =, closed = }), from COCO's
--- category list, or from lines "name, synonym, synonym, ...". Plurals follow by rule.
+-- The noun table: which words of a text name which kinds of things. Made from categories.json (a
+-- list of { name, synonyms }, or an object { categories = that list, colours =, closed = }), from
+-- COCO's category list, or from lines "name, synonym, synonym, ...". Plurals follow by rule.
 --
--- closed: the pictures hold nothing but these things, so a sentence that names none of them is made up.
+-- closed: the pictures hold nothing but these things, so a sentence that names none of them is made
+-- up.
 local file = require "lucid.file"
 local json = require "lucid.json"
 
@@ -21,17 +22,16 @@ local IRREGULAR = {
   wolf = "wolves", loaf = "loaves", scarf = "scarves", fish = "fish", deer = "deer",
 }
 
+-- Words that end in "man" and have nothing to do with one.
+local NO_MAN = { human = true, ottoman = true, german = true, roman = true, talisman = true }
+
 --- The plural of a phrase: of its last word.
 function M.plural(phrase)
   local head, word = phrase:match("^(.-)(%S+)$")
   if not word then return phrase end
   local plural = IRREGULAR[word]
   if plural then return head .. plural end
-  for singular, many in pairs(IRREGULAR) do       -- snowman, policewoman
-    if #singular > 2 and word:sub(-#singular) == singular and (singular == "man" or singular == "woman") then
-      return head .. word:sub(1, -#singular - 1) .. many
-    end
-  end
+  if word:find("man$") and not NO_MAN[word] then return head .. word:sub(1, -3) .. "en" end
   if word:find("[sxz]$") or word:find("[cs]h$") then return head .. word .. "es" end
   if word:find("[^aeiou]y$") then return head .. word:sub(1, -2) .. "ies" end
   return head .. word .. "s"

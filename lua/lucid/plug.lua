@@ -1,5 +1,6 @@
--- Things that are one file each and found by their name: losses, metrics, judges, data. A name is looked
--- for in this library's folder of that kind; a path that ends in .lua is a file of the user's own.
+-- Things that are one file each and found by their name: losses, metrics, judges, data. A name is
+-- looked for in this library's folder of that kind; a path that ends in .lua is a file of the
+-- user's own.
 --
 --   local loss = require("lucid.plug")("loss");   loss.sigmoid;   loss["./mine.lua"]
 

@@ -1,5 +1,5 @@
--- Sentences of a description, as SHR's scorer sees them: cut at full stops, trimmed, without the empty
--- ones and without those that an earlier one already holds.
+-- Sentences of a description, as SHR's scorer sees them: cut at full stops, trimmed, without the
+-- empty ones and without those that an earlier one already holds.
 local M = {}
 
 --- The sentences of a text, without their full stops.

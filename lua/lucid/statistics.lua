@@ -1,9 +1,10 @@
--- Estimates with their standard errors. Questions about one picture are no independent trials, so errors
--- are computed over clusters: what belongs to one picture.
+-- Estimates with their standard errors. Questions about one picture are no independent trials, so
+-- errors are computed over clusters: what belongs to one picture.
 local M = {}
 
---- A ratio of sums over clusters, sum(a) / sum(b): by linearisation, its standard error is that of the
---- clusters' residuals a - ratio * b. Without anything to divide by the value is 0 and undefined is set.
+--- A ratio of sums over clusters, sum(a) / sum(b): by linearisation, its standard error is that of
+--- the clusters' residuals a - ratio * b. Without anything to divide by the value is 0 and
+--- undefined is set.
 ---@param clusters table[]    { a, b } each
 ---@param n integer           what the metric reports as its n
 ---@return table              { value, stderr, n, undefined }

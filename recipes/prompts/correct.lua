@@ -1,4 +1,5 @@
--- What a language model is asked when it finds and repairs what a description made up (mining, step 2).
+-- What a language model is asked when it finds and repairs what a description made up (mining, step
+-- 2).
 local sentences = require "lucid.sentences"
 local vg = require "lucid.data.vg"
 

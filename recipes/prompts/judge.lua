@@ -1,5 +1,5 @@
--- What a language model is asked when it judges the sentences of a description (SHR). Any file like this
--- one, named by --prompt, takes its place: a function from the request to the text.
+-- What a language model is asked when it judges the sentences of a description (SHR). Any file like
+-- this one, named by --prompt, takes its place: a function from the request to the text.
 local sentences = require "lucid.sentences"
 local vg = require "lucid.data.vg"
 

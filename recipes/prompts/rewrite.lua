@@ -1,6 +1,6 @@
--- What a language model is asked when it writes a description in other words (mining, step 3). The right
--- and the wrong description of a picture go through the same request, so that nothing but their content
--- tells them apart.
+-- What a language model is asked when it writes a description in other words (mining, step 3). The
+-- right and the wrong description of a picture go through the same request, so that nothing but
+-- their content tells them apart.
 local sentences = require "lucid.sentences"
 
 local TEXT = [[

@@ -41,7 +41,8 @@ describe("Python's random", function()
   end)
 
   it("goes on past its 624 words and takes seeds of more than 32 bits", function()
-    -- random.Random(1), random.Random(2 ** 40 + 7): [getrandbits(32) for _ in range(1000)][999], CPython 3.11
+    -- random.Random(1), random.Random(2 ** 40 + 7): [getrandbits(32) for _ in range(1000)][999],
+    -- CPython 3.11
     local last = { [1] = 1877627338, [2 ^ 40 + 7] = 3133584645 }
     for seed, expected in pairs(last) do
       local r = pyrandom(seed)

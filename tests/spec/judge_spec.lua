@@ -1,5 +1,6 @@
--- Judges: what annotations say of sentences, in the tiny world's closed table and in an open one, and the
--- recording. Texts of an open world are judged leniently: what is not annotated contradicts nothing.
+-- Judges: what annotations say of sentences, in the tiny world's closed table and in an open one,
+-- and the recording. Texts of an open world are judged leniently: what is not annotated contradicts
+-- nothing.
 local annotation = require "lucid.judge.annotation"
 local captions = require "lucid.tinyworld.captions"
 local claims = require "lucid.claims"

@@ -1,5 +1,5 @@
--- Losses: values against the formulas in plain Lua, gradients against central differences of them, and
--- what is logged.
+-- Losses: values against the formulas in plain Lua, gradients against central differences of them,
+-- and what is logged.
 local lucid = require "lucid"
 
 local CHOSEN, REJECTED = { -3.5, -20.25, -7, -1.5 }, { -4, -18, -9.5, -1.5 }

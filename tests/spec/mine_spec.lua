@@ -1,4 +1,5 @@
--- Mining: from descriptions with made-up sentences to pairs and questions, and back through the readers.
+-- Mining: from descriptions with made-up sentences to pairs and questions, and back through the
+-- readers.
 local annotation = require "lucid.judge.annotation"
 local hadpo = require "lucid.data.hadpo"
 local mine = require "lucid.mine"

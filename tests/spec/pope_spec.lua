@@ -42,7 +42,8 @@ end
 
 describe("the score", function()
   it("gives the published table's numbers for its counts", function()
-    -- LLaVA-1.5 on the adversarial set, with HA-DPO: 81.46 77.99 87.66 82.54 56.20 (cut, not rounded)
+    -- LLaVA-1.5 on the adversarial set, with HA-DPO: 81.46 77.99 87.66 82.54 56.20 (cut, not
+    -- rounded)
     local m = pope.score(records(1315, 371, 1129, 185))
     local expected = { accuracy = 81.46, precision = 77.99, recall = 87.66, f1 = 82.54, yes_ratio = 56.20 }
     for name, value in pairs(expected) do
@@ -218,8 +219,8 @@ describe("sampling", function()
     end)
   end)
 
-  -- The official files were drawn from annotations that are not in them, so of a picture only what is
-  -- asked is known to be there or not; every step that this decides must go by the rule.
+  -- The official files were drawn from annotations that are not in them, so of a picture only what
+  -- is asked is known to be there or not; every step that this decides must go by the rule.
   it("is the rule of the official files, as far as they tell", function()
     if not file.exists(DATA .. "/coco_head/coco_pope_random.json") then return pending("no ../shared/data") end
     local official, absent = {}, {}

@@ -1,5 +1,5 @@
--- Prompt templates: the published token ids with the canonical LLaMA tokenizer, and the rule itself with
--- a tokenizer that gives a character an id.
+-- Prompt templates: the published token ids with the canonical LLaMA tokenizer, and the rule itself
+-- with a tokenizer that gives a character an id.
 local prompt = require "lucid.prompt"
 local file = require "lucid.file"
 local support = require "tests.support.folder"

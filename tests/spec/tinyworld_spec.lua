@@ -1,4 +1,5 @@
--- The tiny world: what it holds, that it depends on its seed alone, and that the published readers read it.
+-- The tiny world: what it holds, that it depends on its seed alone, and that the published readers
+-- read it.
 local ffi = require "ffi"
 local captions = require "lucid.tinyworld.captions"
 local draw = require "lucid.tinyworld.draw"

@@ -1,5 +1,6 @@
--- COCO annotations (instances_*.json): pictures, categories and boxes. What cannot be used (a crowd, a box
--- without area, a row marked ignore, an unknown picture or category) is counted and passed over.
+-- COCO annotations (instances_*.json): pictures, categories and boxes. What cannot be used (a
+-- crowd, a box without area, a row marked ignore, an unknown picture or category) is counted and
+-- passed over.
 local json = require "lucid.json"
 
 local M = {}
@@ -10,8 +11,8 @@ local function usable(a, images, names)
     and (a.ignore or 0) == 0 and type(b) == "table" and #b == 4 and b[3] > 0 and b[4] > 0
 end
 
---- Reads an annotation file: a list of { image_id, file_name, width, height, objects = { {name, box} } },
---- boxes as fractions inside the picture, in the file's order.
+--- Reads an annotation file: a list of { image_id, file_name, width, height, objects = { {name,
+--- box} } }, boxes as fractions inside the picture, in the file's order.
 ---@param path string
 ---@param opt table|nil      crowds: keep those, too
 ---@return table[] pictures, table categories, integer skipped

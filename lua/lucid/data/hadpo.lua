@@ -1,5 +1,5 @@
--- HA-DPO's preference files: desc_data.json (three chosen and three rejected descriptions a picture) and
--- pope_data.json (yes/no questions), in all their published forms.
+-- HA-DPO's preference files: desc_data.json (three chosen and three rejected descriptions a
+-- picture) and pope_data.json (yes/no questions), in all their published forms.
 --
 --   local list, missing = hadpo.read { desc =, pope =, images = VG root, sampling = "offline", seed = 42 }
 --   list[i] = { id, kind = "desc"|"pope", image_id, image, question, chosen, rejected }
@@ -97,7 +97,8 @@ end
 
 local SAMPLING = {}
 
--- One pair a record: draws of chosen, rejected and instruction in this order, as the reference does.
+-- One pair a record: draws of chosen, rejected and instruction in this order, as the reference
+-- does.
 function SAMPLING.offline(record, random)
   local c, r = random:choice(#record.chosen), random:choice(#record.rejected)
   return { { c, r, random:choice(#M.INSTRUCTIONS) } }
@@ -193,8 +194,8 @@ end
 ---@field strip_newlines boolean|nil   as for MiniGPT-4 and InstructBLIP
 ---@field limit integer|nil        pairs of each kind; 0 or nil: all
 
---- Reads pairs: the list, how many were left out for want of a picture, and the numbers of each kind,
---- with those left out because the model is right already under `correct`.
+--- Reads pairs: the list, how many were left out for want of a picture, and the numbers of each
+--- kind, with those left out because the model is right already under `correct`.
 ---@param opt lucid.HadpoOptions
 ---@return table[] list, integer missing, table counts
 function M.read(opt)

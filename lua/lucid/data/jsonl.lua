@@ -1,5 +1,5 @@
--- Conversations in LLaVA's form: records { id, image, conversations = { { from = "human", value = }, {
--- from = "gpt", value = }, ... } } in a JSON array or in JSON lines.
+-- Conversations in LLaVA's form: records { id, image, conversations = { { from = "human", value =
+-- }, { from = "gpt", value = }, ... } } in a JSON array or in JSON lines.
 local file = require "lucid.file"
 local json = require "lucid.json"
 

@@ -1,5 +1,6 @@
--- POPE's question files (Li et al. 2023): JSON lines, an array, or values one after another, each
--- { question_id, image, text, label }; and sampling them from annotations by the benchmark's own rule.
+-- POPE's question files (Li et al. 2023): JSON lines, an array, or values one after another, each {
+-- question_id, image, text, label }; and sampling them from annotations by the benchmark's own
+-- rule.
 local json = require "lucid.json"
 local nouns = require "lucid.nouns"
 local rng = require "lucid.rng"
@@ -121,10 +122,10 @@ end
 ---@field frequent string[]|nil     or the ranked names themselves
 ---@field together table|nil        or the co-occurrence lists themselves
 
---- Samples the questions of one set: per picture three present and three absent things, asked in turn.
---- random: any absent thing; popular: of the ten most frequent, the first absent one; adversarial: the
---- first absent one of those that occur most with the present thing just asked for. Nothing is asked
---- twice. Pictures with too few present or absent things are passed over.
+--- Samples the questions of one set: per picture three present and three absent things, asked in
+--- turn. random: any absent thing; popular: of the ten most frequent, the first absent one;
+--- adversarial: the first absent one of those that occur most with the present thing just asked
+--- for. Nothing is asked twice. Pictures with too few present or absent things are passed over.
 ---@param pictures table[]     { image, names }
 ---@param opt lucid.PopeOptions
 ---@return table[] questions, integer passed_over

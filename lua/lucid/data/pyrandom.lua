@@ -1,5 +1,5 @@
--- Python's random.Random for integer seeds: MT19937 (Matsumoto and Nishimura 1998) and the draws that
--- CPython makes from it, so that what the reference drew with `random` can be drawn again.
+-- Python's random.Random for integer seeds: MT19937 (Matsumoto and Nishimura 1998) and the draws
+-- that CPython makes from it, so that what the reference drew with `random` can be drawn again.
 local bit = require "bit"
 
 local band, bor, bxor, lshift, rshift = bit.band, bit.bor, bit.bxor, bit.lshift, bit.rshift

@@ -1,5 +1,5 @@
--- Visual Genome: image_data.json, region_descriptions.json, objects.json and pictures, under one root.
--- Boxes come out as { x1, y1, x2, y2 }, fractions of the picture.
+-- Visual Genome: image_data.json, region_descriptions.json, objects.json and pictures, under one
+-- root. Boxes come out as { x1, y1, x2, y2 }, fractions of the picture.
 local file = require "lucid.file"
 local json = require "lucid.json"
 
@@ -80,7 +80,8 @@ end
 
 local function present(v) return v ~= nil and v ~= json.null end
 
---- Objects of some pictures: id -> list of { name, attributes, box }; objects.json or attributes.json.
+--- Objects of some pictures: id -> list of { name, attributes, box }; objects.json or
+--- attributes.json.
 ---@param root string
 ---@param images table<integer, lucid.VgImage>
 ---@param wanted table<integer, any>|nil
@@ -108,8 +109,8 @@ function M.objects(root, images, wanted, name)
   return by_id
 end
 
---- All that is annotated of some pictures: id -> { image_id, path, regions, objects }. What a root does
---- not hold (objects.json is no part of HA-DPO's own layout) is left out.
+--- All that is annotated of some pictures: id -> { image_id, path, regions, objects }. What a root
+--- does not hold (objects.json is no part of HA-DPO's own layout) is left out.
 ---@param root string
 ---@param ids integer[]|nil      nil: all, in the file's order
 ---@return table<integer, table> by_id, integer[] ids

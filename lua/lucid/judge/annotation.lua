@@ -1,6 +1,6 @@
 -- A judge that reads annotations instead of asking a language model: it knows the nouns of a table,
--- colours and places, and answers in the form that language models are asked for, so that what reads
--- one reads the other.
+-- colours and places, and answers in the form that language models are asked for, so that what
+-- reads one reads the other.
 --
 --   local judge = lucid.judge.annotation { nouns = "categories.json" }
 --   local replies = judge:ask { { kind = "judge", sentences = {...}, regions = {...}, objects = {...} } }
@@ -151,8 +151,8 @@ local function corrected(sentence, found, facts, spare)
   end
 end
 
--- Adds sentences about spare things, worded after the last kept sentence that names one thing, where the
--- annotations' order puts them.
+-- Adds sentences about spare things, worded after the last kept sentence that names one thing,
+-- where the annotations' order puts them.
 local function complete(self, kept, facts, spare)
   local model, claim
   local place = {}                     -- name -> its place among the annotations

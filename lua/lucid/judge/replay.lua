@@ -1,6 +1,6 @@
--- A judge that answers from a recording: JSON lines { "key": hash of the request, "reply": {...} }. With
--- a judge behind it, what is not recorded is asked and added, so a run that was cut short goes on
--- where it ended and costs nothing twice.
+-- A judge that answers from a recording: JSON lines { "key": hash of the request, "reply": {...} }.
+-- With a judge behind it, what is not recorded is asked and added, so a run that was cut short goes
+-- on where it ended and costs nothing twice.
 --
 --   local judge = lucid.judge.replay { path = "replies.jsonl", judge = other }
 local ffi = require "ffi"

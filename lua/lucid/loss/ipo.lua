@@ -1,5 +1,5 @@
--- IPO (Azar et al. 2023): (margin - 1 / (2 beta))^2, with log-probabilities averaged over an answer's
--- tokens, as its authors and TRL have it.
+-- IPO (Azar et al. 2023): (margin - 1 / (2 beta))^2, with log-probabilities averaged over an
+-- answer's tokens, as its authors and TRL have it.
 local rewards = require "lucid.rewards"
 
 local function averaged(logps)

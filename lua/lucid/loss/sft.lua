@@ -1,6 +1,6 @@
--- The chosen answers alone: their negative log-likelihood, no preference in it. The control of every
--- preference run. The mean is over tokens (TRL's); with weights, over pairs of weight * the pair's own
--- mean over tokens, so that a kind of pair counts by its weight and not by its length.
+-- The chosen answers alone: their negative log-likelihood, no preference in it. The control of
+-- every preference run. The mean is over tokens (TRL's); with weights, over pairs of weight * the
+-- pair's own mean over tokens, so that a kind of pair counts by its weight and not by its length.
 local rewards = require "lucid.rewards"
 
 ---@param policy lucid.PairLogps

@@ -1,13 +1,14 @@
--- POPE: yes/no answers against labels. Positive means yes. Two ways to read an answer, side by side: the
--- benchmark's own, under plain names, and a strict one, under strict_*, that takes only clear answers.
+-- POPE: yes/no answers against labels. Positive means yes. Two ways to read an answer, side by
+-- side: the benchmark's own, under plain names, and a strict one, under strict_*, that takes only
+-- clear answers.
 local statistics = require "lucid.statistics"
 
 local M = { needs = "answers" }
 
 local NO = { No = true, ["not"] = true, no = true }
 
---- The benchmark's own reading: up to the first full stop, commas deleted, cut at single spaces; no when
---- a piece is No, not or no, else yes (so an empty answer is yes).
+--- The benchmark's own reading: up to the first full stop, commas deleted, cut at single spaces; no
+--- when a piece is No, not or no, else yes (so an empty answer is yes).
 function M.official(answer)
   local text = answer:match("^([^.]*)"):gsub(",", "")
   for word in (text .. " "):gmatch("([^ ]*) ") do
@@ -18,8 +19,8 @@ end
 
 local CLEAR = { yes = "yes", yeah = "yes", no = "no", nope = "no" }
 
---- A strict reading: the first word decides when it is yes or no; else whichever of the two the answer
---- holds alone; else nil, and the answer counts as wrong.
+--- A strict reading: the first word decides when it is yes or no; else whichever of the two the
+--- answer holds alone; else nil, and the answer counts as wrong.
 function M.strict(answer)
   local text = answer:lower():gsub("</s>", "")
   local first = text:match("%a+")
@@ -78,8 +79,9 @@ local function clusters_of(records)
   return list
 end
 
---- Scores answers: accuracy, precision, recall, f1 and yes_ratio as fractions with standard errors over
---- pictures, the counts tp, fp, tn and fn, and the same under strict_* with the number of unclear answers.
+--- Scores answers: accuracy, precision, recall, f1 and yes_ratio as fractions with standard errors
+--- over pictures, the counts tp, fp, tn and fn, and the same under strict_* with the number of
+--- unclear answers.
 ---@param records table[]    { answer, label, image }
 ---@return table<string, table>
 function M.score(records)

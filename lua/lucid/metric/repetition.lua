@@ -1,5 +1,6 @@
--- How varied a text is: distinct n-grams / all n-grams, n = 1 to 4, as SHR's scorer prints them (a higher
--- number is less repetition). A text with fewer than n words counts as 1.0 and is flagged as short.
+-- How varied a text is: distinct n-grams / all n-grams, n = 1 to 4, as SHR's scorer prints them (a
+-- higher number is less repetition). A text with fewer than n words counts as 1.0 and is flagged as
+-- short.
 local statistics = require "lucid.statistics"
 
 local M = { needs = "descriptions" }

@@ -1,10 +1,12 @@
 -- SHR, the sentence-level hallucination ratio: a judge labels every sentence of a description as
--- hallucination, correct or cannot judge; SHR is the share of hallucinations among the labelled ones.
+-- hallucination, correct or cannot judge; SHR is the share of hallucinations among the labelled
+-- ones.
 --
 --   shr.judge(records, judge, { prompt = ... })   -- fills in record.sentences
 --   local metrics = shr.score(records, { nouns = table })
 --
--- A record: { image_id, response, regions, facts, objects }, what is annotated as far as it is known.
+-- A record: { image_id, response, regions, facts, objects }, what is annotated as far as it is
+-- known.
 local claims = require "lucid.claims"
 local repetition = require "lucid.metric.repetition"
 local sentences = require "lucid.sentences"
@@ -31,7 +33,8 @@ local function lines_of(text)
   return lines
 end
 
---- The labels of a reply: after the line with "Judgement:", one line a sentence, "n. label: reason".
+--- The labels of a reply: after the line with "Judgement:", one line a sentence, "n. label:
+--- reason".
 ---@param text string
 ---@return table[]|nil        { label, reason } each; nil when the reply has no judgement
 function M.parse(text)
@@ -114,8 +117,8 @@ function M.mentioned(record, nouns)
   return hit, #facts
 end
 
---- Scores judged records. With opt.judge they are judged first; with opt.nouns and annotated objects the
---- share of present things that are mentioned is object_recall.
+--- Scores judged records. With opt.judge they are judged first; with opt.nouns and annotated
+--- objects the share of present things that are mentioned is object_recall.
 ---@param records table[]
 ---@param opt table|nil      judge, prompt, nouns
 ---@return table<string, table>

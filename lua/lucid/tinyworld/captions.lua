@@ -1,6 +1,6 @@
--- What is said about a scene: descriptions, yes/no questions and their answers, by an annotator who is
--- careful or by one who goes by habit: where a trigger is without its partner, the second one tends to
--- see the partner too. A model trained on the second one hallucinates.
+-- What is said about a scene: descriptions, yes/no questions and their answers, by an annotator who
+-- is careful or by one who goes by habit: where a trigger is without its partner, the second one
+-- tends to see the partner too. A model trained on the second one hallucinates.
 local nouns = require "lucid.nouns"
 local world = require "lucid.tinyworld.world"
 

@@ -1,5 +1,6 @@
 -- The tiny world's pictures: a scene drawn into RGB bytes, row by row. Light background with a
--- vertical gradient, flat pictograms, a little noise; the same scene and stream give the same bytes.
+-- vertical gradient, flat pictograms, a little noise; the same scene and stream give the same
+-- bytes.
 local ffi = require "ffi"
 local bit = require "bit"
 local native = require "lucid.native"

@@ -174,8 +174,8 @@ function M.write(opt)
   end
 end
 
---- Which thing is in which cell, from a picture's annotated objects: a list of { cell, name, colour,
---- position }, cells counted from 1 in reading order.
+--- Which thing is in which cell, from a picture's annotated objects: a list of { cell, name,
+--- colour, position }, cells counted from 1 in reading order.
 ---@param objects table[]    { name, attributes, box }, as lucid.data.vg gives them
 function M.cells(objects)
   local list = {}

@@ -1,8 +1,8 @@
 -- What the tiny world is made of: twelve kinds of things in six pairs. The first of a pair tends to
 -- bring the second along, and a picture in which it does not is one that a model gets wrong.
 --
--- A scene is { background = {r, g, b}, slope =, objects = { {name, colour, row, column, size, dx, dy,
--- shade = {r, g, b}}, ... } }: objects in the fixed order of NAMES, one a cell, no name twice;
+-- A scene is { background = {r, g, b}, slope =, objects = { {name, colour, row, column, size, dx,
+-- dy, shade = {r, g, b}}, ... } }: objects in the fixed order of NAMES, one a cell, no name twice;
 -- rows and columns from 1, dx and dy in pixels inside the cell.
 local rng = require "lucid.rng"
 
