@@ -1,10 +1,13 @@
 -- SHR: sentences, the judge's reply, and the published numbers.
 local annotation = require "lucid.judge.annotation"
+local data = require "lucid.data.shr"
+local file = require "lucid.file"
 local nouns = require "lucid.nouns"
 local prompt = dofile "recipes/prompts/judge.lua"
 local repetition = require "lucid.metric.repetition"
 local sentences = require "lucid.sentences"
 local shr = require "lucid.metric.shr"
+local support = require "tests.support.folder"
 
 describe("sentences", function()
   it("are cut at full stops, trimmed, without repetitions", function()
@@ -115,5 +118,45 @@ describe("the score", function()
   it("wants judged records", function()
     assert.has_error(function() shr.score { { image_id = 7, response = "A." } } end,
       "shr: record 1 (image 7) is not judged")
+  end)
+end)
+
+describe("the lists", function()
+  local dir = support.folder()
+  teardown(function() support.remove(dir) end)
+  setup(function()
+    os.execute("mkdir -p '" .. dir .. "/VG_100K'")
+    file.write(dir .. "/VG_100K/7.jpg", "not read here")
+    file.write(dir .. "/image_data.json",
+      '[{"image_id": 7, "url": "h/VG_100K/7.jpg", "width": 10, "height": 10}, {"image_id": 8, "url": "h/VG_100K/8.jpg", "width": 10, "height": 10}]')
+    file.write(dir .. "/region_descriptions.json",
+      '[{"regions": [{"image_id": 7, "phrase": "a hat", "x": 0, "y": 0, "width": 5, "height": 5}]}]')
+    file.write(dir .. "/val_images_final.json", '[{"image_id": 7}, {"image_id": 8}]')
+    file.write(dir .. "/shr_factual_part1.jsonl", '{"7": ["old"]}\n{"8": ["x"]}\n')
+    file.write(dir .. "/shr_factual_part2.jsonl", '{"7": ["A hat hangs."]}\n')
+  end)
+
+  it("are read with what Visual Genome says; the second facts win", function()
+    local list = data.read(dir, dir, { limit = 1 })
+    assert.equal(1, #list)
+    assert.equal(7, list[1].image_id)
+    assert.same({ "A hat hangs." }, list[1].facts)
+    assert.equal("a hat", list[1].regions[1].phrase)
+    assert.equal(dir .. "/VG_100K/7.jpg", list[1].image)
+  end)
+
+  it("name the picture that is not there", function()
+    local ok, reason = pcall(data.read, dir, dir)
+    assert.is_false(ok)
+    assert.is_truthy(reason:find("image 8: there is no picture " .. dir .. "/VG_100K/8.jpg", 1, true))
+  end)
+
+  it("take answers from elsewhere", function()
+    file.write(dir .. "/answers.json", '{"7": "A hat.", "9": "A cat."}')
+    assert.equal("A hat.", data.answers(dir .. "/answers.json", { { image_id = 7 } })[1].response)
+    file.write(dir .. "/samples.jsonl", '{"image_id": 7, "response": "A hat."}\n{"image_id": 9, "response": "A cat."}\n')
+    assert.equal("A cat.", data.answers(dir .. "/samples.jsonl", { { image_id = 9 } })[1].response)
+    assert.has_error(function() data.answers(dir .. "/answers.json", { { image_id = 8 } }) end,
+      dir .. "/answers.json: there is no text for image 8")
   end)
 end)
