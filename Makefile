@@ -74,9 +74,10 @@ $(BUILD)/obj/%.o: native/%.cc $(BUILD)/features.mk
 	@echo '  c++  $<'
 	$(Q)$(CXX) -std=c++17 $(COMMON) $(WARN) -c $< -o $@
 
+# nodelete: when a plain luajit ends it closes the library; OpenMP's threads would wake in unmapped code
 $(BUILD)/liblucid.so: $(OBJECTS)
 	@echo '  link $@'
-	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) -shared -Wl,-z,nodelete $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/liblucid_text.so: $(TEXT)
 	@echo '  link $@'

@@ -70,7 +70,8 @@ function M.forest(segments)
   return ffi.gc(f, C.lc_forest_release)
 end
 
---- The native forest of queries that see another tensor's rows: {length=, first=, count=}, first from 0.
+--- The native forest of queries that see another tensor's rows: {length=, first=, count=}, the
+--- first from 0.
 function M.cross(segments)
   local n = #segments
   local length, first = ffi.new("int32_t[?]", n + 1), ffi.new("int32_t[?]", n + 1)

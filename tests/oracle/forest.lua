@@ -1,6 +1,6 @@
 -- Forest attention from its definition, dense and in doubles: the oracle of the native one.
 --
--- A forest is a list of segments {parent = number of another or nil, length = n, bidirectional = b}.
+-- A forest is a list of segments {parent = number or nil, length = n, bidirectional = b}.
 -- A token sees every token of its segment's ancestors, and of its own segment those before it and
 -- itself (all of them where the segment is bidirectional). Its position is the number of its
 -- ancestors' tokens plus its offset. Rows are packed in depth-first preorder, by number among
@@ -57,10 +57,9 @@ local function probabilities(x, i, h, keys)
   local d, group = x.d, math.floor((h - 1) / (x.heads / x.groups))
   local p, top, sum = {}, -math.huge, 0
   for n, j in ipairs(keys) do
-    local dot = 0
-    for c = 1, d do
-      dot = dot + x.q[((i - 1) * x.heads + h - 1) * d + c] * x.k[((j - 1) * x.groups + group) * d + c]
-    end
+    local dot, query = 0, ((i - 1) * x.heads + h - 1) * d
+    local key = ((j - 1) * x.groups + group) * d
+    for c = 1, d do dot = dot + x.q[query + c] * x.k[key + c] end
     p[n] = dot * x.scale
     top = math.max(top, p[n])
   end

@@ -50,7 +50,7 @@ describe("a forest", function()
     end
   end)
 
-  it("lets each row see exactly its ancestors and its own past, over 2,000 random forests", function()
+  it("lets a row see its ancestors and its own past alone, in 2,000 random forests", function()
     local wrong = 0
     for seed = 1, 2000 do
       local random = arrays.random(seed)
@@ -122,7 +122,8 @@ end)
 
 describe("a cross forest", function()
   it("packs queries in the order given", function()
-    local f = arrays.cross({ { length = 2, first = 5, count = 3 }, { length = 4, first = 0, count = 2 } })
+    local f = arrays.cross({ { length = 2, first = 5, count = 3 },
+      { length = 4, first = 0, count = 2 } })
     assert.equal(6, tonumber(C.lc_forest_rows(f)))
     assert.equal(2, tonumber(C.lc_forest_first(f, 1)))
     assert.same({ 0, 1, 0, 1, 2, 3 }, positions(f))
