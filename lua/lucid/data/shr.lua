@@ -15,7 +15,7 @@ function M.facts(path, into)
   local number = 0
   for line in file.read(path):gmatch("[^\r\n]+") do
     number = number + 1
-    for key, sentences in pairs(json.decode(line)) do
+    for key, sentences in pairs(json.decode(line, path)) do
       local id = tonumber(key)
       if not id or type(sentences) ~= "table" then
         error(("%s: record %d is not { \"image id\": [sentences] }"):format(path, number), 0)

@@ -44,7 +44,7 @@ function M.new(opt)
     local number = 0
     for line in file.read(opt.path):gmatch("[^\n]+") do
       number = number + 1
-      local record = json.decode(line)
+      local record = json.decode(line, opt.path)
       if type(record) ~= "table" or type(record.key) ~= "string" or type(record.reply) ~= "table" then
         error(("%s: record %d has no 'key' and 'reply'"):format(opt.path, number), 0)
       end
