@@ -1,9 +1,9 @@
 /* gemm.c - matrix products by packed panels and a register tile.
  *
  * Every element of C is one chain: acc = fma(a[i, k], b[k, j], acc) with k ascending, in f32 whatever
- * the storage, then alpha, beta and bias. Blocks, edges, transposes and threads only decide who runs a
- * chain and when, never its order. So a row has the same bits alone and among others, at any place, and
- * with any number of threads, forward and backward.
+ * the storage, then alpha, beta and bias (the plain loops round a b first). Blocks, edges, transposes
+ * and threads only decide who runs a chain and when, never its order. So a row has the same bits alone
+ * and among others, at any place, and with any number of threads, forward and backward.
  *
  * A is cut into panels of TILE_ROWS rows, B into panels of TILE_COLS columns, K into blocks of BLOCK_K:
  * a panel of B stays in the first-level cache while a block of A streams from the second. A packed
@@ -73,8 +73,8 @@ static inline void add_products(vector *left, vector *right, const float *x, vec
             : "+v"(*left), "+v"(*right), "=&v"(wide)
             : "m"(*x), "v"(y), "v"(z));
 #else
-    for (int i = 0; i < LANES; i++) (*left)[i] = __builtin_fmaf(*x, y[i], (*left)[i]);
-    for (int i = 0; i < LANES; i++) (*right)[i] = __builtin_fmaf(*x, z[i], (*right)[i]);
+    *left += *x * y;
+    *right += *x * z;
 #endif
 }
 
@@ -86,7 +86,7 @@ static inline void add_product(vector *sum, const float *x, vector y) {
             : "+v"(*sum), "=&v"(wide)
             : "m"(*x), "v"(y));
 #else
-    for (int i = 0; i < LANES; i++) (*sum)[i] = __builtin_fmaf(*x, y[i], (*sum)[i]);
+    *sum += *x * y;
 #endif
 }
 
