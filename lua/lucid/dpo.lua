@@ -2,6 +2,7 @@
 -- reference, loss, backward, optimizer step); a recipe that wants another step writes its own.
 local native = require "lucid.native"
 local forest = require "lucid.forest"
+local tensor = require "lucid.tensor"
 local loss = require "lucid.loss"
 local cycle = require "lucid.cycle"
 
@@ -128,7 +129,7 @@ function M.step(policy, reference, batch, opt)
   local f = forest.pairs(batch)
   local p = policy:pairs(f)
   local r = native.no_grad(reference.pairs, reference, f)
-  local weights = opt.kind_weights and native.tensor(weights_of(batch, opt.kind_weights)) or nil
+  local weights = opt.kind_weights and tensor(weights_of(batch, opt.kind_weights)) or nil
   local value, stats = loss[opt.loss](p, r, { beta = opt.beta, weights = weights })
   if opt.gamma and opt.gamma > 0 then
     local nll = p.chosen:sum() * (-1 / p.chosen_count:sum():item())

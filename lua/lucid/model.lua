@@ -13,6 +13,7 @@ local forest = require "lucid.forest"
 local image = require "lucid.image"
 local json = require "lucid.json"
 local prompt = require "lucid.prompt"
+local tensor = require "lucid.tensor"
 local tokenizer = require "lucid.tokenizer"
 
 local C = native.C
@@ -287,8 +288,8 @@ function Model:pairs(f)
   return {
     chosen = sums:slice(2, 1, 1):view(n),
     rejected = sums:slice(2, 2, 2):view(n),
-    chosen_count = native.tensor(chosen),
-    rejected_count = native.tensor(rejected),
+    chosen_count = tensor(chosen),
+    rejected_count = tensor(rejected),
     tokens = tokens,
     first = first,
   }

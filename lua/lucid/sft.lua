@@ -1,7 +1,7 @@
 -- Supervised fine-tuning on conversations: the answers' cross-entropy, everything else given.
-local native = require "lucid.native"
 local cycle = require "lucid.cycle"
 local forest = require "lucid.forest"
+local tensor = require "lucid.tensor"
 
 local M = {}
 
@@ -77,7 +77,7 @@ function M.step(model, batch)
   for i, s in ipairs(batch) do
     for j = first[i], first[i + 1] - 1 do weight[j] = -1 / count[s.kind] end
   end
-  local loss = (tokens * native.tensor(weight)):sum()
+  local loss = (tokens * tensor(weight)):sum()
   return loss, { loss = loss, count = #batch, tokens = #weight }
 end
 

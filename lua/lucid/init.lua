@@ -1,0 +1,55 @@
+-- lucid: tensors, models, preference training and its measures, in Lua.
+--   local lucid = require "lucid"
+-- Modules load at first use: lucid.image is lua/lucid/image.lua. Ops are functions, too: lucid.exp(t).
+local native = require "lucid.native"
+local tensor = require "lucid.tensor"
+
+local M = {
+  IMAGE = -200,               -- the token id that stands for a picture's rows
+  version = native.version,
+  tensor = tensor.tensor, zeros = tensor.zeros, ones = tensor.ones, full = tensor.full,
+  empty = tensor.empty, randn = tensor.randn, rand = tensor.rand, cat = tensor.cat, seed = tensor.seed,
+  is_tensor = native.is_tensor,
+  scope = native.scope, no_grad = native.no_grad,
+}
+
+--- Sets the number of threads; 0: all cores. Results do not depend on it.
+function M.threads(n) native.C.lc_threads(n) end
+
+--- Native memory in bytes: { used, peak }.
+function M.memory()
+  return { used = tonumber(native.C.lc_memory_used()), peak = tonumber(native.C.lc_memory_peak()) }
+end
+
+--- The names that completion offers for a value: a table's keys, a tensor's methods.
+function M.complete(value)
+  local names = {}
+  local function collect(t)
+    for name in pairs(t) do
+      if type(name) == "string" and not name:match("^_") then names[#names + 1] = name end
+    end
+  end
+  if native.is_tensor(value) then
+    collect(tensor.methods)
+    collect(native.ops)
+  elseif type(value) == "table" then
+    collect(value)
+    local meta = getmetatable(value)
+    if meta and type(meta.__index) == "table" then collect(meta.__index) end
+  end
+  table.sort(names)
+  return names
+end
+
+return setmetatable(M, {
+  __index = function(t, name)
+    if native.ops[name] then return native.ops[name] end
+    local ok, module = pcall(require, "lucid." .. name)
+    if not ok then
+      if tostring(module):find("module 'lucid." .. name .. "' not found", 1, true) then return nil end
+      error(module, 0)
+    end
+    rawset(t, name, module)
+    return module
+  end,
+})

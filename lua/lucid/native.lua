@@ -1,0 +1,264 @@
+-- The one module that knows the C library. lucid.h is the binding: its text is fed to ffi.cdef, and
+-- every op found in it becomes a function by name. One gate turns a failure into a Lua error at the
+-- caller's line.
+local ffi = require "ffi"
+
+local M = { version = "0.1.0" }
+
+-- ---- finding things ---------------------------------------------------------------------------
+
+-- This file is ROOT/lua/lucid/native.lua in a checkout and ROOT/share/lucid/lua/lucid/native.lua where
+-- installed; M.root ends with a slash (or is empty: the current folder).
+local here = debug.getinfo(1, "S").source:match("^@(.*)lua/lucid/native%.lua$") or ""
+M.root = here
+
+local function readable(path)
+  local f = io.open(path, "rb")
+  if f then f:close() end
+  return f ~= nil
+end
+
+local function header()
+  for _, path in ipairs { here .. "native/lucid.h", here .. "lucid.h" } do
+    local f = io.open(path, "r")
+    if f then
+      local lines = {}
+      for line in f:lines() do
+        if not line:match("^%s*#") then lines[#lines + 1] = line end
+      end
+      f:close()
+      return table.concat(lines, "\n")
+    end
+  end
+  error("lucid.h was not found beside the Lua files (" .. here .. ")", 0)
+end
+
+local function library()
+  local asked = os.getenv("LUCID_LIB")
+  local places = asked and { asked }
+    or { here .. "build/liblucid.so", here .. "../../lib/lucid/liblucid.so" }
+  for _, path in ipairs(places) do
+    if readable(path) then return ffi.load(path) end
+  end
+  if asked then error("LUCID_LIB: there is no " .. asked, 0) end
+  local ok, lib = pcall(ffi.load, "lucid")
+  if ok then return lib end
+  error("liblucid.so was not found; run make, or set LUCID_LIB", 0)
+end
+
+local text = header()
+ffi.cdef(text)
+local C = library()
+M.C = C
+
+local VERSION = tonumber(text:match("LC_VERSION%s*=%s*(%d+)"))
+if C.lc_version() ~= VERSION then
+  error(("liblucid.so is of version %d but lucid.h of version %d; run make"):format(
+    C.lc_version(), VERSION), 0)
+end
+
+-- Ctrl-C: the executable tells the core, whose long loops then stop.
+local on_interrupt = rawget(_G, "LUCID_ON_INTERRUPT")
+if on_interrupt then
+  M.interrupt = ffi.new("void (*[1])(int)", C.lc_interrupt)
+  on_interrupt(M.interrupt)
+  rawset(_G, "LUCID_ON_INTERRUPT", nil)
+end
+
+-- ---- the gate ---------------------------------------------------------------------------------------
+
+local ENOMEM = tonumber(ffi.C and C.LC_ENOMEM or 2)
+
+--- Raises the library's last error at the given level (1: the caller of fail).
+function M.fail(level) error(ffi.string(C.lc_error()), (level or 1) + 1) end
+
+--- Passes a result on, or raises when it is NULL or -1.
+function M.check(result)
+  if result == nil or (type(result) == "number" and result < 0) then M.fail(2) end
+  return result
+end
+
+-- The collector does not see native bytes: it runs when they have doubled since it last did.
+local SOFT = 256 * 2 ^ 20
+local soft = SOFT
+
+local function collect_when_due()
+  if C.lc_memory_used() > soft then
+    collectgarbage()
+    soft = math.max(SOFT, 2 * tonumber(C.lc_memory_used()))
+  end
+end
+
+local release = C.lc_tensor_release
+
+--- Takes over a pending tensor: it lives until the collector finds it, or its scope ends.
+function M.adopt(pending)
+  if pending == nil then M.fail(2) end
+  C.lc_tensor_adopt(pending)
+  collect_when_due()
+  return ffi.gc(pending, release)
+end
+
+--- One more holder of a tensor that the library owns; nil for NULL.
+function M.borrow(t)
+  if t == nil then return nil end
+  C.lc_tensor_retain(t)
+  return ffi.gc(t, release)
+end
+
+-- After a failed call: out of memory is tried once more after a collection.
+local function again(f, ...)
+  if C.lc_error_code() == ENOMEM then
+    collectgarbage()
+    collectgarbage()
+    local result = f(...)
+    if result ~= nil then return M.adopt(result) end
+  end
+  return nil
+end
+
+-- ---- binding ---------------------------------------------------------------------------------------
+
+M.tensor_type = ffi.typeof("lc_tensor")
+local tensor_type = M.tensor_type
+
+local function kind_of(v)
+  if ffi.istype(tensor_type, v) then return "a tensor" end
+  if type(v) == "cdata" then return "a " .. tostring(ffi.typeof(v)) end
+  return v == nil and "missing" or "a " .. type(v)
+end
+
+--- Raises "op: argument i is ..., ... is expected" at the caller of the op.
+function M.bad_argument(op, i, value, expected)
+  error(("%s: argument %d is %s; %s is expected"):format(op, i, kind_of(value), expected), 3)
+end
+
+--- Whether a value is a tensor.
+function M.is_tensor(v) return ffi.istype(tensor_type, v) end
+
+-- One Lua function an op, written out so that it compiles well: checks, call, adopt.
+local function bind(name, parameters)
+  local names, checks, fixes = {}, {}, {}
+  for i, p in ipairs(parameters) do
+    local a = "a" .. i
+    names[i] = a
+    if p.kind == "tensor" then
+      checks[#checks + 1] = ("if not istype(tensor_type, %s) then bad(name, %d, %s, 'a tensor') end"):format(a, i, a)
+    else
+      checks[#checks + 1] = ("if type(%s) ~= 'number' then bad(name, %d, %s, 'a number') end"):format(a, i, a)
+    end
+    if p.kind == "dim" then fixes[#fixes + 1] = ("if %s > 0 then %s = %s - 1 end"):format(a, a, a) end
+  end
+  local list = table.concat(names, ", ")
+  local source = ([[
+    local f, name, istype, tensor_type, bad, adopt, again, fail = ...
+    return function(%s)
+      %s
+      %s
+      local r = f(%s)
+      if r == nil then
+        r = again(f, %s)
+        if r == nil then fail(2) end
+        return r
+      end
+      r = adopt(r)
+      return r
+    end]]):format(list, table.concat(checks, "\n"), table.concat(fixes, "\n"), list, list)
+  return assert(loadstring(source, "=lucid." .. name))(
+    C["lc_" .. name], name, ffi.istype, tensor_type, M.bad_argument, M.adopt, again, M.fail)
+end
+
+local KINDS = { double = "number", float = "number", int = "int", int64_t = "int", uint64_t = "int" }
+
+local function parameters_of(args)
+  local list = {}
+  for arg in args:gmatch("[^,]+") do
+    local type_name, name = arg:match("^%s*(.-)%s*([%w_]+)%s*$")
+    type_name = type_name:gsub("const ", "")
+    local kind = type_name == "lc_tensor *" and "tensor" or KINDS[type_name]
+    if not kind then return nil end            -- lists and forests: bound by hand in tensor.lua
+    if kind == "int" and name:match("^dim%d?$") then kind = "dim" end
+    list[#list + 1] = { kind = kind, name = name }
+  end
+  return list[1] and list[1].kind == "tensor" and list or nil
+end
+
+--- Every op of the header whose arguments are tensors and numbers: name -> function.
+M.ops = {}
+for name, args in text:gmatch("\nlc_tensor%s+%*lc_([%w_]+)%(([^)]*)%)") do
+  local parameters = not name:match("^tensor_") and not name:match("^image_") and parameters_of(args)
+  if parameters then
+    -- Bound at first use: start-up does not pay for what a script never calls.
+    M.ops[name] = parameters
+  end
+end
+for name, parameters in pairs(M.ops) do
+  local f
+  M.ops[name] = function(...)
+    if not f then
+      f = bind(name, parameters)
+      M.ops[name] = f
+      if M.bound then M.bound(name, f) end
+    end
+    return f(...)
+  end
+end
+
+-- ---- scopes and modes ----------------------------------------------------------------------------------
+
+local function leave(value)
+  if ffi.istype(tensor_type, value) then C.lc_tensor_leave(value) end
+end
+
+local function end_scope(depth, thread, ok, ...)
+  if coroutine.running() ~= thread or C.lc_scope_depth() ~= depth then
+    error("scope: it was left by a coroutine's yield; a scope must be closed where it was opened", 0)
+  end
+  if ok then
+    for i = 1, select("#", ...) do leave((select(i, ...))) end
+  end
+  C.lc_scope_end()
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Calls f(...): the storage of every tensor that is made meanwhile is freed at the end, but for those
+--- that f returns and those that were kept. Closes also when f raises.
+---@param f function
+function M.scope(f, ...)
+  M.check(C.lc_scope_begin())
+  return end_scope(C.lc_scope_depth(), coroutine.running(), pcall(f, ...))
+end
+
+local function end_no_grad(before, ok, ...)
+  C.lc_grad_mode(before)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Calls f(...) with recording off: nothing made in it has a gradient.
+---@param f function
+function M.no_grad(f, ...)
+  return end_no_grad(C.lc_grad_mode(0), pcall(f, ...))
+end
+
+-- ---- dtypes and devices --------------------------------------------------------------------------------
+
+local DTYPES = { f32 = 0, bf16 = 1, f16 = 2, i32 = 3, u8 = 4 }
+
+--- The number of a dtype's name.
+function M.dtype(name)
+  return DTYPES[name] or error(("there is no dtype '%s'; f32, bf16, f16, i32 and u8 are known"):format(
+    tostring(name)), 3)
+end
+
+--- The number of a device's name: "auto" and "cpu" are the host.
+function M.device(name)
+  if name == nil or name == "auto" or name == "cpu" then return C.LC_HOST end
+  if tostring(name):match("^cuda") then
+    error(("device '%s': this build has no CUDA backend; use --device cpu"):format(name), 3)
+  end
+  error(("there is no device '%s'; auto, cpu and cuda:N are known"):format(tostring(name)), 3)
+end
+
+return M

@@ -1,0 +1,376 @@
+-- Tensors in Lua: making, reading, operators and printing. A tensor is the library's own handle with
+-- methods; an op of lucid.h that takes a tensor first is a method under its name.
+local ffi = require "ffi"
+local native = require "lucid.native"
+
+local C = native.C
+local M = {}
+local methods = {}
+
+---@class lucid.TensorOptions
+---@field dtype string|nil     "f32" (default), "bf16", "f16", "i32", "u8"
+---@field device string|nil    "cpu" (default)
+---@field seed integer|nil     of random numbers; default: lucid.seed's, another one each call
+
+-- ---- making ------------------------------------------------------------------------------------
+
+local function dims(shape, op)
+  if type(shape) == "number" then shape = { shape } end
+  if type(shape) ~= "table" then native.bad_argument(op, 1, shape, "a shape: a list of sizes") end
+  local n = #shape
+  for i = 1, n do
+    if type(shape[i]) ~= "number" then
+      error(("%s: size %d of the shape is not a number"):format(op, i), 3)
+    end
+  end
+  return n, ffi.new("int64_t[?]", math.max(n, 1), shape)
+end
+
+local function options(opt)
+  opt = opt or {}
+  return native.dtype(opt.dtype or "f32"), native.device(opt.device)
+end
+
+-- The shape of a nested list, from its first elements.
+local function shape_of(x)
+  local shape = {}
+  while type(x) == "table" do
+    shape[#shape + 1] = #x
+    x = x[1]
+  end
+  return shape
+end
+
+local function flatten(x, shape, depth, out)
+  if depth > #shape then
+    if type(x) ~= "number" then
+      error(("tensor: an element is a %s, not a number"):format(type(x)), 0)
+    end
+    out[#out + 1] = x
+    return
+  end
+  if type(x) ~= "table" or #x ~= shape[depth] then
+    error(("tensor: a list at depth %d has %s elements, another has %d"):format(depth,
+      type(x) == "table" and #x or "no", shape[depth]), 0)
+  end
+  for i = 1, #x do flatten(x[i], shape, depth + 1, out) end
+end
+
+--- A tensor of the values of a nested list, or of one number.
+---@param values table|number
+---@param opt lucid.TensorOptions|nil
+function M.tensor(values, opt)
+  if type(values) ~= "table" and type(values) ~= "number" then
+    native.bad_argument("tensor", 1, values, "a nested list of numbers")
+  end
+  local shape, flat = shape_of(values), {}
+  local ok, reason = pcall(flatten, values, shape, 1, flat)
+  if not ok then error(reason, 2) end
+  local dtype, device = options(opt)
+  local n, sizes = dims(shape, "tensor")
+  local t = native.adopt(C.lc_tensor_new(n, sizes, dtype, device))
+  if dtype == C.LC_I32 then
+    native.check(C.lc_tensor_write(t, ffi.new("int32_t[?]", math.max(#flat, 1), flat), 4 * #flat))
+  else
+    native.check(C.lc_tensor_write_f32(t, ffi.new("float[?]", math.max(#flat, 1), flat), #flat))
+  end
+  return t
+end
+
+--- A tensor filled with one value.
+function M.full(shape, value, opt)
+  local n, sizes = dims(shape, "full")
+  local dtype, device = options(opt)
+  return native.adopt(C.lc_tensor_full(n, sizes, dtype, device, value))
+end
+
+function M.zeros(shape, opt) return M.full(shape, 0, opt) end
+function M.ones(shape, opt) return M.full(shape, 1, opt) end
+
+--- A tensor whose contents are not set.
+function M.empty(shape, opt)
+  local n, sizes = dims(shape, "empty")
+  local dtype, device = options(opt)
+  return native.adopt(C.lc_tensor_new(n, sizes, dtype, device))
+end
+
+local seed, calls = 0, 0
+
+--- Sets the seed of randn and rand; the sequence of calls begins anew.
+function M.seed(n) seed, calls = n, 0 end
+
+local function random(make, op)
+  return function(shape, opt)
+    local n, sizes = dims(shape, op)
+    local dtype, device = options(opt)
+    local own = opt and opt.seed
+    if not own then calls = calls + 1 end
+    return native.adopt(make(n, sizes, dtype, device, own or seed, own and 0 or calls))
+  end
+end
+
+--- Normal numbers, mean 0 and standard deviation 1.
+M.randn = random(C.lc_tensor_randn, "randn")
+--- Uniform numbers in [0, 1).
+M.rand = random(C.lc_tensor_rand, "rand")
+
+--- Joins tensors along a dim.
+function M.cat(list, dim)
+  local n = #list
+  local pointers = ffi.new("lc_tensor *[?]", math.max(n, 1))
+  for i = 1, n do
+    if not native.is_tensor(list[i]) then native.bad_argument("cat", i, list[i], "a tensor") end
+    pointers[i - 1] = list[i]
+  end
+  dim = dim or 1
+  return native.adopt(C.lc_cat(n, pointers, dim > 0 and dim - 1 or dim))
+end
+
+-- ---- looking --------------------------------------------------------------------------------------
+
+--- The size of dim i, from 1; -1 is the last.
+function methods.size(t, i)
+  local size = tonumber(C.lc_tensor_size(t, i > 0 and i - 1 or i))
+  if size < 0 then native.fail(2) end
+  return size
+end
+
+--- All sizes, a list of numbers.
+function methods.shape(t)
+  local shape = {}
+  for i = 1, C.lc_tensor_ndim(t) do shape[i] = tonumber(C.lc_tensor_size(t, i - 1)) end
+  return shape
+end
+
+function methods.dim(t) return C.lc_tensor_ndim(t) end
+function methods.count(t) return tonumber(C.lc_tensor_count(t)) end
+function methods.dtype(t) return ffi.string(C.lc_dtype_name(C.lc_tensor_dtype(t))) end
+
+function methods.device(t)
+  local device = C.lc_tensor_device(t)
+  return device == C.LC_HOST and "cpu" or "cuda:" .. device
+end
+
+function methods.alive(t) return C.lc_tensor_alive(t) ~= 0 end
+
+-- The elements in row-major order: a C array of floats or int32s, and their number.
+local function elements(t)
+  local n = methods.count(t)
+  if C.lc_tensor_dtype(t) == C.LC_I32 then
+    local values = ffi.new("int32_t[?]", math.max(n, 1))
+    if C.lc_tensor_read(t, values, 4 * n) < 0 then native.fail(3) end
+    return values, n
+  end
+  local values = ffi.new("float[?]", math.max(n, 1))
+  if C.lc_tensor_read_f32(t, values, n) < 0 then native.fail(3) end
+  return values, n
+end
+
+--- The values as a nested list; a number for rank 0.
+function methods.tolist(t)
+  local values = elements(t)
+  local shape, at = methods.shape(t), 0
+  local function build(depth)
+    if depth > #shape then
+      at = at + 1
+      return values[at - 1]
+    end
+    local list = {}
+    for i = 1, shape[depth] do list[i] = build(depth + 1) end
+    return list
+  end
+  return build(1)
+end
+
+--- The value of a tensor of one element.
+function methods.item(t)
+  if methods.count(t) ~= 1 then
+    error(("item: the tensor has %d elements; one is expected"):format(methods.count(t)), 2)
+  end
+  local values = elements(t)
+  return values[0]
+end
+
+-- ---- what takes lists, and defaults -------------------------------------------------------------------
+
+--- The same elements under another shape; one size may be -1.
+function methods.view(t, ...)
+  local shape = type(...) == "table" and ... or { ... }
+  local n, sizes = dims(shape, "view")
+  local r = C.lc_view(t, n, sizes)
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- Places first to last (inclusive, from 1; -1 is the last) of a dim: a view.
+function methods.slice(t, dim, first, last)
+  local size = methods.size(t, dim)
+  if first < 0 then first = size + 1 + first end
+  last = last or first
+  if last < 0 then last = size + 1 + last end
+  local r = C.lc_slice(t, dim > 0 and dim - 1 or dim, first - 1, last - first + 1)
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- The sum of everything, or over one dim.
+function methods.sum(t, dim) return dim and native.ops.sum_dim(t, dim) or native.ops.sum(t) end
+--- The mean of everything, or over one dim.
+function methods.mean(t, dim) return dim and native.ops.mean_dim(t, dim) or native.ops.mean(t) end
+--- The transpose of a matrix.
+function methods.t(t) return native.ops.transpose(t, -2, -1) end
+
+--- Another dtype or device: t:to("bf16"), t:to("cpu").
+function methods.to(t, where)
+  if where == "cpu" or where == "auto" or tostring(where):match("^cuda") then
+    native.device(where)
+    return t
+  end
+  local r = C.lc_cast(t, native.dtype(where))
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- Rows by number, from 1; they may repeat.
+function methods.rows(t, list)
+  local index = {}
+  for i = 1, #list do index[i] = list[i] - 1 end
+  local r = C.lc_rows(t, M.tensor(index, { dtype = "i32" }))
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- Storage that outlives every scope.
+function methods.keep(t)
+  if C.lc_tensor_keep(t) < 0 then native.fail(2) end
+  return t
+end
+
+--- Values of another tensor of the same shape, in place; not recorded.
+function methods.copy(t, source)
+  if C.lc_tensor_copy(t, source) < 0 then native.fail(2) end
+  return t
+end
+
+--- Marks a leaf whose gradient backward is to compute.
+function methods.requires_grad(t, on)
+  if C.lc_tensor_requires_grad(t, on == false and 0 or 1) < 0 then native.fail(2) end
+  return t
+end
+
+--- Gradients of everything that made this, by the chain rule; of one element, or given its gradient.
+function methods.backward(t, gradient)
+  local done
+  if gradient then done = C.lc_backward_from(t, gradient) else done = C.lc_backward(t) end
+  if done < 0 then native.fail(2) end
+end
+
+function methods.zero_grad(t) C.lc_tensor_zero_grad(t) end
+
+-- ---- operators ---------------------------------------------------------------------------------------------
+
+local function with_number(op, number_second, number_first)
+  return function(a, b)
+    if type(b) == "number" then return number_second(a, b) end
+    if type(a) == "number" then return number_first(b, a) end
+    if not native.is_tensor(a) then native.bad_argument(op, 1, a, "a tensor or a number") end
+    if not native.is_tensor(b) then native.bad_argument(op, 2, b, "a tensor or a number") end
+    local r = native.ops[op](a, b)
+    return r
+  end
+end
+
+local ops = native.ops
+methods.add = with_number("add", function(t, x) return ops.shift(t, x) end,
+  function(t, x) return ops.shift(t, x) end)
+methods.sub = with_number("sub", function(t, x) return ops.shift(t, -x) end,
+  function(t, x) return ops.shift(ops.scale(t, -1), x) end)
+methods.mul = with_number("mul", function(t, x) return ops.scale(t, x) end,
+  function(t, x) return ops.scale(t, x) end)
+methods.div = with_number("div", function(t, x) return ops.scale(t, 1 / x) end,
+  function(t, x) return ops.scale(ops.pow(t, -1), x) end)
+
+-- ---- printing -------------------------------------------------------------------------------------------------
+
+local EDGE, SUMMARY = 3, 1000     -- places shown at either end, and from how many elements on
+
+local function formatter(values, n, dtype)
+  if dtype == "i32" or dtype == "u8" then return function(v) return ("%d"):format(v) end end
+  local whole, most, least = true, 0, math.huge
+  for i = 0, n - 1 do
+    local v = math.abs(values[i])
+    if v == v and v < math.huge then
+      whole = whole and v == math.floor(v)
+      most = math.max(most, v)
+      if v > 0 then least = math.min(least, v) end
+    end
+  end
+  if whole and most < 1e6 then return function(v) return ("%.0f."):format(v) end end
+  if most >= 1e5 or (least < math.huge and least < 1e-4 and most < 1e-2) then
+    return function(v) return ("%.4e"):format(v) end
+  end
+  return function(v) return ("%.4f"):format(v) end
+end
+
+local function draw(values, shape, show, width, short)
+  local function level(depth, offset, stride, indent)
+    if depth > #shape then return (" "):rep(math.max(0, width - #show(values[offset]))) .. show(values[offset]) end
+    local size, parts = shape[depth], {}
+    local step = stride / math.max(size, 1)
+    local i = 0
+    while i < size do
+      if short and size > 2 * EDGE and i == EDGE then
+        parts[#parts + 1] = "..."
+        i = size - EDGE
+      end
+      parts[#parts + 1] = level(depth + 1, offset + i * step, step, indent + 1)
+      i = i + 1
+    end
+    local gap = depth == #shape and ", " or "," .. ("\n"):rep(#shape - depth) .. (" "):rep(indent + 1)
+    return "[" .. table.concat(parts, gap) .. "]"
+  end
+  local total = 1
+  for _, s in ipairs(shape) do total = total * s end
+  return level(1, 0, total, 0)
+end
+
+local function show(t)
+  local shape, dtype = methods.shape(t), methods.dtype(t)
+  local head = ("%s [%s]"):format(dtype, table.concat(shape, ", "))
+  if C.lc_tensor_device(t) ~= C.LC_HOST then head = head .. " " .. methods.device(t) end
+  if not methods.alive(t) then return head .. " released" end
+  local values, n = elements(t)
+  local format, width = formatter(values, n, dtype), 0
+  if n <= SUMMARY then
+    for i = 0, n - 1 do width = math.max(width, #format(values[i])) end
+  end
+  return draw(values, shape, format, width, n > SUMMARY) .. "  " .. head
+    .. (C.lc_tensor_wants_grad(t) ~= 0 and " grad" or "")
+end
+
+-- ---- the metatype ------------------------------------------------------------------------------------------------
+
+M.methods = methods
+
+local function index(t, key)
+  if key == "grad" then return native.borrow(C.lc_tensor_grad(t)) end
+  local method = methods[key] or native.ops[key]
+  if method == nil then error(("a tensor has no method '%s'"):format(tostring(key)), 2) end
+  return method
+end
+
+ffi.metatype(native.tensor_type, {
+  __index = index,
+  __newindex = function(t, key, value)
+    if key ~= "grad" then error(("a tensor has no field '%s'"):format(tostring(key)), 2) end
+    if value == nil then C.lc_tensor_zero_grad(t) elseif C.lc_tensor_set_grad(t, value) < 0 then native.fail(2) end
+  end,
+  __add = methods.add,
+  __sub = methods.sub,
+  __mul = methods.mul,
+  __div = methods.div,
+  __unm = function(t) return ops.scale(t, -1) end,
+  __tostring = show,
+})
+
+return setmetatable(M, { __call = function(_, ...) return M.tensor(...) end })

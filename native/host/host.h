@@ -1,0 +1,15 @@
+/* host.h - between main.c and repl.c. */
+#ifndef LC_HOST_H
+#define LC_HOST_H
+#include <lua.h>
+#include <stdbool.h>
+
+/* Protected call that Ctrl-C can stop; LuaJIT's status. */
+int host_call(lua_State *L, int arguments, int results);
+/* off: forgets a signal that was seen. */
+void host_interruptible(lua_State *L, bool on);
+int host_signal(void);          /* the number of the signal that was seen, or 0 */
+int host_preload(lua_State *L); /* the global lucid; an exit status */
+int host_repl(lua_State *L);    /* until the end of input; an exit status */
+
+#endif

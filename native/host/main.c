@@ -1,0 +1,248 @@
+/* main.c - the executable: finds the Lua files beside itself, opens LuaJIT and runs what was asked.
+ *
+ *   lucid                    the REPL                lucid NAME [options]     recipes/NAME.lua
+ *   lucid FILE.lua [args]    a script                lucid -e 'chunk'         one chunk
+ *   lucid help | --version
+ *
+ * Exit status: 0 done, 1 failed, 2 usage, 130 and 143 after SIGINT and SIGTERM. */
+#define _GNU_SOURCE
+#include "host/host.h"
+
+#include <lauxlib.h>
+#include <libgen.h>
+#include <limits.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DONE = 0, FAILED = 1, USAGE = 2 };
+
+/* ---- signals ---------------------------------------------------------------------------------- */
+
+static lua_State *running;             /* what a signal has to stop */
+static void (*core_interrupt)(int on); /* lc_interrupt, once the library is loaded */
+static volatile sig_atomic_t caught;
+static volatile time_t caught_at;
+
+static void stop_here(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    luaL_error(L, "interrupted");
+}
+
+/* The first signal stops the chunk at its next line, call or poll; a second within 2 s the process. */
+static void on_signal(int number) {
+    time_t now = time(NULL);
+    if (caught && now - caught_at <= 2) _exit(128 + number);
+    caught = number;
+    caught_at = now;
+    if (core_interrupt) core_interrupt(1);
+    if (running) lua_sethook(running, stop_here, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+void host_interruptible(lua_State *L, bool on) {
+    running = on ? L : NULL;
+    if (on) return;
+    lua_sethook(L, NULL, 0, 0);
+    caught = 0;
+    if (core_interrupt) core_interrupt(0);
+}
+
+int host_signal(void) { return caught; }
+
+/* host.on_interrupt(pointer): native.lua hands over lc_interrupt's address when it has loaded the library. */
+static int set_interrupt(lua_State *L) {
+    core_interrupt = *(void (**)(int))lua_topointer(L, 1);
+    return 0;
+}
+
+/* ---- finding the Lua files ---------------------------------------------------------------------- */
+
+/* The folder two above the executable holds lua/ (a checkout) or share/lucid/lua (installed). */
+static bool find_root(char *root, size_t size, bool *installed) {
+    char exe[PATH_MAX], test[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n < 0) return false;
+    exe[n] = 0;
+    snprintf(root, size, "%s", dirname(dirname(exe)));
+    snprintf(test, sizeof test, "%s/lua/lucid/init.lua", root);
+    *installed = access(test, R_OK) != 0;
+    if (!*installed) return true;
+    snprintf(test, sizeof test, "%s/share/lucid/lua/lucid/init.lua", root);
+    return access(test, R_OK) == 0;
+}
+
+static void set_paths(lua_State *L) {
+    char root[PATH_MAX];
+    bool installed;
+    if (!find_root(root, sizeof root, &installed)) return;
+    const char *lua = installed ? "share/lucid/lua" : "lua";
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/%s/?.lua;%s/%s/?/init.lua;%s", root, lua, root, lua,
+                    lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 2);
+}
+
+/* ---- running --------------------------------------------------------------------------------------- */
+
+/* Keeps the message of an error; a traceback where LUCID_DEBUG asks for one. */
+static int explain(lua_State *L) {
+    if (!lua_isstring(L, 1) && luaL_callmeta(L, 1, "__tostring")) lua_replace(L, 1);
+    const char *debug = getenv("LUCID_DEBUG");
+    if (lua_isstring(L, 1) && debug && *debug && strcmp(debug, "0"))
+        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    return 1;
+}
+
+int host_call(lua_State *L, int arguments, int results) {
+    int base = lua_gettop(L) - arguments;
+    lua_pushcfunction(L, explain);
+    lua_insert(L, base);
+    host_interruptible(L, true);
+    int status = lua_pcall(L, arguments, results, base);
+    lua_remove(L, base);
+    return status;
+}
+
+/* One line, whatever the message held. */
+static int report(lua_State *L) {
+    int number = host_signal();
+    host_interruptible(L, false);
+    if (number) {
+        fprintf(stderr, "lucid: interrupted\n");
+        return 128 + number;
+    }
+    const char *text = lua_tostring(L, -1);
+    fprintf(stderr, "lucid: %s\n", text ? text : "an error that is not a string");
+    lua_pop(L, 1);
+    return FAILED;
+}
+
+/* Sets the global arg: words from index on, arg[0] the script's name. */
+static void set_arguments(lua_State *L, const char *name, int argc, char **argv, int from) {
+    lua_createtable(L, argc - from, 1);
+    lua_pushstring(L, name);
+    lua_rawseti(L, -2, 0);
+    for (int i = from; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i - from + 1);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static int run_file(lua_State *L, const char *path, const char *name, int argc, char **argv,
+                    int from) {
+    set_arguments(L, path, argc, argv, from);
+    lua_pushstring(L, name);
+    lua_setglobal(L, "LUCID_RECIPE");
+    if (luaL_loadfile(L, path)) return report(L);
+    int words = argc - from;
+    luaL_checkstack(L, words + 4, "too many arguments");
+    for (int i = from; i < argc; i++) lua_pushstring(L, argv[i]);
+    return host_call(L, words, 0) ? report(L) : DONE;
+}
+
+/* require "lucid" as a global: the REPL's and -e's convenience. */
+int host_preload(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lucid");
+    if (host_call(L, 1, 1)) return report(L);
+    lua_setglobal(L, "lucid");
+    return DONE;
+}
+
+static int run_chunk(lua_State *L, int argc, char **argv) {
+    if (argc < 3) {
+        fprintf(stderr, "lucid: -e: a chunk is missing\n");
+        return USAGE;
+    }
+    set_arguments(L, "-e", argc, argv, 3);
+    int status = host_preload(L);
+    if (status) return status;
+    if (luaL_loadbuffer(L, argv[2], strlen(argv[2]), "=-e")) return report(L);
+    return host_call(L, 0, 0) ? report(L) : DONE;
+}
+
+/* Calls lucid.command.NAME(word): help, version, and looking a recipe up. */
+static int ask(lua_State *L, const char *function, const char *word) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lucid.command");
+    if (host_call(L, 1, 1)) return report(L);
+    lua_getfield(L, -1, function);
+    lua_remove(L, -2);
+    lua_pushstring(L, word);
+    return host_call(L, 1, 2) ? report(L) : DONE;
+}
+
+static int run_recipe(lua_State *L, int argc, char **argv) {
+    int status = ask(L, "find", argv[1]);
+    if (status) return status;
+    if (!lua_isstring(L, -2)) {
+        fprintf(stderr, "lucid: %s\n", lua_tostring(L, -1));
+        return USAGE;
+    }
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", lua_tostring(L, -2));
+    lua_pop(L, 2);
+    return run_file(L, path, argv[1], argc, argv, 2);
+}
+
+static bool is_script(const char *word) {
+    size_t n = strlen(word);
+    return strchr(word, '/') || (n > 4 && !strcmp(word + n - 4, ".lua"));
+}
+
+static int run(lua_State *L, int argc, char **argv) {
+    if (argc < 2) return host_repl(L);
+    const char *word = argv[1];
+    if (!strcmp(word, "-e")) return run_chunk(L, argc, argv);
+    if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h"))
+        return ask(L, "help", argc > 2 ? argv[2] : NULL);
+    if (!strcmp(word, "--version") || !strcmp(word, "-v")) return ask(L, "version", NULL);
+    if (word[0] == '-') {
+        fprintf(stderr, "lucid: unknown option %s; lucid help lists the commands\n", word);
+        return USAGE;
+    }
+    return is_script(word) ? run_file(L, word, word, argc, argv, 2) : run_recipe(L, argc, argv);
+}
+
+#ifdef LC_MALLOC_STATE
+/* Sanitizer builds: every Lua block is a malloc block, so that leaks and overruns are seen. */
+static void *allocate(void *unused, void *p, size_t old, size_t size) {
+    (void)unused;
+    (void)old;
+    if (size) return realloc(p, size);
+    free(p);
+    return NULL;
+}
+#define NEW_STATE() lua_newstate(allocate, NULL)
+#else
+#define NEW_STATE() luaL_newstate()
+#endif
+
+int main(int argc, char **argv) {
+    /* Waiting threads sleep soon: spinning ones slow everybody down where cores are shared. */
+    setenv("GOMP_SPINCOUNT", "10000", 0);
+    lua_State *L = NEW_STATE();
+    if (!L) {
+        fprintf(stderr, "lucid: LuaJIT could not start: out of memory\n");
+        return FAILED;
+    }
+    luaL_openlibs(L);
+    set_paths(L);
+    lua_pushcfunction(L, set_interrupt);
+    lua_setglobal(L, "LUCID_ON_INTERRUPT");
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    int status = run(L, argc, argv);
+    fflush(stdout);
+    lua_close(L);
+    return status;
+}
