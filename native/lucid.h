@@ -52,6 +52,7 @@ int         lc_interrupted(void);
 void        lc_threads(int n);                 /* threads of the CPU backend; 0 = all cores */
 int         lc_threads_used(void);
 double      lc_seconds(void);                  /* monotonic clock */
+int         lc_is_terminal(int stream);        /* 0 stdin, 1 stdout, 2 stderr */
 
 /* ---- memory: native bytes are counted; the Lua collector does not see them --------------------- */
 
