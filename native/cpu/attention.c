@@ -2,13 +2,14 @@
  *
  * A block is up to 64 pairs (query row, head): rows of one query tile with all the heads that share
  * a key head (a group). Its keys are walked along the path in chunks of 64, gathered into scratch
- * as f32, so scratch is bounded however long the path is. Scores are held key by key, [keys, pairs]:
- * a vector's lanes are pairs, so softmax needs no sum across lanes. Every sum has one accumulator
+ * as f32, so scratch is bounded however long the path is. Scores are held [keys, pairs]: a
+ * vector's lanes are pairs, so softmax needs no sum across lanes. Every sum has one accumulator
  * and a fixed order, over features or along the path; nothing a row computes depends on its
  * neighbours or on where rows are stored. A key that a row does not see enters as an exact 0.
  *
  * Forward is in parallel over (tile, group), each written by one thread. Backward is in parallel
- * over (tree, group): it recomputes P from lse, and adds up dK and dV tile by tile, in order. */
+ * over (tree, group): it recomputes P from lse, and adds up dK and dV tile by tile, in order. Who
+ * computes an item changes nothing in it, so an idle thread takes the next. */
 #include <math.h>
 #include <omp.h>
 
@@ -17,8 +18,10 @@
 #include "cpu/cpu.h"
 #include "cpu/lanes.h"
 
-enum { KEYS = 64 }; /* of a chunk */
-enum { AHEAD = 8 }; /* rows */
+enum {
+    KEYS = 64, /* of a chunk */
+    AHEAD = 8
+}; /* keys that are asked for before they are loaded */
 
 /* What both directions know. */
 struct call {
@@ -55,11 +58,11 @@ static struct call make_call(const struct lc_spans *spans, const void *q, const 
                          .scale = scale};
 }
 
-/* ---- small products ----------------------------------------------------------------------------- */
+/* ---- small products -------------------------------------------------------------------------- */
 
 enum { BLOCK_ROWS = 6, BLOCK_LANES = 2 };
 
-/* C [rows, columns * LANES] (+)= A B, sums over n in order; a(i, x) is a[i * a_row + x * a_step]. */
+/* C [rows, columns * LANES] (+)= A B, sums over n in order; A(i, x) is a[i * a_row + x * a_step] */
 static inline __attribute__((always_inline)) void
 product_block(float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_step,
               const float *b, int64_t b_row, int64_t n, bool add, int rows, int columns) {
@@ -98,7 +101,7 @@ static void product_rows(float *c, int64_t c_row, const float *a, int64_t a_row,
 #undef ROWS
 }
 
-/* ---- blocks of queries ---------------------------------------------------------------------------- */
+/* ---- blocks of queries ----------------------------------------------------------------------- */
 
 struct block {
     const struct lc_query_tile *tile;
@@ -167,7 +170,7 @@ static void load_queries(const struct call *c, const struct block *b, float *q, 
     transpose(c, qt, q, b->m);
 }
 
-/* ---- chunks of keys ---------------------------------------------------------------------------------- */
+/* ---- chunks of keys -------------------------------------------------------------------------- */
 
 /* Path keys [at, at + n) and the rows they are stored in. */
 struct chunk {
@@ -263,7 +266,7 @@ static lanes_int seen_lanes(const struct block *b, const struct chunk *k, int x,
     return seen;
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* One thread's memory. */
 struct scratch {
@@ -291,10 +294,10 @@ static int64_t cut_scratch(const struct call *c, struct scratch *w, float *memor
                  {&w->ds, table, backward},  {&w->delta, c->pairs, backward}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!parts[i].needed) continue;
-        *parts[i].part = memory + used;
+        *parts[i].part = memory ? memory + used : NULL;
         used += (parts[i].size + 15) / 16 * 16;
     }
-    w->seen = (int64_t *)(void *)(memory + used);
+    w->seen = memory ? (int64_t *)(void *)(memory + used) : NULL;
     return used + (2 * c->pairs + 15) / 16 * 16;
 }
 
@@ -398,7 +401,6 @@ int cpu_attention(void *o, float *lse, const void *q, const void *k, const void 
     int threads = threads_for(&c, items);
     float *memory = alloc_scratch(&c, false, threads, &step);
     if (!memory) return -1;
-        /* who computes an item changes nothing in it, so idle threads may take the next */
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < items; i++) {
         struct scratch w;
@@ -413,7 +415,7 @@ int cpu_attention(void *o, float *lse, const void *q, const void *k, const void 
     return 0;
 }
 
-/* ---- backward -------------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* The gradients of one call. */
 struct gradients {
@@ -423,7 +425,8 @@ struct gradients {
     const float *lse;
 };
 
-/* s: scores -> P = exp(score - lse); ds: dO V^T -> P (dO V^T - delta); zeros where a pair does not see. */
+/* s: scores -> P = exp(score - lse); ds: dO V^T -> P (dO V^T - delta); zeros where a pair does not
+ * see. */
 static void softmax_backward_chunk(const struct call *c, const struct block *b,
                                    const struct chunk *k, struct scratch *w) {
     for (int x = 0; x < b->m; x += LANES) {

@@ -4,19 +4,19 @@
 #define LC_LANES_H
 #include <stdint.h>
 
-#if defined(__AVX512F__) || defined(__FMA__)
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
 #include <immintrin.h>
 #endif
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
 enum { LANES = 16 };
-typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t lanes_int __attribute__((vector_size(64), aligned(4), may_alias));
-#else
+#elif defined(__AVX2__) && defined(__FMA__)
 enum { LANES = 8 };
-typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t lanes_int __attribute__((vector_size(32), aligned(4), may_alias));
+#else
+enum { LANES = 4 };
 #endif
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t lanes_int __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 static inline int64_t lanes_up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -28,7 +28,7 @@ static inline void lanes_put(float *p, lanes x) { *(lanes *)p = x; }
 static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
 #if defined(__AVX512F__)
     return _mm512_fmadd_ps(a, b, c);
-#elif defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__)
     return _mm256_fmadd_ps(a, b, c);
 #else
     for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);

@@ -49,7 +49,7 @@ struct lc_cache {
     int32_t *tree_first;
 };
 
-/* ---- making --------------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static void free_plan(struct lc_cache *c) {
     lc_tensor_release(c->slot);
@@ -114,7 +114,7 @@ struct lc_cache *lc_cache_new(int layers, int64_t slots, int64_t groups, int64_t
     return NULL;
 }
 
-/* ---- leaves ----------------------------------------------------------------------------------------- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 static struct leaf *leaf_of(const struct lc_cache *c, int leaf) {
     if (leaf >= 0 && leaf < c->leaf_count && c->leaves[leaf].live) return &c->leaves[leaf];
@@ -184,7 +184,7 @@ int64_t lc_cache_length(const struct lc_cache *c, int leaf) {
 
 int64_t lc_cache_free_slots(const struct lc_cache *c) { return c->free; }
 
-/* ---- slots -------------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static int64_t free_from(const struct lc_cache *c, int64_t first, int64_t most) {
     int64_t n = 0;
@@ -230,7 +230,7 @@ static int32_t grow(struct lc_cache *c, struct leaf *l) {
     return slot;
 }
 
-/* ---- planning a pass ------------------------------------------------------------------------------------ */
+/* ---- planning a pass ------------------------------------------------------------------------- */
 
 /* Empties the plan and makes room for a new one. */
 static int begin_plan(struct lc_cache *c, int64_t rows, int64_t ranges, int64_t tiles,
@@ -382,7 +382,7 @@ int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_
     return done;
 }
 
-/* ---- running it ------------------------------------------------------------------------------------------- */
+/* ---- running it ------------------------------------------------------------------------------ */
 
 lc_tensor *lc_cache_positions(const struct lc_cache *c) { return c->position; }
 

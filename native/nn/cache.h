@@ -1,12 +1,12 @@
 /* cache.h - keys and values of earlier tokens, kept a layer each in slots [slots, groups, d].
  *
  * A leaf is a growing sequence: the list of the slots of its path. Leaves share the slots of what
- * they have in common; a slot is free again when no leaf has it. A pass is planned first (prefill or
- * extend: which rows are new, where they go, what they see), then run layer by layer:
+ * they have in common; a slot is free again when no leaf has it. A pass is planned first (prefill
+ * or extend: which rows are new, where they go, what they see), then run layer by layer:
  *
- *   lc_cache_prefill(c, forest, n, segments)              leaves 0 .. n-1 at the ends of the prompts
+ *   lc_cache_prefill(c, forest, n, segments)            leaves 0 .. n-1 at the ends of the prompts
  *   ... each layer: o = lc_cache_attention(c, layer, q, k, v, scale) ...
- *   loop: lc_cache_extend(c, n, leaves, NULL)             one new row a leaf, in that order
+ *   loop: lc_cache_extend(c, n, leaves, NULL)           one new row a leaf, in that order
  *         ... each layer: o = lc_cache_attention(...) ...
  *
  * A row gets the same bits as in one forward pass over its whole path. */

@@ -67,7 +67,7 @@ fail:
     return NULL;
 }
 
-/* ---- order -------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 /* Names a segment that is its own ancestor; there is one. packed: those that are not. */
 static void report_cycle(const lc_forest *f, const uint8_t *packed) {
@@ -125,7 +125,7 @@ static void place_segments(lc_forest *f) {
     }
 }
 
-/* ---- ranges and tiles ------------------------------------------------------------------------------ */
+/* ---- ranges and tiles ------------------------------------------------------------------------ */
 
 static int32_t tiles_of(const struct lc_segment *s) {
     return s->length / LC_TILE_ROWS + (s->length % LC_TILE_ROWS != 0);
@@ -167,7 +167,7 @@ static void add_range(lc_forest *f, const struct lc_segment *s, int32_t k0, int3
         (struct lc_range){k0, k1, s->first, s->first + s->length, causal};
 }
 
-/* The path of a segment, for its children; of an empty one, that of its nearest ancestor with tokens. */
+/* A segment's path, for its children; of an empty one, that of its nearest ancestor with tokens. */
 struct path {
     int32_t r0, count; /* its ranges in the list */
     int32_t whole; /* how many they are when all is seen: neighbours on the packed axis joined */
@@ -241,7 +241,7 @@ fail:
     return NULL;
 }
 
-/* ---- cross-attention --------------------------------------------------------------------------------- */
+/* ---- cross-attention ------------------------------------------------------------------------- */
 
 struct seen { /* the keys that a segment sees */
     int32_t first, count, segment;
@@ -300,7 +300,7 @@ fail:
     return NULL;
 }
 
-/* ---- questions ----------------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 const struct lc_spans *lc_forest_spans(const lc_forest *f) { return &f->spans; }
 int64_t lc_forest_rows(const lc_forest *f) { return f->rows; }

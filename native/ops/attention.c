@@ -61,7 +61,7 @@ static lc_tensor *forward(lc_tensor *q, lc_tensor *k, lc_tensor *v, const struct
     return done < 0 ? NULL : o;
 }
 
-/* ---- backward -------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* A gradient for x whose first rows the kernel writes; the others saw no query. */
 static lc_tensor *gradient_of(const lc_tensor *x, int64_t rows) {
@@ -86,7 +86,7 @@ static int backward(const struct lc_rule *r, lc_tensor *dy) {
     return 0;
 }
 
-/* ---- public ------------------------------------------------------------------------------------------- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 static void release_forest(void *forest) { lc_forest_release(forest); }
 

@@ -336,6 +336,21 @@ describe("a row's bits", function()
     C.lc_threads(before)
     for i, name in ipairs(NAMES) do same_bits(one[i], two[i], name) end
   end)
+
+  it("are the same with 1 and with 2 threads where many segments see the same keys", function()
+    local segments = {}
+    for i = 1, 24 do segments[i] = { length = 64, first = i, count = 120 } end
+    local x = inputs(arrays.random(23), 24 * 64, 150, 1, 1, 64)
+    local forest, before = arrays.cross(segments), C.lc_threads_used()
+    C.lc_threads(1)
+    local one = { arrays.attention(x, forest) }
+    C.lc_threads(2)
+    for _ = 1, 5 do
+      local two = { arrays.attention(x, forest) }
+      for i, name in ipairs(NAMES) do same_bits(one[i], two[i], name) end
+    end
+    C.lc_threads(before)
+  end)
 end)
 
 describe("cross-attention", function()
