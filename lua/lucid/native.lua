@@ -46,6 +46,11 @@ local function library()
   error("liblucid.so was not found; run make, or set LUCID_LIB", 0)
 end
 
+-- Between two loops OpenMP's threads spin, by default for milliseconds: beside any other program a
+-- spinning thread then keeps the one that it waits for off its core. libgomp reads this as it loads.
+ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
+ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0)
+
 local text = header()
 ffi.cdef(text)
 local C = library()
