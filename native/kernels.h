@@ -111,9 +111,9 @@ struct lc_kernels {
     int (*unary_backward)(void *dx, const void *dy, const void *x, int dtype, int64_t count, enum lc_unary op, double p, double q);
     /* y = f(a, b), a [outer, inner], b [inner] repeated over outer (outer = 1: the same shape) */
     int (*binary)(void *y, const void *a, const void *b, int dtype, int64_t outer, int64_t inner, enum lc_binary op);
-    /* da and db (either may be NULL) of the same-shape form */
-    int (*binary_backward)(void *da, void *db, const void *dy, const void *a, const void *b, int dtype, int64_t count, enum lc_binary op);
-    /* y += x, f32 or the same dtype on both sides, or x any dtype into f32 y */
+    /* da and db [outer, inner] (either may be NULL); b [inner] repeats as in binary, its gradient is not summed */
+    int (*binary_backward)(void *da, void *db, const void *dy, const void *a, const void *b, int dtype, int64_t outer, int64_t inner, enum lc_binary op);
+    /* y += x, any pair of float dtypes; added in f32 */
     int (*accumulate)(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
 
     /* ---- matrix product ---- */

@@ -42,7 +42,7 @@ int cpu_unary_backward(void *dx, const void *dy, const void *x, int dtype, int64
 int cpu_binary(void *y, const void *a, const void *b, int dtype, int64_t outer, int64_t inner,
                enum lc_binary op);
 int cpu_binary_backward(void *da, void *db, const void *dy, const void *a, const void *b, int dtype,
-                        int64_t count, enum lc_binary op);
+                        int64_t outer, int64_t inner, enum lc_binary op);
 int cpu_accumulate(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
 
 /* ---- norm.c ---- */

@@ -92,35 +92,80 @@ static lc_tensor *gather_back(lc_tensor *g, const lc_tensor *x) {
     return g;
 }
 
-/* Whether b is the trailing dims of a, so that it repeats as a whole. */
-static bool trailing(const lc_tensor *a, const lc_tensor *b) {
-    if (b->ndim > a->ndim) return false;
-    return !memcmp(a->shape + a->ndim - b->ndim, b->shape, (size_t)b->ndim * sizeof *b->shape);
+/* Elements of b that repeat as a whole to fill a shape: all of b when it is the trailing dims of the
+ * shape (a bias, a scalar, the same shape), else 0. */
+static int64_t period(const lc_tensor *b, int ndim, const int64_t *shape) {
+    int first = 0; /* of the dims that are not a leading 1 */
+    while (first < b->ndim && b->shape[first] == 1) first++;
+    int left = b->ndim - first;
+    bool trailing = !memcmp(shape + ndim - left, b->shape + first, (size_t)left * sizeof *shape);
+    return trailing ? lc_tensor_count(b) : 0;
 }
 
 /* ---- two operands --------------------------------------------------------------------------------------- */
 
-static int binary_backward(const struct lc_rule *r, lc_tensor *dy) {
+/* What a kernel reads: a with the result's shape, b whole or as its period. */
+struct operands {
+    lc_tensor *a, *b;
+    int64_t outer, inner;
+};
+
+static int spread_operands(struct operands *o, lc_tensor *a, lc_tensor *b, int ndim,
+                           const int64_t *shape) {
+    o->inner = period(b, ndim, shape);
+    o->a = spread(a, ndim, shape);
+    o->b = o->inner ? lc_contiguous(b) : spread(b, ndim, shape);
+    if (!o->a || !o->b) return -1;
+    int64_t count = lc_tensor_count(o->a);
+    if (!o->inner) o->inner = count;
+    o->outer = o->inner ? count / o->inner : 0;
+    return 0;
+}
+
+/* Of a sum or a difference: the operands are not needed, and dy itself is handed on. */
+static int linear_backward(const struct lc_rule *r, lc_tensor *dy) {
     lc_tensor *a = r->in[0], *b = r->in[1];
-    enum lc_binary op = (enum lc_binary)r->i[0];
-    bool linear = op == LC_ADD || op == LC_SUB; /* the operands are not needed */
-    lc_tensor *da = NULL, *db = NULL;
-    if (linear) {
-        da = dy;
-        db = lc_wants(b) && op == LC_SUB ? lc_scale(dy, -1) : dy;
-        if (!db) return -1;
-    } else {
-        lc_tensor *x = spread(a, dy->ndim, dy->shape), *z = spread(b, dy->ndim, dy->shape);
-        if (!x || !z) return -1;
-        if (lc_wants(a) && !(da = lc_tensor_like(dy))) return -1;
-        if (lc_wants(b) && !(db = lc_tensor_like(dy))) return -1;
-        if (lc_kernels_of(dy)->binary_backward(da ? lc_data(da) : NULL, db ? lc_data(db) : NULL,
-                                               lc_data(dy), lc_data(x), lc_data(z), dy->dtype,
-                                               lc_tensor_count(dy), op) < 0)
-            return -1;
+    if (lc_wants(a) && lc_grad_add(a, gather_back(dy, a)) < 0) return -1;
+    if (!lc_wants(b)) return 0;
+    lc_tensor *db = gather_back(dy, b);
+    return lc_grad_add(b, r->i[0] == LC_SUB ? lc_scale(db, -1) : db);
+}
+
+static int binary_backward(const struct lc_rule *r, lc_tensor *dy) {
+    lc_tensor *a = r->in[0], *b = r->in[1], *da = NULL, *db = NULL;
+    struct operands o;
+    if (spread_operands(&o, a, b, dy->ndim, dy->shape) < 0) return -1;
+    if (lc_wants(a) && !(da = lc_tensor_like(dy))) return -1;
+    if (lc_wants(b) && !(db = lc_tensor_like(dy))) return -1;
+    if (lc_kernels_of(dy)->binary_backward(da ? lc_data(da) : NULL, db ? lc_data(db) : NULL,
+                                           lc_data(dy), lc_data(o.a), lc_data(o.b), dy->dtype,
+                                           o.outer, o.inner, (enum lc_binary)r->i[0]) < 0)
+        return -1;
+    if (da && lc_grad_add(a, gather_back(da, a)) < 0) return -1;
+    return db ? lc_grad_add(b, gather_back(db, b)) : 0;
+}
+
+static lc_tensor *compute(const char *name, lc_tensor *a, lc_tensor *b, enum lc_binary op) {
+    int64_t shape[LC_MAX_DIMS];
+    int ndim = common_shape(a, b, shape);
+    if (ndim < 0)
+        return lc_fail_null(LC_EINVAL, "%s: shapes do not fit: %s and %s", name, lc_shape_text(a),
+                            lc_shape_text(b));
+    if (a->dtype != b->dtype) {
+        a = lc_cast(a, LC_F32);
+        b = lc_cast(b, LC_F32);
     }
-    if (lc_wants(a) && lc_grad_add(a, gather_back(da, a)) < 0) return -1;
-    return lc_wants(b) ? lc_grad_add(b, gather_back(db, b)) : 0;
+    struct operands o;
+    lc_tensor *y = a && b ? lc_tensor_make(a, a->dtype, ndim, shape) : NULL;
+    if (!y || spread_operands(&o, a, b, ndim, shape) < 0 ||
+        lc_kernels_of(y)->binary(lc_data(y), lc_data(o.a), lc_data(o.b), y->dtype, o.outer, o.inner,
+                                 op) < 0)
+        return NULL;
+    bool linear = op == LC_ADD || op == LC_SUB;
+    return lc_record(y, &(struct lc_rule){.name = name,
+                                          .backward = linear ? linear_backward : binary_backward,
+                                          .in = {a, b},
+                                          .i = {op}});
 }
 
 static lc_tensor *binary(const char *name, lc_tensor *a, lc_tensor *b, enum lc_binary op) {
@@ -128,28 +173,8 @@ static lc_tensor *binary(const char *name, lc_tensor *a, lc_tensor *b, enum lc_b
     if (!lc_is_float(a) || !lc_is_float(b))
         return lc_fail_null(LC_EINVAL, "%s: %s and %s; f32, bf16 or f16 is expected", name,
                             lc_shape_text(a), lc_shape_text(b));
-    if (a->dtype != b->dtype) {
-        a = lc_cast(a, LC_F32);
-        b = lc_cast(b, LC_F32);
-        if (!a || !b) return NULL;
-    }
-    int64_t shape[LC_MAX_DIMS];
-    int ndim = common_shape(a, b, shape);
-    if (ndim < 0)
-        return lc_fail_null(LC_EINVAL, "%s: shapes do not fit: %s and %s", name, lc_shape_text(a),
-                            lc_shape_text(b));
-    a = lc_contiguous(a);
-    b = lc_contiguous(b);
-    lc_tensor *y = a && b ? lc_tensor_make(a, a->dtype, ndim, shape) : NULL;
-    if (!y) return NULL;
-    int64_t count = lc_tensor_count(y), inner = trailing(y, b) ? lc_tensor_count(b) : count;
-    lc_tensor *x = spread(a, ndim, shape), *z = inner == count ? spread(b, ndim, shape) : b;
-    if (!x || !z) return NULL;
-    if (count && lc_kernels_of(y)->binary(lc_data(y), lc_data(x), lc_data(z), y->dtype,
-                                          count / inner, inner, op) < 0)
-        return NULL;
-    return lc_record(
-        y, &(struct lc_rule){.name = name, .backward = binary_backward, .in = {a, b}, .i = {op}});
+    int before = lc_pool();
+    return lc_pool_end(before, compute(name, a, b, op));
 }
 
 lc_tensor *lc_add(lc_tensor *a, lc_tensor *b) { return binary("add", a, b, LC_ADD); }
