@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "tensor/node.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,8 +133,20 @@ static int accumulate(lc_tensor *y, lc_tensor *x) {
                                         lc_tensor_count(y));
 }
 
+/* Makes the gradient of a node's output its own, so that it may be added to in place. */
+static int own_grad(lc_tensor *t, struct node *n) {
+    if (n->own_grad) return 0;
+    lc_tensor *sum = lc_tensor_make(t, n->grad->dtype, t->ndim, t->shape);
+    if (!sum || lc_tensor_copy(sum, n->grad) < 0) return -1;
+    lc_tensor_release(n->grad);
+    n->grad = lc_tensor_retain(sum);
+    n->own_grad = true;
+    return 0;
+}
+
 int lc_grad_add(lc_tensor *t, lc_tensor *g) {
     if (!g) return -1;
+    if (!lc_wants(t)) return 0;
     lc_assert(lc_same_shape(t, g));
     if (!t->node) {
         if (t->grad) return accumulate(t->grad, g);
@@ -151,14 +164,34 @@ int lc_grad_add(lc_tensor *t, lc_tensor *g) {
         n->own_grad = false;
         return 0;
     }
-    if (!n->own_grad) {
-        lc_tensor *sum = lc_tensor_make(t, n->grad->dtype, t->ndim, t->shape);
-        if (!sum || lc_tensor_copy(sum, n->grad) < 0) return -1;
-        lc_tensor_release(n->grad);
-        n->grad = lc_tensor_retain(sum);
-        n->own_grad = true;
+    return own_grad(t, n) < 0 ? -1 : accumulate(n->grad, g);
+}
+
+lc_tensor *lc_grad_buffer(lc_tensor *t) {
+    lc_assert(lc_wants(t));
+    if (!t->node) {
+        if (t->grad) return t->grad;
+        lc_scope_outside(1);
+        t->grad = lc_tensor_retain(lc_tensor_zero_like(t, LC_F32));
+        lc_scope_outside(0);
+        return t->grad;
     }
-    return accumulate(n->grad, g);
+    struct node *n = node_of(t);
+    if (n->grad) return own_grad(t, n) < 0 ? NULL : n->grad;
+    n->grad = lc_tensor_retain(lc_tensor_zero_like(t, t->dtype));
+    n->own_grad = n->grad != NULL;
+    return n->grad;
+}
+
+/* Whether lc_grad_buffer gives f32. */
+static bool sums_in_place(const lc_tensor *t) { return !t->node || t->dtype == LC_F32; }
+
+lc_tensor *lc_grad_sum(lc_tensor *t) {
+    return sums_in_place(t) ? lc_grad_buffer(t) : lc_tensor_zero_like(t, LC_F32);
+}
+
+int lc_grad_summed(lc_tensor *t, lc_tensor *sum) {
+    return sums_in_place(t) ? 0 : lc_grad_add(t, sum);
 }
 
 /* ---- the walk ---------------------------------------------------------------------------------------- */
@@ -194,9 +227,20 @@ static int newest_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
+/* The tape belongs to the scope it was recorded in: -1 when that scope has freed what a rule needs. */
+static int check_alive(const struct lc_rule *r) {
+    char name[64];
+    snprintf(name, sizeof name, "backward of %s", r->name);
+    for (int i = 0; i < LC_RULE_INPUTS && r->in[i]; i++)
+        if (!lc_usable(name, r->in[i])) return -1;
+    for (int i = 0; i < LC_RULE_KEPT && r->keep[i]; i++)
+        if (!lc_usable(name, r->keep[i])) return -1;
+    return 0;
+}
+
 static int run(struct node *n) {
     if (!n->grad) return 0; /* nothing flowed here */
-    if (lc_poll("backward") < 0) return -1;
+    if (lc_poll("backward") < 0 || check_alive(&n->rule) < 0) return -1;
     int before = lc_pool();
     lc_tensor *dy = lc_contiguous(n->grad);
     int done = dy ? n->rule.backward(&n->rule, dy) : -1;

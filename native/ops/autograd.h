@@ -34,4 +34,12 @@ static inline bool lc_wants(const lc_tensor *t) { return t && (t->node || t->req
  * afterwards. NULL g (already reported) gives -1. */
 int lc_grad_add(lc_tensor *t, lc_tensor *g);
 
+/* The gradient of t itself, for backwards that add to a part of it: dense, f32 for a leaf, else t's
+ * dtype, zeros at first. Borrowed; NULL: no memory. t must want a gradient. */
+lc_tensor *lc_grad_buffer(lc_tensor *t);
+
+/* The same for backwards that need f32: add to what lc_grad_sum gives, then call lc_grad_summed. */
+lc_tensor *lc_grad_sum(lc_tensor *t);
+int lc_grad_summed(lc_tensor *t, lc_tensor *sum);
+
 #endif

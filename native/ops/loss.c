@@ -1,6 +1,7 @@
 /* loss.c - log-probabilities of tokens, cross-entropy and DPO. */
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "ops/index.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -59,10 +60,10 @@ static int token_logps_backward(const struct lc_rule *r, lc_tensor *dy) {
     struct chunk c = {0};
     lc_tensor *dhidden = NULL, *dhead = NULL, *part = NULL;
     if (!chunk_new(&c, hidden, head, rows)) return -1;
-    if (lc_wants(hidden) && (!(dhidden = lc_tensor_zero_like(hidden, LC_F32)) ||
+    if (lc_wants(hidden) && (!(dhidden = lc_grad_sum(hidden)) ||
                              !(part = lc_tensor_make(hidden, LC_F32, 2, c.hidden->shape))))
         return -1;
-    if (lc_wants(head) && !(dhead = lc_tensor_zero_like(head, LC_F32))) return -1;
+    if (lc_wants(head) && !(dhead = lc_grad_sum(head))) return -1;
     for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
         c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
         if (chunk_logits(&c, hidden, head, row) < 0) return -1;
@@ -107,27 +108,15 @@ static int token_logps_backward(const struct lc_rule *r, lc_tensor *dy) {
                                                .beta = 1}) < 0)
             return -1;
     }
-    if (dhidden && lc_grad_add(hidden, dhidden) < 0) return -1;
-    return dhead ? lc_grad_add(head, dhead) : 0;
-}
-
-static bool check_indices(const char *what, const lc_tensor *t, int64_t limit) {
-    const int32_t *at = lc_data(t);
-    for (int64_t i = 0; i < t->shape[0]; i++) {
-        if (at[i] >= 0 && at[i] < limit) continue;
-        lc_fail(LC_EINVAL,
-                "token_logps: %s %" PRId64 " is %" PRId32 "; 0 to %" PRId64 " is possible", what,
-                i + 1, at[i], limit - 1);
-        return false;
-    }
-    return true;
+    if (dhidden && lc_grad_summed(hidden, dhidden) < 0) return -1;
+    return dhead ? lc_grad_summed(head, dhead) : 0;
 }
 
 lc_tensor *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc_tensor *target) {
     if (!lc_usable("token_logps", hidden) || !lc_usable("token_logps", head) ||
         !lc_usable("token_logps", row) || !lc_usable("token_logps", target))
         return NULL;
-    if (!lc_is_float(hidden) || hidden->ndim != 2 || head->ndim != 2 ||
+    if (!lc_is_float(hidden) || !lc_is_float(head) || hidden->ndim != 2 || head->ndim != 2 ||
         hidden->shape[1] != head->shape[1])
         return lc_fail_null(LC_EINVAL,
                             "token_logps: hidden is %s and head %s; [T, D] and [V, D] are expected",
@@ -141,8 +130,8 @@ lc_tensor *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc
     head = lc_contiguous(head);
     row = lc_contiguous(row);
     target = lc_contiguous(target);
-    if (!hidden || !head || !row || !target || !check_indices("row", row, hidden->shape[0]) ||
-        !check_indices("target", target, head->shape[0]))
+    if (!hidden || !head || lc_check_index("token_logps", "row", row, hidden->shape[0]) < 0 ||
+        lc_check_index("token_logps", "target", target, head->shape[0]) < 0)
         return NULL;
     int64_t rows = row->shape[0];
     struct chunk c = {0};

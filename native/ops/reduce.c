@@ -14,9 +14,9 @@ static int sum_backward(const struct lc_rule *r, lc_tensor *dy) {
     for (int i = 0; i < x->ndim; i++)
         stride[i] = dim < 0 || i == dim ? 0 : dy->stride[i - (i > dim)];
     lc_tensor *scaled = r->f[0] == 1 ? dy : lc_scale(dy, r->f[0]);
-    lc_tensor *view =
-        scaled ? lc_tensor_alias(scaled, x->ndim, x->shape, stride, scaled->offset) : NULL;
-    return view ? lc_grad_add(x, lc_contiguous(view)) : -1;
+    return scaled
+               ? lc_grad_add(x, lc_tensor_alias(scaled, x->ndim, x->shape, stride, scaled->offset))
+               : -1;
 }
 
 /* dim -1: over everything */

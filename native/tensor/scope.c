@@ -31,8 +31,8 @@ int lc_scope_depth(void) {
 }
 
 int lc_scope_outside(int on) {
+    if (!on && !outside) return lc_fail(LC_EINVAL, "scope_outside: off before it was on");
     outside += on ? 1 : -1;
-    lc_assert(outside >= 0);
     return 0;
 }
 

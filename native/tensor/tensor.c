@@ -189,12 +189,15 @@ static int checked_bytes(int ndim, const int64_t *shape, int dtype, int64_t *byt
         return lc_fail(LC_EINVAL, "tensor: %d dims asked, at most %d are possible", ndim,
                        LC_MAX_DIMS);
     *bytes = (int64_t)dtypes[dtype].bytes;
+    bool empty = false;
     for (int i = 0; i < ndim; i++) {
         if (shape[i] < 0)
             return lc_fail(LC_EINVAL, "tensor: dim %d has size %" PRId64, i + 1, shape[i]);
-        if (!lc_multiply(bytes, shape[i]))
+        empty |= shape[i] == 0;
+        if (!lc_multiply(bytes, shape[i] ? shape[i] : 1)) /* strides of an empty one must fit too */
             return lc_fail(LC_ENOMEM, "tensor: the size overflows 63 bits");
     }
+    if (empty) *bytes = 0;
     return 0;
 }
 
