@@ -361,6 +361,19 @@ struct block {
     float *a_panels, *b_panels;
 };
 
+/* Whether the chains go on from what is in C: an addition without a pass over C. */
+static bool starts_from_c(const struct lc_gemm *g) {
+    return g->c_dtype == LC_F32 && g->alpha == 1 && g->beta == 1;
+}
+
+/* Whether C can hold the sums before they are finished. */
+static bool sums_are_c(const struct lc_gemm *g) {
+    return g->c_dtype == LC_F32 && (g->beta == 0 || starts_from_c(g));
+}
+
+/* Whether such sums are the result. */
+static bool plain(const struct lc_gemm *g) { return g->alpha == 1 && !g->bias; }
+
 /* C[i, j..] = alpha * sum + beta * C[i, j..] + bias[j..], for one row of a tile */
 static inline __attribute__((always_inline)) void
 finish_row(const struct product *p, const float *sum, int64_t i, int64_t j, int64_t cols) {
@@ -368,7 +381,7 @@ finish_row(const struct product *p, const float *sum, int64_t i, int64_t j, int6
     const int64_t at = i * g->c_row + j;
     float value[TILE_COLS], buffer[TILE_COLS];
     for (int64_t c = 0; c < cols; c++) value[c] = g->alpha * sum[c];
-    if (g->beta != 0) {
+    if (!p->sums_are_c && g->beta != 0) {
         const float *old = floats(buffer, p->c, g->c_dtype, at, cols);
         for (int64_t c = 0; c < cols; c++) value[c] = __builtin_fmaf(g->beta, old[c], value[c]);
     }
@@ -387,11 +400,6 @@ static void finish(const struct product *p, const float *sum, int64_t i, int row
         else finish_row(p, sum, i + r, j, cols);
 }
 
-/* Whether the bare sums are the result. */
-static bool plain(const struct lc_gemm *g) {
-    return g->c_dtype == LC_F32 && g->alpha == 1 && g->beta == 0 && !g->bias;
-}
-
 /* The tile of C at (i, j), rows x cols; t says where its A and B are. */
 static void place_tile(const struct product *p, const struct block *b, struct tile *t, int64_t i,
                        int rows, int64_t j, int64_t cols) {
@@ -403,7 +411,7 @@ static void place_tile(const struct product *p, const struct block *b, struct ti
         return;
     }
     float sum[TILE_ROWS * TILE_COLS];
-    if (!b->first)
+    if (t->resume)
         for (int r = 0; r < rows; r++)
             memcpy(sum + r * TILE_COLS, home + r * p->sums_row, (size_t)cols * sizeof *sum);
     t->out = sum;
@@ -419,7 +427,7 @@ static void place_tile(const struct product *p, const struct block *b, struct ti
 
 /* The tiles of a block whose panels are packed. */
 static void run_block(const struct product *p, const struct block *b) {
-    struct tile t = {.depth = b->depth, .resume = !b->first};
+    struct tile t = {.depth = b->depth, .resume = !b->first || starts_from_c(p->g)};
     t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
     t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
     t.b_k = p->pack_b ? TILE_COLS : p->b.row;
@@ -530,8 +538,6 @@ static struct operand operand(const struct lc_gemm *g, bool is_a, int64_t i) {
                             .row_size = row * size,
                             .k = g->k};
 }
-
-static bool sums_are_c(const struct lc_gemm *g) { return g->c_dtype == LC_F32 && g->beta == 0; }
 
 /* Packing A pays when each of its panels meets several panels of B. */
 static bool packs_a(const struct lc_gemm *g) { return g->a_dtype != LC_F32 || g->n > TILE_COLS; }

@@ -46,13 +46,13 @@ static int multiply_back(lc_tensor *dx, const lc_tensor *dy, const lc_tensor *w,
                : lc_product(dx, a, b, alpha, beta, NULL);
 }
 
-/* The gradient of weight t, alpha dy^T x, handed to t when it wants one. */
-static int weight_gradient(lc_tensor *t, const lc_tensor *dy, const lc_tensor *x, double alpha) {
+/* The gradient of weight t, dy^T x, handed to t when it wants one. */
+static int weight_gradient(lc_tensor *t, const lc_tensor *dy, const lc_tensor *x) {
     if (!lc_wants(t)) return 0;
     struct lc_matrix a, b;
     lc_tensor *dw = lc_gradient_like(t);
     if (!dw || lc_matrix_rows(&a, dy) < 0 || lc_matrix_rows(&b, x) < 0 ||
-        lc_product(dw, lc_matrix_transposed(a), b, alpha, 0, NULL) < 0)
+        lc_product(dw, lc_matrix_transposed(a), b, 1, 0, NULL) < 0)
         return -1;
     return lc_grad_add(t, dw);
 }
@@ -75,7 +75,7 @@ static int linear_backward(const struct lc_rule *r, lc_tensor *dy) {
         lc_tensor *dx = lc_gradient_like(x);
         if (!dx || multiply_back(dx, dy, weight, 1, 0) < 0 || lc_grad_add(x, dx) < 0) return -1;
     }
-    return weight_gradient(weight, dy, x, 1) < 0 ? -1 : bias_gradient(bias, dy);
+    return weight_gradient(weight, dy, x) < 0 ? -1 : bias_gradient(bias, dy);
 }
 
 /* bias may be NULL */
@@ -114,8 +114,8 @@ static lc_tensor *as(lc_tensor *t, int dtype) {
     return copy && !lc_tensor_copy(copy, t) ? copy : NULL;
 }
 
-/* With h = x a^T [..., r] kept and dh = scale dy b:
- * dx = dy W + dh a, dW = dy^T x, da = dh^T x, db = scale dy^T h */
+/* With h = scale x a^T [..., r] kept and dh = scale dy b:
+ * dx = dy W + dh a, dW = dy^T x, da = dh^T x, db = dy^T h */
 static int lora_backward(const struct lc_rule *r, lc_tensor *dy) {
     lc_tensor *x = r->in[0], *weight = r->in[1], *h = r->keep[0];
     lc_tensor *a = as(r->in[2], x->dtype), *b = as(r->in[3], x->dtype);
@@ -127,9 +127,9 @@ static int lora_backward(const struct lc_rule *r, lc_tensor *dy) {
             lc_grad_add(x, dx) < 0)
             return -1;
     }
-    return weight_gradient(weight, dy, x, 1) < 0 || weight_gradient(r->in[2], dh, x, 1) < 0
+    return weight_gradient(weight, dy, x) < 0 || weight_gradient(r->in[2], dh, x) < 0
                ? -1
-               : weight_gradient(r->in[3], dy, h, r->f[0]);
+               : weight_gradient(r->in[3], dy, h);
 }
 
 static int check_lora(const lc_tensor *x, const lc_tensor *weight, const lc_tensor *a,
@@ -155,8 +155,8 @@ lc_tensor *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tens
     int before = lc_pool();
     lc_tensor *down = as(a, x->dtype), *up = as(b, x->dtype);
     lc_tensor *h = rows_of(x, a->shape[0]), *y = rows_of(x, weight->shape[0]);
-    if (!down || !up || !h || !y || multiply(h, x, down, 1, 0, NULL) < 0 ||
-        multiply(y, x, weight, 1, 0, NULL) < 0 || multiply(y, h, up, scale, 1, NULL) < 0)
+    if (!down || !up || !h || !y || multiply(h, x, down, scale, 0, NULL) < 0 ||
+        multiply(y, x, weight, 1, 0, NULL) < 0 || multiply(y, h, up, 1, 1, NULL) < 0)
         y = NULL;
     y = lc_record(y, &(struct lc_rule){.name = "linear_lora",
                                        .backward = lora_backward,
