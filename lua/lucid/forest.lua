@@ -72,18 +72,20 @@ local function add_child(node, child)
   node.children[key] = child
 end
 
--- Cuts a node after n tokens: it keeps the head, a new child takes the tail and the children.
-local function split(node, n)
+-- Cuts a child after n tokens: a new node takes the head and the child's place, the child keeps the
+-- tail, for sequences end in it. The new node.
+local function split(parent, child, n)
   local head, tail = {}, {}
-  for i = 1, #node.tokens do
+  for i = 1, #child.tokens do
     local to = i <= n and head or tail
-    to[#to + 1] = node.tokens[i]
+    to[#to + 1] = child.tokens[i]
   end
-  local lower = new_node(tail, node.image, node.key)
-  lower.children, lower.order = node.children, node.order
-  node.tokens, node.children, node.order = head, {}, {}
-  if not has_image(head) then node.image = nil end
-  add_child(node, lower)
+  local upper = new_node(head, child.image, child.key)
+  parent.children[child_key(child.tokens[1], child.key)] = upper
+  child.tokens = tail
+  if not has_image(tail) then child.image = nil end
+  add_child(upper, child)
+  return upper
 end
 
 -- Walks (and grows) the tree along ids[1..n]; the node where the prefix ends.
@@ -103,7 +105,7 @@ local function insert(root, ids, n, image, key)
       and (ids[at + same] ~= M.IMAGE or nxt.key == key) do
       same = same + 1
     end
-    if same < #nxt.tokens then split(nxt, same) end
+    if same < #nxt.tokens then nxt = split(node, nxt, same) end
     node, at = nxt, at + same
   end
   return node
