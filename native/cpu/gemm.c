@@ -19,16 +19,16 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "cpu/cpu.h"
+#include "cpu/lanes.h"
 
-#if defined(LC_GEMM_LOOP)
-enum { LANES = 4, TILE_ROWS = 4, BLOCK_K = 256 };
-#elif defined(__AVX512F__)
-enum { LANES = 16, TILE_ROWS = 12, BLOCK_K = 192 };
-#elif defined(__AVX2__) && defined(__FMA__)
-enum { LANES = 8, TILE_ROWS = 6, BLOCK_K = 256 };
+#if !defined(LC_GEMM_LOOP) && defined(__AVX512F__)
+enum { TILE_ROWS = 12, BLOCK_K = 192 };
+#elif !defined(LC_GEMM_LOOP) && defined(__AVX2__) && defined(__FMA__)
+enum { TILE_ROWS = 6, BLOCK_K = 256 };
 #else
+enum { TILE_ROWS = 4, BLOCK_K = 256 };
+#undef LC_GEMM_LOOP
 #define LC_GEMM_LOOP
-enum { LANES = 4, TILE_ROWS = 4, BLOCK_K = 256 };
 #endif
 enum {
     TILE_COLS = 2 * LANES,
@@ -40,9 +40,6 @@ enum {
     COMMON_PANELS = 8      /* threads that pack in memory that is there from the start */
 };
 
-#ifndef LC_GEMM_LOOP
-#include <immintrin.h>
-#endif
 #if defined(__AVX512BF16__) && !defined(LC_GEMM_LOOP)
 #define PAIRS 1 /* the CPU multiplies pairs of bf16 */
 #endif
@@ -51,8 +48,6 @@ static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 /* ---- the register tile ----------------------------------------------------------------------------- */
-
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 struct tile {
     const float *a, *b;
@@ -66,9 +61,9 @@ struct tile {
 
 /* left += x * y, right += x * z in every lane. As instructions, because gcc left to itself moves and
  * spills the sums of a tile: half of the speed. */
-static inline void add_products(vector *left, vector *right, const float *x, vector y, vector z) {
+static inline void add_products(lanes *left, lanes *right, const float *x, lanes y, lanes z) {
 #ifndef LC_GEMM_LOOP
-    vector wide;
+    lanes wide;
     __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"
             : "+v"(*left), "+v"(*right), "=&v"(wide)
             : "m"(*x), "v"(y), "v"(z));
@@ -79,9 +74,9 @@ static inline void add_products(vector *left, vector *right, const float *x, vec
 }
 
 /* sum += x * y in every lane */
-static inline void add_product(vector *sum, const float *x, vector y) {
+static inline void add_product(lanes *sum, const float *x, lanes y) {
 #ifndef LC_GEMM_LOOP
-    vector wide;
+    lanes wide;
     __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %3, %1, %0"
             : "+v"(*sum), "=&v"(wide)
             : "m"(*x), "v"(y));
@@ -92,27 +87,25 @@ static inline void add_product(vector *sum, const float *x, vector y) {
 
 #ifdef PAIRS
 /* The same where each float holds two bf16 of consecutive k: two products a lane, added in their order. */
-static inline void add_pairs(vector *left, vector *right, const float *x, vector y, vector z) {
-    vector wide;
+static inline void add_pairs(lanes *left, lanes *right, const float *x, lanes y, lanes z) {
+    lanes wide;
     __asm__("vbroadcastss %3, %2\n\tvdpbf16ps %4, %2, %0\n\tvdpbf16ps %5, %2, %1"
             : "+v"(*left), "+v"(*right), "=&v"(wide)
             : "m"(*x), "v"(y), "v"(z));
 }
 
-static inline void add_pair(vector *sum, const float *x, vector y) {
-    vector wide;
+static inline void add_pair(lanes *sum, const float *x, lanes y) {
+    lanes wide;
     __asm__("vbroadcastss %2, %1\n\tvdpbf16ps %3, %1, %0"
             : "+v"(*sum), "=&v"(wide)
             : "m"(*x), "v"(y));
 }
 #endif
 
-static inline vector load(const float *p) { return *(const vector *)p; }
-static inline void store(float *p, vector v) { *(vector *)p = v; }
-static inline vector begin(const struct tile *t, int row, int col) {
-    if (t->resume) return load(t->out + row * t->out_row + col);
+static inline lanes begin(const struct tile *t, int row, int col) {
+    if (t->resume) return lanes_at(t->out + row * t->out_row + col);
     __builtin_prefetch(t->out + row * t->out_row + col, 1);
-    return (vector){0};
+    return (lanes){0};
 }
 
 /* The sums have names, not an array, so that they are registers whatever the compiler unrolls. */
@@ -130,15 +123,15 @@ static inline vector begin(const struct tile *t, int row, int col) {
 #define ROWS_ALL ROWS_4
 #endif
 
-#define BEGIN(i) vector left##i = begin(t, i, 0), right##i = begin(t, i, LANES);
+#define BEGIN(i) lanes left##i = begin(t, i, 0), right##i = begin(t, i, LANES);
 #define ROW(i) add_products(&left##i, &right##i, a + (i)*a_row, y, z);
 #define ROW_PAIRS(i) add_pairs(&left##i, &right##i, a + (i)*a_row, y, z);
 #define END(i)                                                                                     \
-    store(t->out + (i)*t->out_row, left##i);                                                       \
-    store(t->out + (i)*t->out_row + LANES, right##i);
+    lanes_put(t->out + (i)*t->out_row, left##i);                                                   \
+    lanes_put(t->out + (i)*t->out_row + LANES, right##i);
 #define STEP(ROWS, ADD)                                                                            \
-    y = load(b);                                                                                   \
-    z = load(b + LANES);                                                                           \
+    y = lanes_at(b);                                                                               \
+    z = lanes_at(b + LANES);                                                                       \
     ROWS(ADD) a += a_k;                                                                            \
     b += b_k;
 
@@ -147,7 +140,7 @@ static inline vector begin(const struct tile *t, int row, int col) {
     static void name(const struct tile *t) {                                                       \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = A_ROW, a_k = A_K, b_k = B_K;                                         \
-        vector y, z;                                                                               \
+        lanes y, z;                                                                                \
         ROWS(BEGIN)                                                                                \
         for (int64_t k = t->depth / 4; k > 0; k--) {                                               \
             STEP(ROWS, ADD) STEP(ROWS, ADD) STEP(ROWS, ADD) STEP(ROWS, ADD)                        \
@@ -158,10 +151,10 @@ static inline vector begin(const struct tile *t, int row, int col) {
         ROWS(END)                                                                                  \
     }
 
-#define BEGIN_HALF(i) vector left##i = begin(t, i, 0);
+#define BEGIN_HALF(i) lanes left##i = begin(t, i, 0);
 #define ROW_HALF(i) add_product(&left##i, a + (i)*a_row, y);
 #define ROW_PAIRS_HALF(i) add_pair(&left##i, a + (i)*a_row, y);
-#define END_HALF(i) store(t->out + (i)*t->out_row, left##i);
+#define END_HALF(i) lanes_put(t->out + (i)*t->out_row, left##i);
 
 /* A tile of LANES columns. */
 #define DEFINE_HALF_TILE(name, ROWS, ADD)                                                          \
@@ -170,7 +163,7 @@ static inline vector begin(const struct tile *t, int row, int col) {
         const int64_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k;                                \
         ROWS(BEGIN_HALF)                                                                           \
         for (int64_t k = t->depth; k > 0; k--, a += a_k, b += b_k) {                               \
-            const vector y = load(b);                                                              \
+            const lanes y = lanes_at(b);                                                           \
             ROWS(ADD)                                                                              \
         }                                                                                          \
         ROWS(END_HALF)                                                                             \
