@@ -25,12 +25,12 @@ $(BUILD)/features.mk: Makefile
 	   try STB stb/stb_image.h '$(CC) -x c'; try CJSON cjson/cJSON.h '$(CC) -x c' -lcjson; \
 	   try CRYPTO openssl/evp.h '$(CC) -x c' -lcrypto; try UTF8PROC utf8proc.h '$(CC) -x c' -lutf8proc; \
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
-	   try SPM sentencepiece_processor.h '$(CXX) -x c++' -lsentencepiece; } > $@
+	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; } > $@
 -include $(BUILD)/features.mk
 
 FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM,$(if $(HAVE_$f),-DLC_HAVE_$f))
 LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
-        $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm
+        $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm -ldl
 LUA_CFLAGS := $(shell pkg-config --cflags luajit 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs luajit 2>/dev/null)
 
@@ -81,7 +81,7 @@ $(BUILD)/liblucid.so: $(OBJECTS)
 
 $(BUILD)/liblucid_text.so: $(TEXT)
 	@echo '  link $@'
-	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lsentencepiece
+	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lsentencepiece -lsentencepiece_train
 
 $(BIN)/lucid: $(HOST)
 	@mkdir -p $(@D)

@@ -265,8 +265,7 @@ int         lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t coun
 const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id);              /* "\xE2\x96\x81the"; borrowed until the next call */
 int32_t     lc_tokenizer_id(lc_tokenizer *t, const char *piece);          /* -1: no such piece */
 int32_t     lc_tokenizer_special(lc_tokenizer *t, int which);             /* 0 unk, 1 bos, 2 eos, 3 pad; -1 none */
-/* SentencePiece BPE with byte fallback, LLaMA's normaliser settings; words: '\n'-separated pieces that must exist whole */
-int         lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces, const char *words, uint64_t seed);
+int         lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces);   /* SentencePiece BPE, byte fallback, LLaMA's settings; a text file, a sentence a line */
 
 /* ---- optimizer -------------------------------------------------------------------------------------------- */
 

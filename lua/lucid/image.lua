@@ -1,0 +1,130 @@
+-- Pictures: u8 tensors [H, W, 3], and what turns them into a tower's input.
+--
+--   local t = lucid.image.load("cat.jpg")      lucid.image.resize(t, 224, 224, "bicubic")
+--   local process = lucid.image.processor(lucid.json.read("preprocessor_config.json"))
+--   local pixels = process(t)                                            -- f32 [3, S, S]
+local ffi = require "ffi"
+local json = require "lucid.json"
+local native = require "lucid.native"
+
+local C = native.C
+local M = {}
+
+--- Reads a picture file. Alpha is dropped, EXIF orientation ignored, as in Pillow's convert("RGB").
+---@param path string
+function M.load(path)
+  local t = C.lc_image_load(path)
+  if t == nil then native.fail(2) end
+  return native.adopt(t)
+end
+
+--- Decodes a picture from a string of bytes; name is for messages.
+function M.decode(bytes, name)
+  local t = C.lc_image_decode(bytes, #bytes, name or "picture")
+  if t == nil then native.fail(2) end
+  return native.adopt(t)
+end
+
+--- Writes a picture; the suffix says how: .png, .jpg, .bmp. The file is complete or absent.
+---@param t any
+---@param path string
+---@param opt table|nil      { quality = 1 to 100 } of JPEG, default 95
+function M.save(t, path, opt)
+  if C.lc_image_save(t, path, opt and opt.quality or 95) < 0 then native.fail(2) end
+end
+
+local FILTERS = { nearest = C.LC_NEAREST, bilinear = C.LC_BILINEAR, bicubic = C.LC_BICUBIC }
+
+--- Another size, by Pillow's resampling to the bit.
+---@param t any
+---@param height integer
+---@param width integer
+---@param filter string|nil  "bicubic" (default), "bilinear", "nearest"
+function M.resize(t, height, width, filter)
+  local number = FILTERS[filter or "bicubic"]
+  if not number then
+    error(("resize: there is no filter '%s'; bicubic, bilinear and nearest are known"):format(filter), 2)
+  end
+  local r = C.lc_image_resize(t, height, width, number)
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- A rectangle: rows top to top + height - 1, from 1; what lies outside the picture is black.
+function M.crop(t, top, left, height, width)
+  local r = C.lc_image_crop(t, top - 1, left - 1, height, width)
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- The picture in the middle of a square of one colour { red, green, blue }.
+function M.pad_square(t, colour)
+  local r = C.lc_image_pad_square(t, colour[1], colour[2], colour[3])
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+--- (value * scale - mean) / std of every channel, as f32 [3, H, W].
+function M.normalize(t, scale, mean, std)
+  local r = C.lc_image_normalize(t, scale, ffi.new("float[3]", mean), ffi.new("float[3]", std))
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
+-- ---- processors ----------------------------------------------------------------------------------
+
+-- Hugging Face's numbers for Pillow's filters.
+local RESAMPLE = { [0] = "nearest", [2] = "bilinear", [3] = "bicubic" }
+
+local function sizes(size, what)
+  if type(size) == "number" then return { shortest_edge = size } end
+  if type(size) == "table" and (size.shortest_edge or (size.height and size.width)) then return size end
+  error(("preprocessor_config.json: %s needs shortest_edge, or height and width"):format(what), 0)
+end
+
+-- The size a picture is brought to: the short side to shortest_edge, the long one in proportion.
+local function resized(size, height, width)
+  if size.height then return size.height, size.width end
+  local edge, short, long = size.shortest_edge, math.min(height, width), math.max(height, width)
+  local other = math.floor(edge * long / short)
+  if height <= width then return edge, other end
+  return other, edge
+end
+
+local function is_set(value) return value ~= nil and value ~= json.null end
+
+--- What a folder's preprocessor_config.json asks for, as a function from a u8 picture to f32 [3, S, S]:
+--- pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale, normalise, as
+--- transformers' CLIPImageProcessor.
+---@param config table
+---@return fun(t: any): any
+function M.processor(config)
+  local mean = is_set(config.image_mean) and config.image_mean or { 0, 0, 0 }
+  local std = is_set(config.image_std) and config.image_std or { 1, 1, 1 }
+  if config.do_normalize == false then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end
+  local scale = config.do_rescale == false and 1 or config.rescale_factor or 1 / 255
+  local filter = RESAMPLE[config.resample or 3]
+  if not filter then
+    error(("preprocessor_config.json: resample %s is not known"):format(tostring(config.resample)), 2)
+  end
+  local resize = config.do_resize ~= false and sizes(config.size, "size") or nil
+  local crop = config.do_center_crop ~= false and config.crop_size or nil
+  if type(crop) == "number" then crop = { height = crop, width = crop } end
+  local pad = config.do_pad == true or config.image_aspect_ratio == "pad"
+  local colour = {}
+  for i = 1, 3 do colour[i] = math.floor(255 * mean[i]) end
+  return function(t)
+    if pad and t:size(1) ~= t:size(2) then t = M.pad_square(t, colour) end
+    if resize then
+      local height, width = resized(resize, t:size(1), t:size(2))
+      if height ~= t:size(1) or width ~= t:size(2) then t = M.resize(t, height, width, filter) end
+    end
+    if crop and (crop.height ~= t:size(1) or crop.width ~= t:size(2)) then
+      t = M.crop(t, math.floor((t:size(1) - crop.height) / 2) + 1,
+        math.floor((t:size(2) - crop.width) / 2) + 1, crop.height, crop.width)
+    end
+    return M.normalize(t, scale, mean, std)
+  end
+end
+
+return M

@@ -1,0 +1,30 @@
+/* plugin.h - what liblucid_text.so is to the core: one exported function that fills a table. The core
+ * opens it at the first use of a tokenizer, so that start-up does not pay for a C++ library. */
+#ifndef LC_TEXT_PLUGIN_H
+#define LC_TEXT_PLUGIN_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the plug-in may call: it links nothing of the core. */
+struct lc_text_host {
+    int (*fail)(int code, const char *format, ...);
+    void *(*alloc)(size_t bytes);
+};
+
+/* The tokenizer functions of lucid.h over an opaque SentencePiece processor. */
+struct lc_text {
+    void *(*open)(const char *path);
+    void (*close)(void *p);
+    int (*pieces)(const void *p);
+    int (*encode)(void *p, const char *text, size_t n, int32_t **ids, size_t *count);
+    int (*decode)(void *p, const int32_t *ids, size_t count, char **text, size_t *n);
+    int (*piece)(void *p, int32_t id, char *text, size_t room);
+    int32_t (*id)(void *p, const char *piece);
+    int32_t (*special)(void *p, int which);
+    int (*train)(const char *corpus, const char *model, int pieces);
+};
+
+enum { LC_TEXT_VERSION = 1 };
+typedef int lc_text_open_fn(int version, const struct lc_text_host *host, struct lc_text *out);
+
+#endif
