@@ -3,8 +3,8 @@
  * Each function is a chain of exactly rounded steps and selections, so a compiler may run it on any
  * number of lanes and every lane, and a scalar remainder, gets the same bits. Polynomials are
  * Chebyshev fits made for these intervals. Largest error, in units in the last place of the result,
- * against libm in double over the whole range: exp 1, log 1, log1p (of [0, 1]) 2, erf 1.5,
- * sin and cos 1 (|x| < 2^17; near their zeros 1e-7 absolute), tanh 1.5, sigmoid 2.
+ * against libm in double over the whole range: exp 1, log 1, log1p (of [0, 1]) 1.5, erf
+ * 1.5, tanh 1.5, log_sigmoid 2, sigmoid 2.5; sin and cos 1e-7 absolute for |x| < 2^17.
  * NaN gives NaN; infinities give the limits. */
 #ifndef LC_VECTOR_MATH_H
 #define LC_VECTOR_MATH_H
@@ -14,13 +14,13 @@
 
 #define VM_MAGIC 0x1.8p23f /* adding it rounds to an integer, which sits in the low bits */
 
-static inline int32_t vm_bits(float x) {
-    int32_t i;
+static inline uint32_t vm_bits(float x) {
+    uint32_t i;
     memcpy(&i, &x, sizeof i);
     return i;
 }
 
-static inline float vm_float(int32_t bits) {
+static inline float vm_float(uint32_t bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -43,17 +43,18 @@ static inline float vm_exp(float x) {
     p = vm_fma(p, r, 0x1.555556p-3f);
     p = vm_fma(p, r, 0.5f);
     p = vm_fma(p, r * r, r) + 1.0f;
-    int32_t whole = vm_bits(shifted) - vm_bits(VM_MAGIC), half = whole >> 1;
-    return p * vm_float((half + 127) << 23) * vm_float((whole - half + 127) << 23);
+    int32_t whole = (int32_t)(vm_bits(shifted) - vm_bits(VM_MAGIC)), half = whole >> 1;
+    return p * vm_float((uint32_t)(half + 127) << 23) *
+           vm_float((uint32_t)(whole - half + 127) << 23);
 }
 
 /* x = 2^e m, m in [sqrt(1/2), sqrt 2): log x = e ln 2 + log m. */
 static inline float vm_log(float x) {
     int small = x < 0x1p-126f;
     float scaled = small ? x * 0x1p23f : x;
-    int32_t bits = vm_bits(scaled), shifted = bits - 0x3F3504F3; /* sqrt(1/2) */
-    int32_t e = shifted >> 23;
-    float f = vm_float(bits - (int32_t)((uint32_t)e << 23)) - 1.0f;
+    uint32_t bits = vm_bits(scaled);
+    int32_t e = (int32_t)(bits - 0x3F3504F3u) >> 23; /* 0x3F3504F3: sqrt(1/2) */
+    float f = vm_float(bits - ((uint32_t)e << 23)) - 1.0f;
     float n = (float)e - (small ? 23.0f : 0.0f), square = f * f;
     float p = 0x1.1d8ea6p-4f;
     p = vm_fma(p, f, -0x1.d635bcp-4f);
@@ -139,10 +140,10 @@ static inline void vm_sincos(float x, float *sine, float *cosine) {
     c = vm_fma(c, t, 0x1.555556p-5f);
     c = vm_fma(c, t, -0.5f);
     c = vm_fma(c, t, 1.0f);
-    int32_t quarter = vm_bits(shifted);
+    uint32_t quarter = vm_bits(shifted);
     float first = quarter & 1 ? c : s, second = quarter & 1 ? s : c;
-    *sine = vm_float(vm_bits(first) ^ (int32_t)((uint32_t)(quarter & 2) << 30));
-    *cosine = vm_float(vm_bits(second) ^ (int32_t)((uint32_t)((quarter + 1) & 2) << 30));
+    *sine = vm_float(vm_bits(first) ^ (quarter & 2) << 30);
+    *cosine = vm_float(vm_bits(second) ^ ((quarter + 1) & 2) << 30);
 }
 
 #endif

@@ -96,11 +96,12 @@ lc_tensor *lc_attention(lc_tensor *q, lc_tensor *k, lc_tensor *v, const lc_fores
         return NULL;
     if (!forest) return lc_fail_null(LC_EINVAL, "attention: there is no forest");
     lc_tensor *lse = NULL, *o = forward(q, k, v, lc_forest_spans(forest), scale, &lse);
-    if (!o) return NULL;
+    lc_tensor *kept = o ? lc_detach(o) : NULL; /* the rule of o cannot hold o itself */
+    if (!kept) return NULL;
     return lc_record(o, &(struct lc_rule){.name = "attention",
                                           .backward = backward,
                                           .in = {q, k, v},
-                                          .keep = {lc_detach(o), lse},
+                                          .keep = {kept, lse},
                                           .f = {scale},
                                           .own = lc_forest_retain((lc_forest *)(uintptr_t)forest),
                                           .free_own = release_forest});

@@ -21,10 +21,12 @@ static lc_tensor *softmax(const char *name, lc_tensor *x, bool log) {
     if (!y || lc_kernels_of(x)->softmax(lc_data(y), lc_data(x), x->dtype, lc_tensor_rows(x),
                                         lc_tensor_width(x), log) < 0)
         return NULL;
+    lc_tensor *kept = lc_detach(y); /* the rule of y cannot hold y itself */
+    if (!kept) return NULL;
     return lc_record(y, &(struct lc_rule){.name = name,
                                           .backward = softmax_backward,
                                           .in = {x},
-                                          .keep = {lc_detach(y)},
+                                          .keep = {kept},
                                           .i = {log}});
 }
 

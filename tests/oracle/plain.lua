@@ -40,6 +40,11 @@ end
 
 local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
 
+local function log1p(t)
+  local u = 1 + t
+  return u == 1 and t or math.log(u) * t / (u - 1)
+end
+
 M.unary = {
   exp = math.exp,
   log = math.log,
@@ -48,7 +53,7 @@ M.unary = {
   relu = function(x) return math.max(x, 0) end,
   tanh = function(x) return 1 - 2 / (math.exp(2 * x) + 1) end,
   sigmoid = sigmoid,
-  log_sigmoid = function(x) return math.min(x, 0) - math.log(1 + math.exp(-math.abs(x))) end,
+  log_sigmoid = function(x) return math.min(x, 0) - log1p(math.exp(-math.abs(x))) end,
   gelu = function(x) return x / 2 * (1 + erf(x / math.sqrt(2))) end,
   quick_gelu = function(x) return x * sigmoid(1.702 * x) end,
   silu = function(x) return x * sigmoid(x) end,
