@@ -142,4 +142,56 @@ function M.step(policy, reference, batch, opt)
   return value, stats
 end
 
+--- Log-probabilities and rewards of pairs, without gradients: a list of { chosen, rejected,
+--- reference_chosen, reference_rejected, chosen_tokens, rejected_tokens, margin }.
+---@param policy table
+---@param reference table
+---@param batch lucid.EncodedPair[]
+---@param beta number
+function M.score(policy, reference, batch, beta)
+  local f = forest.pairs(batch)
+  local p, r = policy:pairs(f), reference:pairs(f)
+  local columns = {}
+  for name, t in pairs { chosen = p.chosen, rejected = p.rejected, reference_chosen = r.chosen,
+    reference_rejected = r.rejected, chosen_tokens = p.chosen_count, rejected_tokens = p.rejected_count } do
+    columns[name] = t:tolist()
+  end
+  local rows = {}
+  for i = 1, #batch do
+    local row = {}
+    for name, values in pairs(columns) do row[name] = values[i] end
+    row.margin = beta * ((row.chosen - row.reference_chosen) - (row.rejected - row.reference_rejected))
+    rows[i] = row
+  end
+  return rows
+end
+
+--- Prints one pair token by token: place, id, piece, and for scored tokens the log-probability under
+--- the policy and the reference.
+---@param model table
+---@param pair lucid.EncodedPair
+function M.explain(model, pair)
+  local f = forest.pairs { pair }
+  local p = native.no_grad(model.token_logps, model, f)
+  local r = native.no_grad(model.token_logps, model:base(), f)
+  local policy, reference = p:tolist(), r:tolist()
+  local function line(place, id, ...)
+    local piece = id == forest.IMAGE and ("<image> (%d rows)"):format(model.image_rows) or model.tokenizer:piece(id)
+    print((("%4d %6d  %-20s"):format(place, id, piece) .. ("%12.4f"):rep(select("#", ...))):format(...))
+  end
+  print(("pair %s (%s), picture %s\nprompt, not scored:"):format(tostring(pair.id), pair.kind, tostring(pair.image)))
+  for i, id in ipairs(pair.prompt) do line(i, id) end
+  local at = 0
+  for _, side in ipairs { "chosen", "rejected" } do
+    local sums = { 0, 0 }
+    print(("%s, scored: %27s%12s"):format(side, "policy", "reference"))
+    for i, id in ipairs(pair[side]) do
+      at = at + 1
+      line(#pair.prompt + i, id, policy[at], reference[at])
+      sums[1], sums[2] = sums[1] + policy[at], sums[2] + reference[at]
+    end
+    print(("%33s%12.4f%12.4f"):format("sum", sums[1], sums[2]))
+  end
+end
+
 return M

@@ -10,11 +10,14 @@
 -- A record is { image_id, response, objects, regions, facts }.
 local claims = require "lucid.claims"
 local data_pope = require "lucid.data.pope"
+local hadpo = require "lucid.data.hadpo"
 local nouns_of = require "lucid.nouns"
 local pope = require "lucid.metric.pope"
+local progress = require "lucid.progress"
 local rng = require "lucid.rng"
 local sentences = require "lucid.sentences"
 local shr = require "lucid.metric.shr"
+local vg = require "lucid.data.vg"
 
 local M = {}
 
@@ -76,6 +79,63 @@ end
 local function words(text)
   local _, n = text:gsub("%S+", "")
   return n
+end
+
+local function present_names(record, nouns)
+  local list = {}
+  for _, name in ipairs(claims.facts(record, nouns)) do list[#list + 1] = name end
+  return list
+end
+
+--- The records of a Visual Genome root that are fit for mining: { image_id, image, objects, regions,
+--- facts }.
+---@param root string
+---@param opt lucid.MineSelection
+---@return table[]
+function M.records(root, opt)
+  local annotations, ids = vg.annotations(root)
+  local list = {}
+  for i, id in ipairs(M.select(annotations, ids, opt)) do
+    local a = annotations[id]
+    list[i] = { image_id = id, image = a.path, objects = a.objects, regions = a.regions, facts = {} }
+  end
+  return list
+end
+
+--- The things in every picture of a root: a list of { names }, for counting what occurs beside what.
+---@param root string
+---@param nouns table
+function M.contents(root, nouns)
+  local annotations, ids = vg.annotations(root)
+  local list = {}
+  for i, id in ipairs(ids) do list[i] = { names = present_names(annotations[id], nouns) } end
+  return list
+end
+
+--- Lets the model describe every record's picture; its text becomes record.response.
+---@param model table
+---@param records table[]
+---@param opt table        max_new_tokens, batch, seed, quiet; instructions: one of the published four, drawn
+function M.describe(model, records, opt)
+  local requests = {}
+  for i, r in ipairs(records) do
+    local question = r.question or hadpo.INSTRUCTIONS[1]
+    if opt.instructions then
+      question = hadpo.INSTRUCTIONS[rng(opt.seed or 0, "mine:ask:" .. r.image_id):integer(#hadpo.INSTRUCTIONS)]
+    end
+    requests[i] = { image = r.image, prompt = question }
+  end
+  local bar = progress { total = #records, label = "describe", unit = "pictures", quiet = opt.quiet }
+  local before = 0
+  local answers = model:generate_all(requests, {
+    max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
+    progress = function(done)
+      bar:step(done, { count = done - before })
+      before = done
+    end,
+  })
+  bar:done()
+  for i, r in ipairs(records) do r.response = answers[i].text end
 end
 
 -- How often each thing was made up, over all records.
@@ -242,12 +302,6 @@ function M.descriptions(records, judge, opt)
 end
 
 -- ---- questions -------------------------------------------------------------------------------------------
-
-local function present_names(record, nouns)
-  local list = {}
-  for _, name in ipairs(claims.facts(record, nouns)) do list[#list + 1] = name end
-  return list
-end
 
 -- Absent things, most tempting first: what this picture's description made up, then by how often a
 -- thing occurs beside one that is there.

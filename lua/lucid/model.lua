@@ -58,8 +58,8 @@ function M.open(dir, opt)
   local processor = dir .. "/preprocessor_config.json"
   if file.exists(processor) then self.processor = image.processor(json.read(processor)) end
   -- A folder may name its template; LLaVA-1.5's is the rule.
-  self.template = prompt.template(opt.template or config.lucid_template or "llava_v1")
-  if opt.adapter then self:load_adapter(opt.adapter) end
+  self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template or "llava_v1")
+  if (opt.adapter or "") ~= "" then self:load_adapter(opt.adapter) end
   return self
 end
 

@@ -24,6 +24,21 @@ function M.find(name)
   end
 end
 
+--- What a Lua file returns: one of the recipes' own (prompts/judge), or any path that ends in .lua.
+---@param name string
+function M.load(name)
+  local path = name
+  if not name:find("%.lua$") then
+    for _, dir in ipairs(M.folders()) do
+      path = ("%s/%s.lua"):format(dir, name)
+      if file.exists(path) then break end
+    end
+  end
+  local chunk, reason = loadfile(path)
+  if not chunk then error(reason, 0) end
+  return chunk()
+end
+
 --- Runs a recipe with options { model = "...", ["dry-run"] = true }; what it returns.
 ---@param name string
 ---@param options table

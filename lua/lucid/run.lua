@@ -71,4 +71,129 @@ function Run:results(results, samples)
   return all
 end
 
+-- ---- showing results -----------------------------------------------------------------------------
+
+local function sorted(t)
+  local keys = {}
+  for k in pairs(t) do keys[#keys + 1] = k end
+  table.sort(keys)
+  return keys
+end
+
+--- Prints { TASK = { METRIC = { value, stderr, n } } } as a table.
+function M.print(results)
+  for _, task in ipairs(sorted(results)) do
+    print(task)
+    for _, name in ipairs(sorted(results[task])) do
+      local m = results[task][name]
+      local spread = m.stderr and (" +- %.4f"):format(m.stderr) or ""
+      print(("  %-34s %10.4f%s"):format(name, m.value, spread))
+    end
+  end
+end
+
+-- The tasks of a results.json: what is not about the run itself.
+local function tasks_of(all)
+  local tasks = {}
+  for name, metrics in pairs(all) do
+    if name ~= "config" and name ~= "versions" and name ~= "hashes" then tasks[name] = metrics end
+  end
+  return tasks
+end
+
+--- Adds a table of every run's results to a page, a row a run and task.
+---@param page table
+---@param runs string[]
+function M.tables(page, runs)
+  local rows, columns, seen = {}, {}, {}
+  for _, dir in ipairs(runs) do
+    if file.exists(dir .. "/results.json") then
+      local tasks = tasks_of(json.read(dir .. "/results.json"))
+      for _, task in ipairs(sorted(tasks)) do
+        for _, metric in ipairs(sorted(tasks[task])) do
+          if not seen[metric] then
+            seen[metric] = true
+            columns[#columns + 1] = metric
+          end
+        end
+        rows[#rows + 1] = { dir = dir, task = task, metrics = tasks[task] }
+      end
+    end
+  end
+  if #rows == 0 then return end
+  local heads = { "run", "task" }
+  for _, c in ipairs(columns) do heads[#heads + 1] = c end
+  local cells = {}
+  for i, r in ipairs(rows) do
+    cells[i] = { r.dir, r.task }
+    for _, c in ipairs(columns) do
+      cells[i][#cells[i] + 1] = r.metrics[c] and r.metrics[c].value or ""
+    end
+  end
+  page:heading("Results"):table(heads, cells)
+end
+
+--- The records of a run's log.jsonl; an empty list when there is none.
+function M.history(dir)
+  local list, path = {}, dir .. "/log.jsonl"
+  if file.exists(path) then
+    for record in json.each(path) do list[#list + 1] = record end
+  end
+  return list
+end
+
+local CURVES = { "loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "grad_norm",
+  "learning_rate" }
+
+--- Adds the training curves of runs to a page.
+---@param page table
+---@param runs string[]
+function M.curves(page, runs)
+  local histories = {}
+  for _, dir in ipairs(runs) do histories[dir] = M.history(dir) end
+  for _, name in ipairs(CURVES) do
+    local series = {}
+    for _, dir in ipairs(runs) do
+      local s = { name = dir:match("[^/]+$") or dir, x = {}, y = {} }
+      for _, record in ipairs(histories[dir]) do
+        if type(record[name]) == "number" then
+          s.x[#s.x + 1], s.y[#s.y + 1] = record.step, record[name]
+        end
+      end
+      if #s.x > 1 then series[#series + 1] = s end
+    end
+    if #series > 0 then page:curves(name, series) end
+  end
+end
+
+-- A sample's sentences as a page shows them.
+local function marked(sample)
+  local list = {}
+  for i, s in ipairs(sample.sentences or {}) do list[i] = { text = s.text, bad = s.label == "hallucination" } end
+  return list
+end
+
+--- Adds described pictures, the hallucinated sentences marked; the same pictures for every run.
+---@param page table
+---@param runs string[]
+---@param count integer
+function M.pictures(page, runs, count)
+  local order, texts = {}, {}
+  for _, dir in ipairs(runs) do
+    local path = dir .. "/samples.jsonl"
+    if file.exists(path) then
+      for sample in json.each(path) do
+        if sample.sentences and sample.image and file.exists(sample.image) then
+          if not texts[sample.image] then
+            texts[sample.image] = {}
+            order[#order + 1] = sample.image
+          end
+          table.insert(texts[sample.image], { label = dir:match("[^/]+$") or dir, sentences = marked(sample) })
+        end
+      end
+    end
+  end
+  for i = 1, math.min(count, #order) do page:picture(order[i], texts[order[i]]) end
+end
+
 return M

@@ -1,6 +1,7 @@
 -- POPE's question files (Li et al. 2023): JSON lines, an array, or values one after another, each {
 -- question_id, image, text, label }; and sampling them from annotations by the benchmark's own
 -- rule.
+local file = require "lucid.file"
 local json = require "lucid.json"
 local nouns = require "lucid.nouns"
 local rng = require "lucid.rng"
@@ -34,6 +35,41 @@ function M.read(path, opt)
   end
   if #list == 0 then error(path .. ": there are no questions in it", 0) end
   return list
+end
+
+--- Where a question's picture is: under the root, whatever folders the file names before it.
+---@param root string
+---@param name string
+function M.picture(root, name)
+  local path = root .. "/" .. name
+  if file.exists(path) then return path end
+  local base = root .. "/" .. name:match("[^/]+$")
+  if file.exists(base) then return base end
+  error(("pope: there is no picture %s (--images %s)"):format(name, root), 0)
+end
+
+--- Gives questions the answers of an official answer file: JSON lines { question_id, answer }, matched
+--- by id; a file without ids by order.
+---@param path string
+---@param questions table[]
+function M.answers(path, questions)
+  local by_id, in_order = {}, {}
+  for record in json.each(path) do
+    local text = type(record) == "table" and (record.answer or record.text)
+    if type(text) ~= "string" then
+      error(("%s: record %d has no 'answer'"):format(path, #in_order + 1), 0)
+    end
+    in_order[#in_order + 1] = text
+    local id = tonumber(record.question_id)
+    if id then by_id[id] = text end
+  end
+  local ids = next(by_id) ~= nil
+  for i, q in ipairs(questions) do
+    q.answer = ids and by_id[q.question_id] or not ids and in_order[i] or nil
+    if not q.answer then
+      error(("%s: there is no answer to question %d"):format(path, q.question_id), 0)
+    end
+  end
 end
 
 --- Writes a question file as the official ones are: JSON lines, ids from 1.

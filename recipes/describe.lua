@@ -1,0 +1,28 @@
+-- One picture, one answer.
+--   lucid describe --model llava-1.5-7b-hf --image cat.jpg [--adapter runs/llava]
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "Answers a question about a picture.",
+  common = "model adapter device dtype template threads seed json",
+  required = { "model", "image" },
+  { "image", "", "picture file" },
+  { "prompt", "Describe this image in detail.", "the question" },
+  { "max-new-tokens", 512, "length limit, tokens" },
+  { "temperature", 0, "0: the likeliest token every time" },
+  { "top-p", 1, "sample from the likeliest tokens that hold this much probability" },
+  { "stop", "", "end before this text" },
+}
+
+lucid.threads(opt.threads)
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+  adapter = opt.adapter })
+local text, answer = m:generate {
+  image = opt.image, prompt = opt.prompt, max_new_tokens = opt.max_new_tokens, seed = opt.seed,
+  temperature = opt.temperature, top_p = opt.top_p, stop = opt.stop ~= "" and { opt.stop } or nil,
+}
+if opt.json then
+  print(lucid.json.encode { text = text, tokens = #answer.ids, reason = answer.reason })
+else
+  print(text)
+end

@@ -1,0 +1,61 @@
+-- Mining preference pairs: describe, find what is made up, correct, rewrite, ask.
+--   lucid mine --model llava-1.5-7b-hf --images VG --out data/mined --judge annotation
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined.",
+  common = "model adapter images out device dtype template threads seed limit batch quiet",
+  required = { "model", "images", "out" },
+  { "images", "", "Visual Genome root" },
+  { "batch", 64, "descriptions that grow together" },
+  { "judge", "annotation", "a judge's name or a .lua file" },
+  { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
+  { "statistics", "", "Visual Genome root in which co-occurrence is counted; empty: the mined pictures" },
+  { "min-objects", 1, "pictures with fewer annotated things are left out" },
+  { "max-objects", 100, "and those with more" },
+  { "variants", 3, "texts of each side of a pair" },
+  { "complete", false, "corrections also add the things that were left out" },
+  { "omission", 0, "share of pictures that also give a pair whose rejected text leaves something out" },
+  { "present", 2, "questions a picture about what is there" },
+  { "absent", 2, "and about what is not" },
+  { "check", true, "ask the model the questions and mark those it already answers right" },
+  { "max-new-tokens", 512, "length limit, tokens" },
+}
+
+lucid.threads(opt.threads)
+local nouns = lucid.nouns.read(opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json")
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+  adapter = opt.adapter })
+local records = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
+  max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed })
+lucid.mine.describe(m, records, { max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
+  quiet = opt.quiet, instructions = true })
+
+local judge = lucid.judge[opt.judge].new { nouns = nouns }
+local prompts = {}
+for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
+local descriptions, report = lucid.mine.descriptions(records, judge, { nouns = nouns, prompts = prompts,
+  variants = opt.variants, complete = opt.complete, omission = opt.omission, seed = opt.seed })
+local questions = lucid.mine.questions(records, { nouns = nouns, present = opt.present, absent = opt.absent,
+  seed = opt.seed, statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns) or nil })
+if opt.check then
+  local requests, path = {}, {}
+  for _, r in ipairs(records) do path[r.image_id] = r.image end
+  for i, q in ipairs(questions) do requests[i] = { image = path[q.image_id], prompt = q.question } end
+  local answers = m:generate_all(requests, { max_new_tokens = 64, batch = 128,
+    enough = function(text) return text:find(".", 1, true) ~= nil end })
+  for i, a in ipairs(answers) do answers[i] = a.text end
+  lucid.mine.check(questions, answers)
+end
+
+local run = lucid.run.open(opt.out, "mine", opt)
+lucid.data.hadpo.write(run.out, descriptions, questions)
+local wrong = 0
+for _, q in ipairs(questions) do wrong = wrong + (q.correct and 0 or 1) end
+report.questions, report.questions_wrong = #questions, wrong
+lucid.json.write(run.out .. "/report.json", report, { indent = 2 })
+if not opt.quiet then
+  io.stderr:write(("mined %d pictures: %d corrected and %d omission pairs, %d questions (%d answered wrong)\n"):format(
+    report.pictures, report.corrected, report.omission, #questions, wrong))
+end
+return report

@@ -1,0 +1,76 @@
+-- POPE: yes/no questions about what is in pictures.
+--   lucid pope --model llava-1.5-7b-hf --questions coco_pope_random.json --images val2014 --out runs/pope
+--   lucid pope --questions FILE --answers FILE --json          scores answers made elsewhere
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "POPE (Li et al. 2023): accuracy, precision, recall, F1 and yes ratio, official and strict reading.",
+  common = "model adapter images out device dtype template threads seed limit batch quiet json",
+  required = { "questions" },
+  { "batch", 128, "answers that grow together" },
+  { "questions", "", "question files, separated by commas" },
+  { "answers", "", "answer file (JSON lines: question_id, answer) instead of a model" },
+  { "max-new-tokens", 512, "length limit, tokens" },
+  { "full-answers", false, "generate whole answers; else until the official reading is decided" },
+  { "metric", "pope", "a metric's name or a .lua file" },
+}
+
+lucid.threads(opt.threads)
+local metric = lucid.metric[opt.metric]
+local m = opt.answers == "" and lucid.model(opt.model, { device = opt.device, dtype = opt.dtype,
+  template = opt.template, adapter = opt.adapter })
+
+-- Distinct (picture, question) pairs are asked once, those of one picture side by side.
+local function ask(questions)
+  local requests, place = {}, {}
+  for _, q in ipairs(questions) do
+    local key = q.image .. "\n" .. q.text
+    if not place[key] then
+      requests[#requests + 1] = { image = lucid.data.pope.picture(opt.images, q.image), prompt = q.text }
+      place[key] = requests[#requests]
+    end
+  end
+  table.sort(requests, function(a, b)
+    if a.image ~= b.image then return a.image < b.image end
+    return a.prompt < b.prompt
+  end)
+  local bar = lucid.progress { total = #requests, label = "pope", unit = "questions", quiet = opt.quiet }
+  local before = 0
+  local answers = m:generate_all(requests, {
+    max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
+    enough = not opt.full_answers and function(text) return text:find(".", 1, true) ~= nil end or nil,
+    progress = function(done) bar:step(done, { count = done - before }) before = done end,
+  })
+  bar:done()
+  for i, r in ipairs(requests) do r.answer = answers[i].text end
+  for _, q in ipairs(questions) do q.answer = place[q.image .. "\n" .. q.text].answer end
+end
+
+local results, samples = {}, {}
+for path in opt.questions:gmatch("[^,]+") do
+  local questions = lucid.data.pope.read(path, { limit = opt.limit })
+  if m then ask(questions) else lucid.data.pope.answers(opt.answers, questions) end
+  local name = path:match("([^/]+)%.%w+$"):gsub("^coco_pope_", "")
+  results[name] = metric.score(questions, opt)
+  for _, q in ipairs(questions) do
+    q.set = name
+    samples[#samples + 1] = q
+  end
+end
+
+local all = results
+if opt.out ~= "" then
+  local run = lucid.run.open(opt.out, "pope", opt, lucid.run.hashes(opt, { "questions", "answers" }))
+  all = run:results(results, samples)
+  for name in pairs(results) do
+    local lines = {}
+    for _, q in ipairs(samples) do
+      if q.set == name then
+        lines[#lines + 1] = lucid.json.encode { question = q.text, answer = q.answer, question_id = q.question_id } .. "\n"
+      end
+    end
+    lucid.file.write(("%s/pope_%s.jsonl"):format(opt.out, name), table.concat(lines))
+  end
+end
+if opt.json then print(lucid.json.encode(all)) else lucid.run.print(results) end
+return results

@@ -1,0 +1,19 @@
+-- Runs to one HTML page: tables, curves, pictures with marked sentences.
+--   lucid report runs/a runs/b --out report.html
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "One self-contained page of training curves and evaluation tables.",
+  positional = "run folders",
+  { "out", "report.html", "the page" },
+  { "title", "lucid", "its heading" },
+  { "pictures", 6, "described pictures shown of each run that has judged descriptions" },
+}
+if #opt == 0 then error("report: name at least one run folder", 0) end
+
+local page = lucid.report { title = opt.title }
+lucid.run.tables(page, opt)
+lucid.run.curves(page, opt)
+lucid.run.pictures(page, opt, opt.pictures)
+page:write(opt.out)
+print(opt.out)

@@ -1,0 +1,50 @@
+-- Pairs in, log-probabilities and rewards out.
+--   lucid score --model base --adapter runs/llava --data hadpo/llava-v1.5 --images VG --out runs/score
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "Scores preference pairs under the policy (adapter on) and the reference (adapter off).",
+  common = "model adapter data images out device dtype template threads seed limit batch quiet json",
+  required = { "model", "data", "images" },
+  { "beta", 0.1, "reward = beta * (policy - reference)" },
+  { "sampling", "offline", "which texts of a picture: offline (one of each), all, zip" },
+  { "explain", 0, "print the tokens of pair N, which are scored, and their log-probabilities" },
+  { "skip-missing", false, "leave pairs out whose picture is missing" },
+}
+
+lucid.threads(opt.threads)
+local list = lucid.data.hadpo.read {
+  desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
+  sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,
+}
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+  adapter = opt.adapter })
+local encoded = lucid.dpo.encode(m, list)
+if opt.explain > 0 then
+  local pair = encoded[opt.explain] or error(("--explain %d: there are %d pairs"):format(opt.explain, #encoded), 0)
+  return lucid.dpo.explain(m, pair)
+end
+
+local samples, right, margin = {}, 0, 0
+local bar = lucid.progress { total = #encoded, label = "score", unit = "pairs", quiet = opt.quiet }
+for first = 1, #encoded, opt.batch do
+  lucid.scope(lucid.no_grad, function()
+    local batch = {}
+    for i = first, math.min(first + opt.batch - 1, #encoded) do batch[#batch + 1] = encoded[i] end
+    for i, row in ipairs(lucid.dpo.score(m, m:base(), batch, opt.beta)) do
+      row.id, row.kind = batch[i].id, batch[i].kind
+      samples[#samples + 1] = row
+      right, margin = right + (row.margin > 0 and 1 or 0), margin + row.margin
+      if opt.json then print(lucid.json.encode(row)) end
+    end
+  end)
+  bar:step(#samples, { count = math.min(opt.batch, #encoded - first + 1) })
+end
+bar:done()
+local n = #samples
+local results = { score = {
+  ["rewards/accuracies"] = { value = right / n, n = n }, ["rewards/margins"] = { value = margin / n, n = n },
+} }
+if opt.out ~= "" then lucid.run.open(opt.out, "score", opt):results(results, samples) end
+if not opt.json then lucid.run.print(results) end
+return results

@@ -1,0 +1,47 @@
+-- SHR: the share of sentences in descriptions that a judge finds hallucinated.
+--   lucid shr --model llava-1.5-7b-hf --data shr --images VG --out runs/shr --judge annotation --nouns categories.json
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "SHR (Zhao et al. 2023): sentence-level hallucination of descriptions of Visual Genome pictures.",
+  common = "model adapter data images out device dtype template threads seed limit batch quiet json",
+  required = { "data", "images" },
+  { "batch", 64, "descriptions that grow together" },
+  { "data", "", "folder of val_images_final.json and shr_factual_part*.jsonl" },
+  { "images", "", "Visual Genome root" },
+  { "responses", "", "descriptions made elsewhere: a JSON object, image id -> text" },
+  { "judge", "annotation", "a judge's name or a .lua file" },
+  { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
+  { "prompt", "", "a .lua file that words the judge's request; empty: recipes/prompts/judge.lua" },
+  { "max-new-tokens", 512, "length limit, tokens" },
+  { "metric", "shr", "a metric's name or a .lua file" },
+}
+
+lucid.threads(opt.threads)
+local nouns_path = opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json"
+local nouns = lucid.file.exists(nouns_path) and lucid.nouns.read(nouns_path) or nil
+local records = lucid.data.shr.read(opt.data, opt.images, { limit = opt.limit })
+if opt.responses ~= "" then
+  lucid.data.shr.answers(opt.responses, records)
+else
+  local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+    adapter = opt.adapter })
+  lucid.mine.describe(m, records, { max_new_tokens = opt.max_new_tokens, batch = opt.batch,
+    seed = opt.seed, quiet = opt.quiet })
+end
+
+local judge = lucid.judge[opt.judge].new { nouns = nouns }
+local prompt = opt.prompt ~= "" and lucid.recipe.load(opt.prompt) or lucid.recipe.load("prompts/judge")
+local metrics = lucid.metric[opt.metric].score(records, { judge = judge, nouns = nouns, prompt = prompt })
+local results = { shr = metrics }
+if opt.out ~= "" then
+  local run = lucid.run.open(opt.out, "shr", opt, lucid.run.hashes(opt, { "responses", "nouns" }))
+  local samples = {}
+  for i, r in ipairs(records) do
+    samples[i] = { image_id = r.image_id, image = r.image, response = r.response,
+      sentences = lucid.json.array(r.sentences), judgement = r.judgement }
+  end
+  run:results(results, samples)
+end
+if opt.json then print(lucid.json.encode(results)) else lucid.run.print(results) end
+return results, records
