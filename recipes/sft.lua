@@ -12,6 +12,7 @@ local opt = lucid.args {
   { "lora-rank", 0, "train an adapter of this rank instead of the parts; 0: none" },
   { "lora-alpha", 16, "adapter scale: alpha / rank" },
   { "pictures", 0, "pictures a step, each with all its records; 0: --batch records a step" },
+  { "weights", "", "what each data file's mean loss counts: NAME:WEIGHT,NAME:WEIGHT (1 where not named)" },
   { "steps", 0, "optimizer steps; 0: --epochs over the data" },
   { "epochs", 1, "passes over the data when --steps is 0" },
   { "lr", 2e-5, "peak learning rate" },
@@ -42,12 +43,14 @@ else
 end
 
 local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.batch, pictures = opt.pictures })
+local weights = {}
+for name, weight in opt.weights:gmatch("([^,:]+):([%d.]+)") do weights[name] = tonumber(weight) end
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
 local run = lucid.run.open(opt.out, "sft", opt)
 lucid.train.run {
   model = m, out = run.out, steps = steps, label = "sft", quiet = opt.quiet, unit = "answers",
   lr = opt.lr, schedule = opt.schedule, warmup = opt.warmup, betas = { opt.beta1, opt.beta2 },
   weight_decay = opt.weight_decay, clip = opt.clip,
-  loss = function() return lucid.sft.step(m, draw()) end,
+  loss = function() return lucid.sft.step(m, draw(), weights) end,
 }
 if opt.lora_rank > 0 then m:save_adapter(run.out .. "/adapter") else m:save(run.out) end

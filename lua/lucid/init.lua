@@ -16,6 +16,9 @@ local M = {
 --- Sets the number of threads; 0: all cores. Results do not depend on it.
 function M.threads(n) native.C.lc_threads(n) end
 
+--- Seconds of a clock that only goes forward.
+function M.time() return native.C.lc_seconds() end
+
 --- Native memory in bytes: { used, peak }.
 function M.memory()
   return { used = tonumber(native.C.lc_memory_used()), peak = tonumber(native.C.lc_memory_peak()) }

@@ -69,13 +69,15 @@ end
 --- The loss of one batch of sequences: per kind the mean over its scored tokens, summed over kinds.
 ---@param model table
 ---@param batch lucid.SftSequence[]
-function M.step(model, batch)
+---@param kind_weights table<string, number>|nil   what a kind's mean counts in the sum, default 1
+function M.step(model, batch, kind_weights)
   local tokens, first = model:token_logps(forest.of(batch))
   local count = {}
   for i, s in ipairs(batch) do count[s.kind] = (count[s.kind] or 0) + first[i + 1] - first[i] end
   local weight = {}
   for i, s in ipairs(batch) do
-    for j = first[i], first[i + 1] - 1 do weight[j] = -1 / count[s.kind] end
+    local scale = kind_weights and kind_weights[s.kind] or 1
+    for j = first[i], first[i + 1] - 1 do weight[j] = -scale / count[s.kind] end
   end
   local loss = (tokens * tensor(weight)):sum()
   return loss, { loss = loss, count = #batch, tokens = #weight }
