@@ -3,6 +3,10 @@ local file = require "lucid.file"
 local native = require "lucid.native"
 
 local M = {}
+local depth = 0
+
+--- Whether a recipe is running on behalf of another, which then does the talking.
+function M.nested() return depth > 0 end
 
 --- Where recipes are looked for, in order.
 function M.folders()
@@ -58,9 +62,11 @@ function M.run(name, options)
     end
   end
   local outer, outer_name = rawget(_G, "arg"), rawget(_G, "LUCID_RECIPE")
+  depth = depth + 1
   rawset(_G, "arg", words)
   rawset(_G, "LUCID_RECIPE", name)
   local result = { pcall(chunk, unpack(words)) }
+  depth = depth - 1
   rawset(_G, "arg", outer)
   rawset(_G, "LUCID_RECIPE", outer_name)
   if not result[1] then error(result[2], 0) end

@@ -4,6 +4,7 @@ local ffi = require "ffi"
 local native = require "lucid.native"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local recipe = require "lucid.recipe"
 
 local C = native.C
 local M = {}
@@ -80,8 +81,9 @@ local function sorted(t)
   return keys
 end
 
---- Prints { TASK = { METRIC = { value, stderr, n } } } as a table.
+--- Prints { TASK = { METRIC = { value, stderr, n } } } as a table, unless another recipe asked for it.
 function M.print(results)
+  if recipe.nested() then return end
   for _, task in ipairs(sorted(results)) do
     print(task)
     for _, name in ipairs(sorted(results[task])) do
