@@ -77,6 +77,7 @@ enum lc_binary { LC_ADD, LC_SUB, LC_MUL, LC_DIV, LC_SWIGLU };
 struct lc_adamw_part {     /* one parameter of an AdamW step; m, v and gradient are f32 */
     void *parameter;
     int dtype;
+    float *master;         /* of a 16-bit parameter, which is rounded from it; NULL: the parameter is f32 */
     float *m, *v;
     const float *gradient;
     int64_t count;

@@ -271,11 +271,11 @@ int         lc_tokenizer_train(const char *corpus_path, const char *model_path, 
 
 lc_adamw   *lc_adamw_new(double beta1, double beta2, double eps, double weight_decay);
 void        lc_adamw_free(lc_adamw *o);
-int         lc_adamw_add(lc_adamw *o, lc_tensor *parameter, const char *name);
+int         lc_adamw_add(lc_adamw *o, lc_tensor *parameter, const char *name);   /* of 16 bits: an f32 master takes the steps */
 int         lc_adamw_step(lc_adamw *o, double lr, double grad_scale);     /* every parameter with a gradient; clears the gradients */
 double      lc_adamw_grad_norm(lc_adamw *o);                              /* global 2-norm of the gradients; NaN when not finite, -1 failed */
 int64_t     lc_adamw_steps(const lc_adamw *o);
-int         lc_adamw_save(lc_adamw *o, lc_writer *w);                     /* moments and step under "NAME.m", "NAME.v", "step" */
+int         lc_adamw_save(lc_adamw *o, lc_writer *w);                     /* "step", "NAME.m", "NAME.v", and masters "NAME.w" */
 int         lc_adamw_load(lc_adamw *o, lc_checkpoint *c);
 
 /* ---- batches: the forest of a model's input ----------------------------------------------------------------- */
