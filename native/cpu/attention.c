@@ -103,42 +103,44 @@ static void product_rows(float *c, int64_t c_row, const float *a, int64_t a_row,
 
 /* ---- blocks of queries ----------------------------------------------------------------------- */
 
+struct pair {
+    int32_t row, head;
+    int64_t seen; /* path keys that it sees; never falls from pair to pair */
+};
+
 struct block {
     const struct lc_query_tile *tile;
     int64_t group;
-    int32_t row;   /* its first query row */
-    int m;         /* pairs: pair x is row + x / share, head group * share + x % share */
-    int64_t most;  /* keys that its last row sees */
-    int64_t *seen; /* [m] path keys that each pair sees; never falls */
+    int m;        /* pairs: row by row, and head by head of the group */
+    int64_t most; /* keys that the last of them sees */
+    struct pair *pair;
 };
 
 static struct block make_block(const struct call *c, const struct lc_query_tile *t, int64_t group,
-                               int32_t row, int64_t *seen) {
-    int32_t rows = t->q1 - row < c->block_rows ? t->q1 - row : c->block_rows;
-    struct block b = {t, group, row, (int)(rows * c->share), 0, seen};
-    for (int x = 0; x < b.m; x++)
-        seen[x] =
-            x % c->share ? seen[x - 1] : lc_tile_seen(c->spans, t, row + (int32_t)(x / c->share));
-    b.most = seen[b.m - 1];
+                               int32_t row, struct pair *pair) {
+    int32_t end = t->q1 - row < c->block_rows ? t->q1 : row + c->block_rows;
+    struct block b = {.tile = t, .group = group, .pair = pair};
+    for (; row < end; row++) {
+        b.most = lc_tile_seen(c->spans, t, row);
+        for (int64_t h = group * c->share; h < (group + 1) * c->share; h++)
+            pair[b.m++] = (struct pair){row, (int32_t)h, b.most};
+    }
     return b;
 }
 
-static int64_t pair_row(const struct call *c, const struct block *b, int x) {
-    return b->row + x / c->share;
+/* Where a pair begins in a dense [queries, heads, d], and where its lse is. */
+static int64_t pair_at(const struct call *c, const struct pair *p) {
+    return (p->row * c->heads + p->head) * c->d;
 }
 
-static int64_t pair_head(const struct call *c, const struct block *b, int x) {
-    return b->group * c->share + x % c->share;
-}
-
-/* Where a pair begins in a dense [queries, heads, d]. */
-static int64_t pair_at(const struct call *c, const struct block *b, int x) {
-    return (pair_row(c, b, x) * c->heads + pair_head(c, b, x)) * c->d;
+static int64_t lse_at(const struct call *c, const struct pair *p) {
+    return p->head * c->spans->queries + p->row;
 }
 
 /* One row of d elements as f32, ended by zeros. */
 static void load_row(const struct call *c, float *dst, const void *src, int64_t first) {
-    const float *x = cpu_load(dst, src, c->dtype, first, c->d);
+    const float *x =
+        c->dtype == LC_F32 ? (const float *)src + first : cpu_load(dst, src, c->dtype, first, c->d);
     int64_t i = 0;
     for (; i + LANES <= c->d; i += LANES) lanes_put(dst + i, lanes_at(x + i));
     for (; i < c->d; i++) dst[i] = x[i];
@@ -163,7 +165,7 @@ static void transpose(const struct call *c, float *dst, const float *src, int m)
 static void load_queries(const struct call *c, const struct block *b, float *q, float *qt) {
     for (int x = 0; x < b->m; x++) {
         float *row = q + x * c->width;
-        load_row(c, row, c->q, pair_row(c, b, x) * c->q_row + pair_head(c, b, x) * c->d);
+        load_row(c, row, c->q, b->pair[x].row * c->q_row + b->pair[x].head * c->d);
         for (int64_t i = 0; i < c->width; i += LANES)
             lanes_put(row + i, lanes_at(row + i) * c->scale);
     }
@@ -210,7 +212,7 @@ static void load_keys(const struct call *c, const struct block *b, const struct 
 
 /* How many of the chunk's keys pair x sees. */
 static int seen_in(const struct block *b, const struct chunk *k, int x) {
-    int64_t seen = b->seen[x] - k->at;
+    int64_t seen = b->pair[x].seen - k->at;
     return (int)(seen < 0 ? 0 : seen < k->n ? seen : k->n);
 }
 
@@ -275,7 +277,7 @@ struct scratch {
     float *k, *v, *sum;         /* [KEYS, width] */
     float *s, *ds;              /* [KEYS, pairs] */
     float *top, *total, *delta; /* [pairs]: running maximum (backward: lse), sum, rowsum(dO * O) */
-    int64_t *seen;              /* [m] */
+    struct pair *pair;          /* [m] */
 };
 
 /* Cuts a thread's part out of memory; with memory NULL, only counts. Floats. */
@@ -297,8 +299,8 @@ static int64_t cut_scratch(const struct call *c, struct scratch *w, float *memor
         *parts[i].part = memory ? memory + used : NULL;
         used += (parts[i].size + 15) / 16 * 16;
     }
-    w->seen = memory ? (int64_t *)(void *)(memory + used) : NULL;
-    return used + (2 * c->pairs + 15) / 16 * 16;
+    w->pair = memory ? (struct pair *)(void *)(memory + used) : NULL;
+    return used + (c->pairs * (int64_t)(sizeof *w->pair / sizeof *memory) + 15) / 16 * 16;
 }
 
 /* s: scores -> exp(score - top), zeros where a pair does not see; top, total and o follow. */
@@ -335,13 +337,13 @@ static void finish_rows(const struct call *c, const struct block *b, struct scra
                         float *lse) {
     for (int x = 0; x < b->m; x++) {
         float *o = w->o + x * c->width;
-        bool any = b->seen[x] > 0;
+        const struct pair *p = &b->pair[x];
+        bool any = p->seen > 0;
         float factor = any ? 1 / w->total[x] : 0;
         /* adding 0 makes a -0 of underflow +0: its sign could tell what was beside the row */
         for (int64_t i = 0; i < c->d; i++) o[i] = o[i] * factor + 0.0f;
-        store_row(c, out, pair_at(c, b, x), o);
-        lse[pair_head(c, b, x) * c->spans->queries + pair_row(c, b, x)] =
-            any ? w->top[x] + logf(w->total[x]) : -INFINITY;
+        store_row(c, out, pair_at(c, p), o);
+        lse[lse_at(c, p)] = any ? w->top[x] + logf(w->total[x]) : -INFINITY;
     }
 }
 
@@ -407,7 +409,7 @@ int cpu_attention(void *o, float *lse, const void *q, const void *k, const void 
         struct item at = item_at(&c, i);
         cut_scratch(&c, &w, memory + omp_get_thread_num() * step, false);
         for (int32_t row = at.tile->q0; row < at.tile->q1; row += c.block_rows) {
-            struct block b = make_block(&c, at.tile, at.group, row, w.seen);
+            struct block b = make_block(&c, at.tile, at.group, row, w.pair);
             forward_block(&c, &b, &w, o, lse);
         }
     }
@@ -450,13 +452,13 @@ static void load_outputs(const struct call *c, const struct block *b, struct scr
                          const struct gradients *g) {
     for (int x = 0; x < b->m; x++) {
         float *dout = w->dout + x * c->width, *o = w->o + x * c->width;
-        load_row(c, dout, g->dout, pair_at(c, b, x));
-        load_row(c, o, g->o, pair_at(c, b, x));
+        load_row(c, dout, g->dout, pair_at(c, &b->pair[x]));
+        load_row(c, o, g->o, pair_at(c, &b->pair[x]));
         lanes delta = lanes_all(0);
         for (int64_t i = 0; i < c->width; i += LANES)
             delta = lanes_fma(lanes_at(dout + i), lanes_at(o + i), delta);
         w->delta[x] = lanes_sum(delta);
-        w->top[x] = g->lse[pair_head(c, b, x) * c->spans->queries + pair_row(c, b, x)];
+        w->top[x] = g->lse[lse_at(c, &b->pair[x])];
     }
     transpose(c, w->dout_t, w->dout, b->m);
 }
@@ -480,7 +482,7 @@ static void backward_block(const struct call *c, const struct block *b, struct s
     for (int x = 0; x < b->m; x++) {
         float *dq = w->dq + x * c->width;
         for (int64_t i = 0; i < c->d; i++) dq[i] = dq[i] * c->scale + 0.0f;
-        store_row(c, g->dq, pair_at(c, b, x), dq);
+        store_row(c, g->dq, pair_at(c, &b->pair[x]), dq);
     }
 }
 
@@ -497,7 +499,7 @@ static int backward(const struct call *c, const struct gradients *g) {
         cut_scratch(c, &w, memory + omp_get_thread_num() * step, true);
         for (int32_t t = spans->tree_first[tree]; t < spans->tree_first[tree + 1]; t++)
             for (int32_t row = spans->tiles[t].q0; row < spans->tiles[t].q1; row += c->block_rows) {
-                struct block b = make_block(c, &spans->tiles[t], i % c->groups, row, w.seen);
+                struct block b = make_block(c, &spans->tiles[t], i % c->groups, row, w.pair);
                 backward_block(c, &b, &w, g);
             }
     }
