@@ -1,0 +1,325 @@
+/* file.c - reading, atomic writing, folders. */
+#define _GNU_SOURCE
+#include "base/file.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int lc_fail_errno(const char *path, const char *what) {
+    int why = errno;
+    return lc_fail(why == ENOENT   ? LC_EMISSING
+                   : why == ENOMEM ? LC_ENOMEM
+                                   : LC_EIO,
+                   "%s: %s: %s", path, what, strerror(why));
+}
+
+/* ---- small things ---- */
+
+int lc_open_file(const char *path) {
+    struct stat s;
+    int fd;
+    do fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) return lc_fail_errno(path, "opening");
+    if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) {
+        close(fd);
+        return lc_fail(LC_EIO, "%s: opening: it is a folder", path);
+    }
+    return fd;
+}
+
+int lc_file_kind(const char *path) {
+    struct stat s;
+    if (stat(path, &s) < 0) return 0;
+    return S_ISREG(s.st_mode) ? 1 : S_ISDIR(s.st_mode) ? 2 : 3;
+}
+
+int64_t lc_file_size(const char *path) {
+    struct stat s;
+    return stat(path, &s) < 0 ? lc_fail_errno(path, "looking") : (int64_t)s.st_size;
+}
+
+int64_t lc_file_mtime_ns(const char *path) {
+    struct stat s;
+    if (stat(path, &s) < 0) return lc_fail_errno(path, "looking");
+    return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+}
+
+/* The folder that a path is in; to be freed. */
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return lc_copy_text(".");
+    size_t n = slash == path ? 1 : (size_t)(slash - path);
+    char *folder = lc_alloc(n + 1);
+    if (!folder) return NULL;
+    memcpy(folder, path, n);
+    folder[n] = 0;
+    return folder;
+}
+
+/* A rename is durable only once its folder is. */
+static int sync_folder(const char *path) {
+    char *folder = folder_of(path);
+    if (!folder) return -1;
+    int result = 0, fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* EINVAL: a file system whose folders cannot be synced. */
+    if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) result = lc_fail_errno(folder, "syncing");
+    if (fd >= 0) close(fd);
+    lc_free(folder);
+    return result;
+}
+
+/* ---- reading ---- */
+
+/* Reads up to n bytes: fewer only at the end of the file. */
+static ssize_t read_all(int fd, char *to, size_t n) {
+    size_t had = 0;
+    while (had < n) {
+        ssize_t got = read(fd, to + had, n - had);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return -1;
+        if (got == 0) break;
+        had += (size_t)got;
+    }
+    return (ssize_t)had;
+}
+
+int lc_file_read(const char *path, char **data, size_t *n) {
+    struct stat s;
+    int fd = lc_open_file(path);
+    if (fd < 0) return -1;
+    /* One byte more than the size says, so that the end of the file is seen; pipes have no size. */
+    size_t had = 0, room = fstat(fd, &s) == 0 && s.st_size > 0 ? (size_t)s.st_size + 1 : 4096;
+    char *text = lc_alloc(room + 1);
+    while (text) {
+        ssize_t got = read_all(fd, text + had, room - had);
+        if (got < 0) {
+            lc_fail_errno(path, "reading");
+            lc_free(text);
+            text = NULL;
+            break;
+        }
+        had += (size_t)got;
+        if (had < room) break;
+        room *= 2;
+        char *larger = lc_realloc(text, room + 1);
+        if (!larger) lc_free(text);
+        text = larger;
+    }
+    close(fd);
+    if (!text) return -1;
+    text[had] = 0;
+    *data = text;
+    *n = had;
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static mode_t usual_mode = 0644;
+
+/* umask() cannot be read without being set, so it is read before there are threads. */
+__attribute__((constructor)) static void read_umask(void) {
+    mode_t mask = umask(0);
+    umask(mask);
+    usual_mode = 0666 & ~mask;
+}
+
+static int write_all(int fd, const char *from, size_t n) {
+    while (n > 0) {
+        ssize_t put = write(fd, from, n < (1 << 30) ? n : 1 << 30);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return -1;
+        from += put;
+        n -= (size_t)put;
+    }
+    return 0;
+}
+
+int lc_output_open(struct lc_output *o, const char *path) {
+    size_t room = strlen(path) + 32;
+    *o = (struct lc_output){.path = lc_copy_text(path), .temporary = lc_alloc(room), .fd = -1};
+    if (!o->path || !o->temporary) {
+        lc_output_drop(o);
+        return -1;
+    }
+    snprintf(o->temporary, room, "%s.tmp.%ld", path, (long)getpid());
+    enum { FLAGS = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC };
+    o->fd = open(o->temporary, FLAGS, 0600);
+    /* What is left of a dead process that had our number. */
+    if (o->fd < 0 && errno == EEXIST && unlink(o->temporary) == 0)
+        o->fd = open(o->temporary, FLAGS, 0600);
+    if (o->fd >= 0) return 0;
+    lc_fail_errno(path, "making a file beside it");
+    lc_output_drop(o);
+    return -1;
+}
+
+int lc_output_write(struct lc_output *o, const void *data, size_t n) {
+    return write_all(o->fd, data, n) < 0 ? lc_fail_errno(o->path, "writing") : 0;
+}
+
+void lc_output_drop(struct lc_output *o) {
+    int why = errno;
+    if (o->fd >= 0) {
+        close(o->fd);
+        unlink(o->temporary);
+    }
+    lc_free(o->path);
+    lc_free(o->temporary);
+    *o = (struct lc_output){.fd = -1};
+    errno = why;
+}
+
+int lc_output_finish(struct lc_output *o) {
+    struct stat old;
+    mode_t mode = stat(o->path, &old) == 0 ? old.st_mode & 0777 : usual_mode;
+    const char *failed = fchmod(o->fd, mode) < 0 ? "setting its mode"
+                         : fsync(o->fd) < 0      ? "syncing"
+                                                 : NULL;
+    if (!failed) {
+        int fd = o->fd;
+        o->fd = -1;
+        failed = close(fd) < 0 ? "closing" : rename(o->temporary, o->path) < 0 ? "renaming" : NULL;
+        if (failed) {
+            lc_fail_errno(o->path, failed);
+            unlink(o->temporary);
+        }
+    } else lc_fail_errno(o->path, failed);
+    int result = failed ? -1 : sync_folder(o->path);
+    lc_output_drop(o);
+    return result;
+}
+
+int lc_file_write(const char *path, const void *data, size_t n) {
+    struct lc_output o;
+    if (lc_output_open(&o, path) < 0) return -1;
+    if (lc_output_write(&o, data, n) == 0) return lc_output_finish(&o);
+    lc_output_drop(&o);
+    return -1;
+}
+
+int lc_file_append(const char *path, const void *data, size_t n, int sync) {
+    struct stat before;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666), result = 0;
+    if (fd < 0) return lc_fail_errno(path, "opening");
+    bool file = fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
+    if (write_all(fd, data, n) < 0) {
+        result = lc_fail_errno(path, "writing");
+        /* Half a record would spoil the next one. */
+        if (file && ftruncate(fd, before.st_size) < 0) result = -1;
+    } else if (sync && file && fsync(fd) < 0) result = lc_fail_errno(path, "syncing");
+    if (close(fd) < 0 && result == 0) result = lc_fail_errno(path, "closing");
+    return result;
+}
+
+/* ---- folders and names ---- */
+
+int lc_make_folder(const char *path) {
+    char *part = lc_copy_text(path);
+    if (!part) return -1;
+    int result = *path ? 0 : lc_fail(LC_EINVAL, "a folder without a name cannot be made");
+    for (char *p = part + 1; *path && result == 0; p++) {
+        if (*p != '/' && *p != 0) continue;
+        char c = *p;
+        *p = 0;
+        if (mkdir(part, 0777) < 0 && lc_file_kind(part) != 2)
+            result = lc_fail_errno(part, "making the folder");
+        *p = c;
+        if (!c) break;
+    }
+    lc_free(part);
+    return result;
+}
+
+int lc_remove(const char *path) { return remove(path) < 0 ? lc_fail_errno(path, "removing") : 0; }
+
+int lc_rename(const char *from, const char *to) {
+    if (rename(from, to) < 0) return lc_fail_errno(from, "renaming");
+    return sync_folder(to);
+}
+
+int lc_symlink(const char *target, const char *path) {
+    size_t room = strlen(path) + 32;
+    char *temporary = lc_alloc(room);
+    if (!temporary) return -1;
+    snprintf(temporary, room, "%s.tmp.%ld", path, (long)getpid());
+    unlink(temporary);
+    int result = 0;
+    if (symlink(target, temporary) < 0) result = lc_fail_errno(path, "linking");
+    else if (rename(temporary, path) < 0) {
+        result = lc_fail_errno(path, "linking");
+        unlink(temporary);
+    } else result = sync_folder(path);
+    lc_free(temporary);
+    return result;
+}
+
+struct names {
+    char **list;
+    size_t count, room, bytes;
+};
+
+static int add_name(struct names *n, const char *path, const char *name) {
+    if (strchr(name, '\n')) return lc_fail(LC_EINVAL, "%s: a name in it holds a line break", path);
+    if (n->count == n->room) {
+        size_t room = n->room ? 2 * n->room : 64;
+        char **list = lc_realloc(n->list, room * sizeof *list);
+        if (!list) return -1;
+        n->list = list;
+        n->room = room;
+    }
+    if (!(n->list[n->count] = lc_copy_text(name))) return -1;
+    n->bytes += strlen(name) + 1;
+    n->count++;
+    return 0;
+}
+
+static int name_order(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char *lc_folder_list(const char *path) {
+    DIR *folder = opendir(path);
+    if (!folder) {
+        lc_fail_errno(path, "listing");
+        return NULL;
+    }
+    struct names names = {0};
+    int result = 0;
+    for (errno = 0; result == 0; errno = 0) {
+        struct dirent *entry = readdir(folder);
+        if (!entry) {
+            if (errno) result = lc_fail_errno(path, "listing");
+            break;
+        }
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+            result = add_name(&names, path, name);
+    }
+    closedir(folder);
+    if (names.count) qsort(names.list, names.count, sizeof *names.list, name_order);
+    char *text = result == 0 ? lc_alloc(names.bytes + 1) : NULL, *out = text;
+    for (size_t i = 0; i < names.count; i++) {
+        size_t n = strlen(names.list[i]);
+        if (text) {
+            memcpy(out, names.list[i], n);
+            out[n] = '\n';
+            out += n + 1;
+        }
+        lc_free(names.list[i]);
+    }
+    if (text) *out = 0;
+    lc_free(names.list);
+    return text;
+}
