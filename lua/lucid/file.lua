@@ -1,0 +1,85 @@
+-- Files and folders. Writing is atomic: a file is whole or it is the old one.
+local ffi = require "ffi"
+local native = require "lucid.native"
+
+local C, check = native.C, native.check
+
+local M = {}
+
+-- The kinds as lc_file_kind numbers them; sockets and the like count as files that can be opened.
+local KINDS = { "file", "folder", "file" }
+
+--- "file", "folder", or nil when nothing is there.
+---@param path string
+function M.kind(path) return KINDS[C.lc_file_kind(path)] end
+
+--- Whether there is a file or folder.
+function M.exists(path) return C.lc_file_kind(path) ~= 0 end
+
+--- The bytes of a file.
+function M.size(path) return tonumber(check(C.lc_file_size(path))) end
+
+local data, size = ffi.new("char *[1]"), ffi.new("size_t[1]")
+
+-- Strings of bytes that the library made; they go back to it.
+local function take(bytes, n)
+  local ok, text = pcall(ffi.string, bytes, n)
+  C.lc_free_bytes(bytes)
+  return ok and text or error(text, 0)
+end
+
+--- A whole file as a string.
+---@param path string
+function M.read(path)
+  if C.lc_file_read(path, data, size) ~= 0 then native.fail(2) end
+  return take(data[0], size[0])
+end
+
+--- Writes a whole file, atomically.
+---@param path string
+---@param text string
+function M.write(path, text)
+  if C.lc_file_write(path, text, #text) ~= 0 then native.fail(2) end
+end
+
+--- Appends to a file; sync: true waits until the disk has it.
+function M.append(path, text, sync)
+  if C.lc_file_append(path, text, #text, sync and 1 or 0) ~= 0 then native.fail(2) end
+end
+
+--- Makes a folder, with its parents.
+function M.mkdir(path)
+  if C.lc_make_folder(path) ~= 0 then native.fail(2) end
+end
+
+--- Removes a file or an empty folder.
+function M.remove(path)
+  if C.lc_remove(path) ~= 0 then native.fail(2) end
+end
+
+--- The names in a folder, sorted; nil when it is no folder.
+---@return string[]|nil
+function M.list(path)
+  if C.lc_file_kind(path) ~= 2 then return nil end
+  local bytes = C.lc_folder_list(path)
+  if bytes == nil then native.fail(2) end
+  local names = {}
+  for name in take(bytes, #ffi.string(bytes)):gmatch("[^\n]+") do names[#names + 1] = name end
+  return names
+end
+
+local hashes = {}
+
+--- The SHA-256 of a file, 64 digits; taken again only when its size or time has changed.
+---@param path string
+function M.hash(path)
+  local bytes, time = C.lc_file_size(path), C.lc_file_mtime_ns(path)
+  local known = hashes[path]
+  if known and known.bytes == bytes and known.time == time then return known.hash end
+  local hex = ffi.new("char[65]")
+  if C.lc_sha256_file(path, hex) ~= 0 then native.fail(2) end
+  hashes[path] = { bytes = bytes, time = time, hash = ffi.string(hex, 64) }
+  return hashes[path].hash
+end
+
+return M

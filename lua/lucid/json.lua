@@ -1,0 +1,266 @@
+-- JSON in and out. Reading is strict (RFC 8259); writing gives the same bytes for the same value.
+--
+-- Objects become tables of string keys, lists become tables marked by json.array, null becomes
+-- json.null. Numbers are doubles; an integer that a double cannot hold becomes an int64_t.
+local bit = require "bit"
+local ffi = require "ffi"
+local file = require "lucid.file"
+local native = require "lucid.native"
+
+local C = native.C
+
+local M = {}
+
+--- JSON's null: a value, so that lists keep their places.
+M.null = setmetatable({}, { __tostring = function() return "null" end, __jsontype = "null" })
+
+local ARRAY = { __jsontype = "array" }
+
+--- Marks a table as a list: it is written as [] also when it is empty.
+---@param t table|nil
+function M.array(t) return setmetatable(t or {}, ARRAY) end
+
+-- ---- reading ------------------------------------------------------------------------------------
+
+local length, integer = ffi.new("size_t[1]"), ffi.new("int64_t[1]")
+local EXACT = 2 ^ 53
+
+local function number_of(v)
+  local value = C.lc_json_number(v)
+  if value > -EXACT and value < EXACT then return value end
+  if C.lc_json_integer(v, integer) ~= 0 then return value end
+  local whole = integer[0]
+  return value < 2 ^ 63 and whole == ffi.cast("int64_t", value) and value or whole
+end
+
+local value_of
+
+local function list_of(v)
+  local list, n = {}, 0
+  local item = C.lc_json_first(v)
+  while item ~= nil do
+    n = n + 1
+    list[n] = value_of(item)
+    item = C.lc_json_next(item)
+  end
+  return setmetatable(list, ARRAY)
+end
+
+local function object_of(v)
+  local object = {}
+  local item = C.lc_json_first(v)
+  while item ~= nil do
+    local key = C.lc_json_key(item, length)
+    object[ffi.string(key, length[0])] = value_of(item)
+    item = C.lc_json_next(item)
+  end
+  return object
+end
+
+local READ = {
+  [C.LC_JSON_NULL] = function() return M.null end,
+  [C.LC_JSON_FALSE] = function() return false end,
+  [C.LC_JSON_TRUE] = function() return true end,
+  [C.LC_JSON_NUMBER] = number_of,
+  [C.LC_JSON_STRING] = function(v)
+    local text = C.lc_json_string(v, length)
+    return ffi.string(text, length[0])
+  end,
+  [C.LC_JSON_ARRAY] = list_of,
+  [C.LC_JSON_OBJECT] = object_of,
+}
+
+function value_of(v) return READ[C.lc_json_type(v)](v) end
+
+local function take(root)
+  root = ffi.gc(root, C.lc_json_free)
+  local value = value_of(root)
+  C.lc_json_free(ffi.gc(root, nil))
+  return value
+end
+
+--- The value of a text; of members with one key the last counts. Errors are "NAME:line:column: what".
+---@param text string
+---@param name string|nil    what errors call the text
+function M.decode(text, name)
+  if type(text) ~= "string" then error("json.decode: a string is expected, not a " .. type(text), 2) end
+  local root = C.lc_json_parse(text, #text, name or "json", 0)
+  if root == nil then error(ffi.string(C.lc_error()), 0) end
+  return take(root)
+end
+
+--- The value of a file.
+---@param path string
+function M.read(path) return M.decode(file.read(path), path) end
+
+--- The records of a file one by one, whatever its layout, in bounded memory:
+--- for record, key, line in json.each(path). Records are the elements of an array, the members of an
+--- object (key is then their name, else their number), JSON lines, or values one after another. A
+--- file that holds one object alone is an object of members, but a record where it is named *.jsonl.
+---@param path string
+function M.each(path)
+  local reader = C.lc_json_open(path)
+  if reader == nil then error(ffi.string(C.lc_error()), 0) end
+  reader = ffi.gc(reader, C.lc_json_close)
+  local done, number = ffi.new("int[1]"), 0
+  return function()
+    if not reader then return nil end
+    local root = C.lc_json_read(reader, done)
+    if root ~= nil then
+      number = number + 1
+      local name = C.lc_json_read_key(reader, length)
+      local key = name ~= nil and ffi.string(name, length[0]) or number
+      return take(root), key, tonumber(C.lc_json_read_line(reader))
+    end
+    local reason = done[0] == 0 and ffi.string(C.lc_error())
+    C.lc_json_close(ffi.gc(reader, nil))
+    reader = nil
+    if reason then error(reason, 0) end
+  end
+end
+
+-- ---- writing ------------------------------------------------------------------------------------------
+
+local SHORT = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n",
+  ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function escape(c) return SHORT[c] or ("\\u%04x"):format(c:byte()) end
+
+-- The length of the UTF-8 sequence at i, or nil.
+local function sequence(s, i)
+  local c, d = s:byte(i, i + 1)
+  local n = c < 0x80 and 1 or c < 0xC2 and 0 or c < 0xE0 and 2 or c < 0xF0 and 3 or c < 0xF5 and 4 or 0
+  if n < 2 then return n == 1 and 1 or nil end
+  for k = i + 1, i + n - 1 do
+    local b = s:byte(k)
+    if not b or bit.band(b, 0xC0) ~= 0x80 then return nil end
+  end
+  if c == 0xE0 and d < 0xA0 or c == 0xED and d > 0x9F or c == 0xF0 and d < 0x90 or c == 0xF4 and d > 0x8F then
+    return nil
+  end
+  return n
+end
+
+-- Bytes that are no UTF-8 become U+FFFD, each one.
+local function valid(s)
+  if not s:find("[\128-\255]") then return s end
+  local parts, i, from = {}, 1, 1
+  while i <= #s do
+    local n = sequence(s, i)
+    if not n then
+      parts[#parts + 1] = s:sub(from, i - 1) .. "\239\191\189"
+      from = i + 1
+    end
+    i = i + (n or 1)
+  end
+  parts[#parts + 1] = s:sub(from)
+  return table.concat(parts)
+end
+
+local function quote(s) return '"' .. valid(s):gsub('[%z\1-\31\127"\\]', escape) .. '"' end
+
+local function refuse(path, what)
+  error(("json.encode: %s is %s"):format(#path > 0 and table.concat(path) or "the value", what), 0)
+end
+
+local function number(v, path)
+  if v ~= v or v == math.huge or v == -math.huge then
+    refuse(path, (v ~= v and "NaN" or tostring(v)) .. ", which JSON does not have")
+  end
+  if v == math.floor(v) and v > -EXACT and v < EXACT then
+    return v == 0 and 1 / v < 0 and "-0" or ("%d"):format(v)
+  end
+  for digits = 14, 17 do
+    local text = ("%." .. digits .. "g"):format(v)
+    if tonumber(text) == v then return text end
+  end
+end
+
+local write
+
+-- Puts items between brackets, on lines of their own where there is an indent.
+local function enclose(open, close, items, indent, level)
+  if #items == 0 then return open .. close end
+  if not indent then return open .. table.concat(items, ",") .. close end
+  local inner = "\n" .. (" "):rep(indent * (level + 1))
+  return open .. inner .. table.concat(items, "," .. inner) .. "\n" .. (" "):rep(indent * level) .. close
+end
+
+local function list(t, path, indent, level)
+  local items, count = {}, 0
+  for k in pairs(t) do
+    if type(k) ~= "number" or k < 1 or k ~= math.floor(k) then
+      refuse(path, ("a list with the key %s"):format(tostring(k)))
+    end
+    count = count + 1
+  end
+  for i = 1, count do
+    if t[i] == nil then refuse(path, ("a list without element %d"):format(i)) end
+    path[#path + 1] = ("[%d]"):format(i)
+    items[i] = write(t[i], path, indent, level + 1)
+    path[#path] = nil
+  end
+  return enclose("[", "]", items, indent, level)
+end
+
+local function object(t, path, indent, level)
+  local keys, items = {}, {}
+  for k in pairs(t) do
+    if type(k) ~= "string" then
+      refuse(path, ("an object with the key %s, which is no string"):format(tostring(k)))
+    end
+    keys[#keys + 1] = k
+  end
+  table.sort(keys)
+  for i, k in ipairs(keys) do
+    path[#path + 1] = (#path > 0 and "." or "") .. k
+    items[i] = quote(k) .. (indent and ": " or ":") .. write(t[k], path, indent, level + 1)
+    path[#path] = nil
+  end
+  return enclose("{", "}", items, indent, level)
+end
+
+local WRITE = {
+  ["nil"] = function() return "null" end,
+  boolean = tostring,
+  number = number,
+  string = quote,
+  table = function(v, path, indent, level)
+    if v == M.null then return "null" end
+    if level >= 64 then refuse(path, "nested deeper than 64 (or holds itself)") end
+    local meta = getmetatable(v)
+    if (meta and meta.__jsontype == "array") or #v > 0 then return list(v, path, indent, level) end
+    return object(v, path, indent, level)
+  end,
+  cdata = function(v, path)
+    if ffi.istype("int64_t", v) or ffi.istype("uint64_t", v) then return (tostring(v):gsub("U?LL$", "")) end
+    refuse(path, "a " .. tostring(ffi.typeof(v)))
+  end,
+}
+
+function write(v, path, indent, level)
+  local how = WRITE[type(v)] or refuse(path, "a " .. type(v))
+  return how(v, path, indent, level)
+end
+
+--- The text of a value: keys sorted, numbers as short as they read back exactly, UTF-8 as it is (bytes
+--- that are none become U+FFFD). A table is a list when json.array marked it or it has an element 1.
+---@param value any
+---@param opt table|nil     indent: spaces a level; without it everything stands on one line
+function M.encode(value, opt)
+  local ok, text = pcall(write, value, {}, opt and opt.indent, 0)
+  if not ok then error(text, 2) end
+  return text
+end
+
+--- Writes a value to a file, atomically, with a line end after it.
+---@param path string
+---@param value any
+---@param opt table|nil     as for encode
+function M.write(path, value, opt)
+  local ok, text = pcall(M.encode, value, opt)
+  if not ok then error(path .. ": " .. tostring(text), 2) end
+  file.write(path, text .. "\n")
+end
+
+return M
