@@ -13,10 +13,27 @@ ARCH   ?= native#     the machine's own instructions; a package sets a portable 
 GEMM   ?= vector#     vector | loop: matrix products in plain C, for comparison and other CPUs
 SEED   ?= 1
 Q      := $(if $(V),,@)#   make V=1 shows the commands
-JOBS   := $(or $(shell nproc 2>/dev/null),1)
+
+# ---- packages ------------------------------------------------------------------------------------
+PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng-dev libstb-dev \
+  libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev
+TEST_PACKAGES := lua-busted lua-check clang-format
+
+## deps: install the Debian or Ubuntu packages that are missing
+deps:
+	@missing=; for p in $(PACKAGES) $(TEST_PACKAGES); do \
+	   dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	 if [ -z "$$missing" ]; then echo 'deps: everything is installed'; exit 0; fi; \
+	 echo "deps: missing:$$missing"; \
+	 if ! command -v apt-get >/dev/null; then \
+	   echo 'deps: this system has no apt-get; install what these packages hold, then run make again' >&2; exit 1; fi; \
+	 sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	 $$sudo apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q \
+	   --no-install-recommends $$missing >/dev/null && echo 'deps: done'
 
 # ---- what this machine has -----------------------------------------------------------------------
 # Each library turns one feature on; without it the rest still builds. The answers are kept.
+# With deps among the goals the answers come from a second make, after the installation.
 $(BUILD)/features.mk: Makefile
 	@mkdir -p $(@D)
 	@try() { printf '#include <stdio.h>\n#include <%s>\nint main(void) { return 0; }\n' "$$2" | $$3 - -o /dev/null $$4 \
@@ -26,7 +43,9 @@ $(BUILD)/features.mk: Makefile
 	   try CRYPTO openssl/evp.h '$(CC) -x c' -lcrypto; try UTF8PROC utf8proc.h '$(CC) -x c' -lutf8proc; \
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
 	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; } > $@
+ifeq ($(filter deps clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
+endif
 
 FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM,$(if $(HAVE_$f),-DLC_HAVE_$f))
 LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
@@ -90,12 +109,68 @@ $(BIN)/lucid: $(HOST)
 
 -include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d)
 
+# ---- running ---------------------------------------------------------------------------------------------
+# Goals beside deps wait for it: this make hands them to another one when the packages are there.
+AFTER_DEPS := $(filter-out deps,$(MAKECMDGOALS))
+ifneq ($(and $(filter deps,$(MAKECMDGOALS)),$(AFTER_DEPS)),)
+$(AFTER_DEPS): deps
+	@+$(MAKE) --no-print-directory $@
+else
+
+OUT ?= runs/demo
+## demo: the whole loop on the tiny world, with a report (make demo SEED=2 OUT=runs/two)
+demo: all
+	$(BIN)/lucid demo --seed $(SEED) --out $(OUT)
+
+SPECS ?= tests/spec
+## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua)
+test: all
+	@$(BIN)/lucid tests/run.lua $(SPECS)
+
+## test-slow: what takes minutes: the demo's smoke run twice, large random cases
+test-slow: all
+	@$(BIN)/lucid tests/run.lua tests/slow
+
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc))
+## check: luacheck, clang-format (dry run) and the floors of native/
+check: all
+	@luacheck -q lua recipes examples tests
+	@clang-format --dry-run -Werror $(C_FILES)
+	@$(BIN)/lucid tests/layers.lua
+
+## format: clang-format in place
+format:
+	@clang-format -i $(C_FILES)
+
+# The host keeps its Lua state in malloc blocks, so that leaks and overruns are seen. LuaJIT itself is not
+# instrumented, and libgomp keeps its threads: tests/asan.supp names what is theirs.
+SANITIZED = BUILD=build-$@ BIN=build-$@/bin CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_MALLOC_STATE'
+## asan: the specs under the address sanitizer
+asan:
+	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE=-fsanitize=address all
+	@LUCID_LIB=build-asan/liblucid.so LSAN_OPTIONS=suppressions=tests/asan.supp:print_suppressions=0 \
+	 ASAN_OPTIONS=detect_leaks=1 build-asan/bin/lucid tests/run.lua $(SPECS)
+
+## ubsan: the specs under the undefined-behaviour sanitizer
+ubsan:
+	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' all
+	@LUCID_LIB=build-ubsan/liblucid.so UBSAN_OPTIONS=print_stacktrace=1 build-ubsan/bin/lucid tests/run.lua $(SPECS)
+
+## install: into PREFIX, below DESTDIR
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lucid $(DESTDIR)$(PREFIX)/share/lucid
+	install -m 755 $(BIN)/lucid $(DESTDIR)$(PREFIX)/bin/lucid
+	install -m 644 $(wildcard $(BUILD)/liblucid*.so) $(DESTDIR)$(PREFIX)/lib/lucid/
+	cp -R lua recipes examples $(DESTDIR)$(PREFIX)/share/lucid/
+	install -m 644 native/lucid.h $(DESTDIR)$(PREFIX)/share/lucid/lucid.h
+endif
+
 ## clean: remove what was built
 clean:
-	rm -rf build build-* bin
+	rm -rf build build-asan build-ubsan bin
 
 ## help: this list
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk -F': ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-.PHONY: all clean help
+.PHONY: all deps demo test test-slow check format asan ubsan install clean help

@@ -225,8 +225,7 @@ int host_repl(lua_State *L) {
     if (status) return status;
     bool terminal = isatty(STDIN_FILENO), ended = false;
     if (terminal) {
-        printf("lucid on %s; Ctrl-C stops a chunk, Ctrl-D ends\n",
-               LUAJIT_VERSION);
+        printf("lucid on %s; Ctrl-C stops a chunk, Ctrl-D ends\n", LUAJIT_VERSION);
         lines_open(L);
     }
     while (!ended) {

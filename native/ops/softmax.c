@@ -23,11 +23,9 @@ static lc_tensor *softmax(const char *name, lc_tensor *x, bool log) {
         return NULL;
     lc_tensor *kept = lc_detach(y); /* the rule of y cannot hold y itself */
     if (!kept) return NULL;
-    return lc_record(y, &(struct lc_rule){.name = name,
-                                          .backward = softmax_backward,
-                                          .in = {x},
-                                          .keep = {kept},
-                                          .i = {log}});
+    return lc_record(
+        y, &(struct lc_rule){
+               .name = name, .backward = softmax_backward, .in = {x}, .keep = {kept}, .i = {log}});
 }
 
 lc_tensor *lc_softmax(lc_tensor *x) { return softmax("softmax", x, false); }
