@@ -1,8 +1,8 @@
--- The floors: an include goes down a floor or stays in its folder. lucid.h may be included from every
+-- The floors (base/ is the ground of floor 0): an include goes down a floor or stays in its folder. lucid.h may be included from every
 -- floor, kernels.h from floors 1 to 5; lua.h by host/ alone. Lua: recipes and examples require "lucid"
 -- alone, and only native.lua touches the C library.
 local FLOOR = {
-  base = 0, text = 0, image = 0, net = 0, cpu = 1, cuda = 1, tensor = 2, ops = 3, io = 3, dist = 3, nn = 4,
+  base = -1, text = 0, image = 0, net = 0, cpu = 1, cuda = 1, tensor = 2, ops = 3, io = 3, dist = 3, nn = 4,
   models = 5, train = 5, host = 6,
 }
 local faults = 0
