@@ -1,4 +1,4 @@
-/* decode.c - one door for all pictures: size limits first, then the decoder that the bytes ask for. */
+/* decode.c - one door for all pictures: limits first, then the decoder that the bytes ask for. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -13,26 +13,58 @@ void lc_image_limits(int64_t bytes, int64_t side, int64_t pixels) {
     if (pixels > 0) max_pixels = pixels;
 }
 
+int lc_picture_check_bytes(const char *name, int64_t bytes) {
+    if (bytes <= max_bytes) return 0;
+    return lc_fail(LC_EINVAL,
+                   "%s: %" PRId64 " bytes; the limit for a picture file is %" PRId64
+                   ", lc_image_limits raises it",
+                   name, bytes, max_bytes);
+}
+
 int lc_picture_check(const char *name, int64_t height, int64_t width) {
     if (height < 1 || width < 1)
-        return lc_fail(LC_EINVAL, "%s: the picture is %" PRId64 " x %" PRId64, name, width, height);
-    if (height > max_side || width > max_side || height * width > max_pixels)
+        return lc_fail(LC_EINVAL, "%s: a picture of %" PRId64 " x %" PRId64 " pixels", name, width,
+                       height);
+    if (height > max_side || width > max_side || height > max_pixels / width)
         return lc_fail(LC_EINVAL,
-                       "%s: the picture is %" PRId64 " x %" PRId64 "; the limit is %" PRId64
-                       " a side and %" PRId64 " pixels",
+                       "%s: a picture of %" PRId64 " x %" PRId64 " pixels; the limits are %" PRId64
+                       " a side and %" PRId64 " in all, lc_image_limits raises them",
                        name, width, height, max_side, max_pixels);
     return 0;
+}
+
+/* What people save under a picture's name by accident. */
+static const char *mistake(const uint8_t *b, size_t n) {
+    static const struct {
+        const char *start, *is;
+    } known[] = {{"<", " (it looks like a web page)"},
+                 {"version https://git-lfs", " (it is a Git LFS pointer: run git lfs pull)"},
+                 {"\x1f\x8b", " (it is gzip data)"},
+                 {"PK\x03\x04", " (it is a zip archive)"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t length = strlen(known[i].start);
+        if (n >= length && !memcmp(b, known[i].start, length)) return known[i].is;
+    }
+    return "";
+}
+
+/* TGA has no signature: there the name decides. */
+static int is_for_stb(const uint8_t *b, size_t n, const char *name) {
+    static const char *const start[] = {"BM", "GIF87a", "GIF89a", "8BPS", "P5", "P6"};
+    for (size_t i = 0; i < sizeof start / sizeof *start; i++)
+        if (n >= strlen(start[i]) && !memcmp(b, start[i], strlen(start[i]))) return 1;
+    size_t length = strlen(name);
+    return length > 4 && !strcmp(name + length - 4, ".tga");
 }
 
 int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name) {
     const uint8_t *b = bytes;
     *p = (struct lc_picture){0};
     if (!n) return lc_fail(LC_EINVAL, "%s: the file is empty", name);
-    if (n > (size_t)max_bytes)
-        return lc_fail(LC_EINVAL, "%s: %zu bytes; the limit for pictures is %" PRId64, name, n,
-                       max_bytes);
-    if (n >= 3 && b[0] == 0xFF && b[1] == 0xD8 && b[2] == 0xFF)
-        return lc_jpeg_decode(p, b, n, name);
-    if (n >= 8 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) return lc_png_decode(p, b, n, name);
-    return lc_stb_decode(p, b, n, name);
+    if (n > INT64_MAX || lc_picture_check_bytes(name, (int64_t)n) < 0) return -1;
+    if (n >= 2 && b[0] == 0xFF && b[1] == 0xD8) return lc_jpeg_decode(p, b, n, name);
+    if (n >= 4 && !memcmp(b, "\x89PNG", 4)) return lc_png_decode(p, b, n, name);
+    if (is_for_stb(b, n, name)) return lc_stb_decode(p, b, n, name);
+    return lc_fail(LC_EINVAL, "%s: not a picture: no JPEG, PNG, BMP, GIF, PNM or PSD begins so%s",
+                   name, mistake(b, n));
 }

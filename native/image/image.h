@@ -6,24 +6,35 @@
 
 struct lc_picture {
     int64_t height, width;
-    uint8_t *rgb; /* [height, width, 3]; lc_free */
+    uint8_t *rgb; /* [height, width, 3]; lc_free, where the picture owns its pixels */
 };
 
-/* The limits that every decoder asks before it allocates pixels; -1 and the reason beyond them. */
+/* ---- decode.c and the formats ----
+ * Limits are asked before memory is: -1 and the reason beyond them. name is for messages. */
+int lc_picture_check_bytes(const char *name, int64_t bytes);
 int lc_picture_check(const char *name, int64_t height, int64_t width);
 
-/* Decodes by what the bytes begin with. name is for messages. The pixels are those of Pillow's
- * convert("RGB"): alpha is dropped, not composited; EXIF orientation is ignored. */
+/* Decodes by what the bytes begin with. The pixels are those of Pillow's convert("RGB"): alpha is
+ * dropped, not composited; EXIF orientation is ignored. p owns nothing when it fails. */
 int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name);
 int lc_jpeg_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_png_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 
-/* Encodes by the suffix of the path: .png, .jpg, .jpeg, .bmp; the file is complete or absent. */
+/* ---- encode.c ----
+ * Writes by the suffix of the path: .png, .jpg, .jpeg, .bmp; the file is complete or absent. */
 int lc_picture_save(const struct lc_picture *p, const char *path, int quality);
 
-/* Pillow's resize: separable, support scaled when shrinking, 8-bit fixed point, horizontal first. */
-int lc_picture_resize(struct lc_picture *to, const struct lc_picture *from, int64_t height,
-                      int64_t width, int filter);
+/* ---- resize.c ----
+ * Pillow's resize to the bit; to->height and to->width say the size, to->rgb has room for it. */
+int lc_picture_resize(const struct lc_picture *to, const struct lc_picture *from, int filter);
+
+/* ---- transform.c ----
+ * from on a canvas of one colour, its top left corner at (top, left), which may lie outside. */
+void lc_picture_place(const struct lc_picture *to, const struct lc_picture *from, int64_t top,
+                      int64_t left, const uint8_t colour[3]);
+/* (value * scale - mean) / std of every channel: planes [3, height, width]. */
+void lc_picture_normalize(float *planes, const struct lc_picture *from, double scale,
+                          const float mean[3], const float std[3]);
 
 #endif

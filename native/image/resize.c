@@ -1,16 +1,17 @@
-/* resize.c - Pillow's resampling to the bit (Resample.c of Pillow since 2.7).
+/* resize.c - Pillow's resampling to the bit.
  *
- * Every output place has a window of input places and integer weights of PRECISION bits that come from
- * the filter, stretched by the scale when shrinking. The horizontal pass writes 8-bit rows; the vertical
- * one reads them. A pass whose size does not change is left out. */
+ * Every output place has a window of input places with integer weights of PRECISION bits: the filter,
+ * stretched by the scale when shrinking, sampled at pixel centres and brought to sum 1. The horizontal
+ * pass writes 8-bit rows; the vertical one reads them. A pass that keeps the size is left out. */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "image/image.h"
 
-enum { PRECISION = 32 - 8 - 2 };
+enum { PRECISION = 32 - 8 - 2, HALF = 1 << (PRECISION - 1), CHUNK = 512 };
 
 /* ---- filters ------------------------------------------------------------------------------------- */
 
@@ -42,104 +43,106 @@ static void windows_free(struct windows *w) {
     lc_free(w->weight);
 }
 
-static int windows_make(struct windows *w, int64_t in, int64_t out, int filter) {
+/* The window of output place i; k is room for its weights before they are rounded. */
+static void window(struct windows *w, int64_t i, int64_t in, double scale, int filter, double *k) {
     double (*f)(double) = filter == LC_BILINEAR ? triangle : cubic;
-    double scale = (double)in / (double)out, stretch = scale < 1 ? 1 : scale;
-    double support = (filter == LC_BILINEAR ? 1 : 2) * stretch;
-    w->most = (int64_t)ceil(support) * 2 + 1;
+    double stretch = scale < 1 ? 1 : scale, support = (filter == LC_BILINEAR ? 1 : 2) * stretch;
+    double centre = ((double)i + 0.5) * scale, shrink = 1 / stretch, sum = 0;
+    int64_t low = (int64_t)(centre - support + 0.5), high = (int64_t)(centre + support + 0.5);
+    if (low < 0) low = 0;
+    if (high > in) high = in;
+    for (int64_t x = 0; x < high - low; x++) {
+        k[x] = f(((double)(x + low) - centre + 0.5) * shrink);
+        sum += k[x];
+    }
+    for (int64_t x = 0; x < high - low; x++) {
+        double v = (sum != 0 ? k[x] / sum : k[x]) * (1 << PRECISION);
+        w->weight[i * w->most + x] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
+    }
+    w->first[i] = low;
+    w->count[i] = high - low;
+}
+
+static int windows_make(struct windows *w, int64_t in, int64_t out, int filter) {
+    double scale = (double)in / (double)out;
+    w->most = (int64_t)ceil((filter == LC_BILINEAR ? 1 : 2) * (scale < 1 ? 1 : scale)) * 2 + 1;
     w->first = lc_alloc((size_t)out * sizeof *w->first);
     w->count = lc_alloc((size_t)out * sizeof *w->count);
-    w->weight = lc_alloc_zero((size_t)(out * w->most) * sizeof *w->weight);
+    w->weight = lc_alloc((size_t)(out * w->most) * sizeof *w->weight);
     double *k = lc_alloc((size_t)w->most * sizeof *k);
-    if (!w->first || !w->count || !w->weight || !k) {
-        lc_free(k);
-        return -1;
-    }
-    for (int64_t i = 0; i < out; i++) {
-        double centre = ((double)i + 0.5) * scale, sum = 0;
-        int64_t low = (int64_t)(centre - support + 0.5), high = (int64_t)(centre + support + 0.5);
-        if (low < 0) low = 0;
-        if (high > in) high = in;
-        for (int64_t x = low; x < high; x++)
-            sum += k[x - low] = f(((double)x - centre + 0.5) / stretch);
-        for (int64_t x = 0; x < high - low; x++) {
-            double v = (sum != 0 ? k[x] / sum : k[x]) * (1 << PRECISION);
-            w->weight[i * w->most + x] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
-        }
-        w->first[i] = low;
-        w->count[i] = high - low;
-    }
+    int done = w->first && w->count && w->weight && k ? 0 : -1;
+    if (!done)
+        for (int64_t i = 0; i < out; i++) window(w, i, in, scale, filter, k);
     lc_free(k);
-    return 0;
+    return done;
 }
+
+/* ---- passes ----------------------------------------------------------------------------------------
+ * Sums of integers: threads and vectors cannot change them. */
 
 static uint8_t clip(int32_t sum) {
     int32_t v = sum >> PRECISION;
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* ---- passes ----------------------------------------------------------------------------------------- */
-
 /* to [height, out, 3] from from [height, in, 3] */
 static void horizontal(uint8_t *to, const uint8_t *from, int64_t height, int64_t in, int64_t out,
                        const struct windows *w) {
-    for (int64_t y = 0; y < height; y++, from += in * 3) {
-        for (int64_t x = 0; x < out; x++, to += 3) {
+#pragma omp parallel for schedule(static) if (height * out > 4096)
+    for (int64_t y = 0; y < height; y++) {
+        for (int64_t x = 0; x < out; x++) {
             const int32_t *k = w->weight + x * w->most;
-            const uint8_t *p = from + w->first[x] * 3;
-            int32_t sum[3] = {1 << (PRECISION - 1), 1 << (PRECISION - 1), 1 << (PRECISION - 1)};
-            for (int64_t i = 0; i < w->count[x]; i++)
-                for (int c = 0; c < 3; c++) sum[c] += p[3 * i + c] * k[i];
-            for (int c = 0; c < 3; c++) to[c] = clip(sum[c]);
+            const uint8_t *p = from + (y * in + w->first[x]) * 3;
+            int32_t red = HALF, green = HALF, blue = HALF;
+            for (int64_t i = 0; i < w->count[x]; i++, p += 3) {
+                red += p[0] * k[i];
+                green += p[1] * k[i];
+                blue += p[2] * k[i];
+            }
+            uint8_t *t = to + (y * out + x) * 3;
+            t[0] = clip(red);
+            t[1] = clip(green);
+            t[2] = clip(blue);
         }
     }
+}
+
+/* n bytes of one output row: count input rows, row bytes apart, weighted by k */
+static void blend(uint8_t *to, const uint8_t *from, int64_t row, int64_t n, const int32_t *k,
+                  int64_t count) {
+    int32_t sum[CHUNK];
+    for (int64_t x = 0; x < n; x++) sum[x] = HALF;
+    for (int64_t i = 0; i < count; i++, from += row)
+        for (int64_t x = 0; x < n; x++) sum[x] += from[x] * k[i];
+    for (int64_t x = 0; x < n; x++) to[x] = clip(sum[x]);
 }
 
 /* to [out, row] from from [in, row] */
 static void vertical(uint8_t *to, const uint8_t *from, int64_t row, int64_t out,
                      const struct windows *w) {
-    for (int64_t y = 0; y < out; y++, to += row) {
-        const int32_t *k = w->weight + y * w->most;
-        const uint8_t *p = from + w->first[y] * row;
-        for (int64_t x = 0; x < row; x++) {
-            int32_t sum = 1 << (PRECISION - 1);
-            for (int64_t i = 0; i < w->count[y]; i++) sum += p[i * row + x] * k[i];
-            to[x] = clip(sum);
-        }
-    }
+#pragma omp parallel for schedule(static) if (out * row > 16384)
+    for (int64_t y = 0; y < out; y++)
+        for (int64_t x = 0; x < row; x += CHUNK)
+            blend(to + y * row + x, from + w->first[y] * row + x, row,
+                  row - x < CHUNK ? row - x : CHUNK, w->weight + y * w->most, w->count[y]);
 }
 
-static void nearest(struct lc_picture *to, const struct lc_picture *from) {
-    double down = (double)from->height / (double)to->height,
-           across = (double)from->width / (double)to->width;
-    for (int64_t y = 0; y < to->height; y++)
-        for (int64_t x = 0; x < to->width; x++) {
-            int64_t v = (int64_t)(((double)y + 0.5) * down),
-                    u = (int64_t)(((double)x + 0.5) * across);
-            memcpy(to->rgb + (y * to->width + x) * 3, from->rgb + (v * from->width + u) * 3, 3);
-        }
-}
-
-static int resample(struct lc_picture *to, const struct lc_picture *from, int filter) {
+/* Both passes; middle is what lies between them. */
+static int resample(const struct lc_picture *to, const struct lc_picture *from, int filter) {
     struct windows across = {0}, down = {0};
+    bool wide = to->width != from->width, high = to->height != from->height;
     uint8_t *middle = NULL;
-    const uint8_t *rows = from->rgb;
     int done = -1;
-    if (to->width != from->width) {
-        bool last = to->height == from->height;
-        middle = last ? NULL : lc_alloc((size_t)(from->height * to->width * 3));
-        if ((!last && !middle) || windows_make(&across, from->width, to->width, filter) < 0)
-            goto end;
-        horizontal(last ? to->rgb : middle, from->rgb, from->height, from->width, to->width,
+    if (wide && windows_make(&across, from->width, to->width, filter) < 0) goto end;
+    if (high && windows_make(&down, from->height, to->height, filter) < 0) goto end;
+    if (wide && high) {
+        middle = lc_alloc((size_t)(from->height * to->width * 3));
+        if (!middle) goto end;
+    }
+    if (wide)
+        horizontal(high ? middle : to->rgb, from->rgb, from->height, from->width, to->width,
                    &across);
-        rows = last ? NULL : middle;
-    }
-    if (to->height != from->height) {
-        if (windows_make(&down, from->height, to->height, filter) < 0) goto end;
-        vertical(to->rgb, rows, to->width * 3, to->height, &down);
-    } else if (rows) {
-        memcpy(to->rgb, rows, (size_t)(to->height * to->width * 3));
-    }
+    if (high) vertical(to->rgb, wide ? middle : from->rgb, to->width * 3, to->height, &down);
     done = 0;
 end:
     windows_free(&across);
@@ -148,17 +151,34 @@ end:
     return done;
 }
 
-int lc_picture_resize(struct lc_picture *to, const struct lc_picture *from, int64_t height,
-                      int64_t width, int filter) {
-    if (lc_picture_check("resize", height, width) < 0) return -1;
+/* ---- nearest ---------------------------------------------------------------------------------------- */
+
+/* Pillow walks along an axis by adding the step; the rounding of those sums is part of the result. */
+static int64_t *places(int64_t in, int64_t out) {
+    int64_t *at = lc_alloc((size_t)out * sizeof *at);
+    double step = (double)in / (double)out, x = step * 0.5;
+    for (int64_t i = 0; at && i < out; i++, x += step) at[i] = x < (double)in ? (int64_t)x : in - 1;
+    return at;
+}
+
+static int nearest(const struct lc_picture *to, const struct lc_picture *from) {
+    int64_t *u = places(from->width, to->width), *v = places(from->height, to->height);
+    int done = u && v ? 0 : -1;
+    for (int64_t y = 0; !done && y < to->height; y++)
+        for (int64_t x = 0; x < to->width; x++)
+            memcpy(to->rgb + (y * to->width + x) * 3, from->rgb + (v[y] * from->width + u[x]) * 3,
+                   3);
+    lc_free(u);
+    lc_free(v);
+    return done;
+}
+
+int lc_picture_resize(const struct lc_picture *to, const struct lc_picture *from, int filter) {
     if (filter != LC_NEAREST && filter != LC_BILINEAR && filter != LC_BICUBIC)
         return lc_fail(LC_EINVAL, "resize: there is no filter %d", filter);
-    *to = (struct lc_picture){height, width, lc_alloc((size_t)(height * width * 3))};
-    if (!to->rgb) return -1;
-    if (filter == LC_NEAREST) nearest(to, from);
-    else if (resample(to, from, filter) < 0) {
-        lc_free(to->rgb);
-        return -1;
+    if (to->height == from->height && to->width == from->width) {
+        memcpy(to->rgb, from->rgb, (size_t)(to->height * to->width * 3));
+        return 0;
     }
-    return 0;
+    return filter == LC_NEAREST ? nearest(to, from) : resample(to, from, filter);
 }
