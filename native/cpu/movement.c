@@ -133,11 +133,12 @@ static int64_t chunk_length(int64_t count, int64_t c) {
 
 int cpu_fill(void *dst, int dtype, int64_t count, double value) {
     if (dtype == LC_I32) { /* a float would lose the low bits */
-        for (int64_t i = 0; i < count; i++) ((int32_t *)dst)[i] = (int32_t)value;
+        const int32_t whole = (int32_t)(value >= -0x1p31 ? fmin(value, 0x1.fffffffcp30) : -0x1p31);
+        for (int64_t i = 0; i < count; i++) ((int32_t *)dst)[i] = whole;
         return 0;
     }
     float pattern[CPU_CHUNK];
-    for (int i = 0; i < CPU_CHUNK; i++) pattern[i] = (float)value;
+    for (int64_t i = 0; i < CPU_CHUNK && i < count; i++) pattern[i] = (float)value;
     for (int64_t c = 0; c < chunks(count); c++)
         from_floats((unsigned char *)dst + (size_t)c * CPU_CHUNK * lc_dtype_bytes(dtype), dtype,
                     pattern, chunk_length(count, c));

@@ -300,32 +300,36 @@ void lc_tensor_release(lc_tensor *t) {
 
 /* ---- values --------------------------------------------------------------------------------------- */
 
+/* A dense tensor of src's values in dtype; src itself when it is that. */
+static const lc_tensor *dense_as(const lc_tensor *src, int dtype) {
+    if (src->dtype == dtype && lc_tensor_dense(src)) return src;
+    lc_tensor *copy = lc_tensor_make(src, dtype, src->ndim, src->shape);
+    return copy && !lc_tensor_copy(copy, src) ? copy : NULL;
+}
+
+/* One pass where one side is dense and the dtypes agree, or both are dense; else by a dense copy. */
+static int copy(lc_tensor *dst, const lc_tensor *src) {
+    const struct lc_kernels *k = lc_kernels_of(dst);
+    bool to_dense = lc_tensor_dense(dst), from_dense = lc_tensor_dense(src),
+         same = dst->dtype == src->dtype;
+    if (to_dense && from_dense)
+        return k->convert(lc_data(dst), dst->dtype, lc_data(src), src->dtype, lc_tensor_count(dst));
+    if (to_dense && same)
+        return k->gather(lc_data(dst), lc_data(src), src->dtype, src->ndim, src->shape,
+                         src->stride);
+    if (from_dense && same)
+        return k->scatter(lc_data(dst), lc_data(src), dst->dtype, dst->ndim, dst->shape,
+                          dst->stride);
+    const lc_tensor *between = dense_as(src, from_dense ? dst->dtype : src->dtype);
+    return between ? copy(dst, between) : -1;
+}
+
 int lc_tensor_copy(lc_tensor *dst, const lc_tensor *src) {
     if (!lc_usable("copy", dst) || !lc_usable("copy", src)) return -1;
     if (!lc_same_shape(dst, src))
         return lc_fail(LC_EINVAL, "copy: the source is %s but the destination is %s",
                        lc_shape_text(src), lc_shape_text(dst));
-    const struct lc_kernels *k = lc_kernels_of(dst);
-    int before = lc_pool(), done = -1;
-    const lc_tensor *dense = src;
-    if (!lc_tensor_dense(src)) {
-        lc_tensor *copy = lc_tensor_like(src);
-        if (!copy || k->gather(lc_data(copy), lc_data(src), src->dtype, src->ndim, src->shape,
-                               src->stride) < 0)
-            goto end;
-        dense = copy;
-    }
-    if (lc_tensor_dense(dst)) {
-        done = k->convert(lc_data(dst), dst->dtype, lc_data(dense), dense->dtype,
-                          lc_tensor_count(dst));
-        goto end;
-    }
-    lc_tensor *same = lc_tensor_like(dst);
-    if (!same || k->convert(lc_data(same), dst->dtype, lc_data(dense), dense->dtype,
-                            lc_tensor_count(dst)) < 0)
-        goto end;
-    done = k->scatter(lc_data(dst), lc_data(same), dst->dtype, dst->ndim, dst->shape, dst->stride);
-end:
+    int before = lc_pool(), done = copy(dst, src);
     lc_pool_end(before, NULL);
     return done;
 }

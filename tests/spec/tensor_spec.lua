@@ -1,0 +1,134 @@
+-- Tensors: values in and out in every dtype, rounding, views, copies between any two layouts.
+local ffi = require("ffi")
+local native = require("lucid.native")
+local plain = require("tests.oracle.plain")
+local check = require("tests.support.check")
+local C = native.C
+local adopt = native.adopt
+
+local function counting(shape) return plain.array(shape, function(i) return i end) end
+
+local function full(value, dtype)
+  return check.read(adopt(C.lc_tensor_full(1, check.dims { 3 }, dtype, C.LC_HOST, value)))[1]
+end
+
+describe("a tensor", function()
+  it("gives back what was written, in every dtype and rank", function()
+    for _, dtype in ipairs { "f32", "bf16", "f16", "i32" } do
+      for _, shape in ipairs { {}, { 0 }, { 7 }, { 3, 0, 2 }, { 2, 3, 2, 1, 2 } } do
+        local a = counting(shape)
+        assert.same(a, check.read(check.tensor(a, dtype)), dtype)
+      end
+    end
+  end)
+
+  it("rounds to the nearest, ties to even", function()
+    local cases = { -- value, bf16, f16
+      { 1 + 2 ^ -8, 1, 1 + 2 ^ -8 }, { 1 + 3 * 2 ^ -8, 1 + 2 ^ -6, 1 + 3 * 2 ^ -8 },
+      { 1 + 2 ^ -11, 1, 1 }, { 1 + 3 * 2 ^ -11, 1, 1 + 2 ^ -9 }, { 65519, 65536, 65504 },
+      { 65520, 65536, math.huge }, { 2 ^ -24, 2 ^ -24, 2 ^ -24 }, { 2 ^ -25, 2 ^ -25, 0 },
+      { 3 * 2 ^ -26, 3 * 2 ^ -26, 2 ^ -24 }, { -1 / 3, -0.333984375, -0.333251953125 },
+      { math.huge, math.huge, math.huge }, { -math.huge, -math.huge, -math.huge },
+    }
+    for _, case in ipairs(cases) do
+      local x = check.tensor({ shape = { 1 }, case[1] }, "f32")
+      assert.equal(case[2], check.read(adopt(C.lc_cast(x, C.LC_BF16)))[1], case[1])
+      assert.equal(case[3], check.read(adopt(C.lc_cast(x, C.LC_F16)))[1], case[1])
+    end
+    for _, dtype in ipairs { C.LC_BF16, C.LC_F16 } do
+      local nan = check.read(adopt(C.lc_cast(check.tensor({ shape = { 1 }, 0 / 0 }, "f32"), dtype)))[1]
+      assert.is_true(nan ~= nan)
+    end
+  end)
+
+  it("saturates integers", function()
+    assert.equal(-2147483648, full(-1e30, C.LC_I32))
+    assert.equal(2147483648, full(1e30, C.LC_I32)) -- 2147483647 read as a float
+    assert.equal(-2147483648, full(0 / 0, C.LC_I32))
+    assert.equal(255, full(1000, C.LC_U8))
+    assert.equal(0, full(-3, C.LC_U8))
+  end)
+
+  it("copies between any two layouts and dtypes", function()
+    local shape = { 3, 4 }
+    local function layouts(dtype, a)
+      return {
+        check.tensor(a, dtype),
+        adopt(C.lc_transpose(check.tensor(plain.transpose(a, 1, 2), dtype), 0, 1)),
+        adopt(C.lc_slice(check.tensor(plain.cat({ a, a }, 2), dtype), 1, 0, 4)),
+      }
+    end
+    for _, from in ipairs { "f32", "bf16", "i32" } do
+      for _, to in ipairs { "f32", "bf16", "f16" } do
+        for i, src in ipairs(layouts(from, counting(shape))) do
+          for j, dst in ipairs(layouts(to, plain.array(shape, function() return 0 end))) do
+            check.done(C.lc_tensor_copy(dst, src))
+            assert.same(counting(shape), check.read(dst), ("%s %d to %s %d"):format(from, i, to, j))
+          end
+        end
+      end
+    end
+    assert.equal(-1, C.lc_tensor_copy(check.tensor(counting { 3 }, "f32"), check.tensor(counting { 4 }, "f32")))
+    assert.truthy(ffi.string(C.lc_error()):find("the source is f32 [4] but the destination is f32 [3]", 1, true))
+  end)
+
+  it("shares its storage with its views", function()
+    local x = check.tensor(counting { 2, 3 }, "f32")
+    local view = adopt(C.lc_view(x, 1, check.dims { 6 }))
+    local column = adopt(C.lc_slice(adopt(C.lc_transpose(x, 0, 1)), 0, 1, 1))
+    check.done(C.lc_tensor_copy(column, check.tensor({ shape = { 1, 2 }, 20, 50 }, "f32")))
+    assert.same({ 1, 20, 3, 4, 50, 6, shape = { 6 } }, check.read(view))
+  end)
+
+  it("refuses what has another size", function()
+    local x = check.tensor(counting { 2, 3 }, "f32")
+    assert.equal(-1, C.lc_tensor_write_f32(x, ffi.new("float[5]"), 5))
+    assert.truthy(ffi.string(C.lc_error()):find("write: f32 [2, 3] does not have 5 elements", 1, true))
+    assert.equal(-1, C.lc_tensor_read(x, ffi.new("float[6]"), 20))
+    assert.equal(-1, tonumber(C.lc_tensor_size(x, 2)))
+  end)
+end)
+
+describe("random numbers", function()
+  it("are those of Philox4x32-10", function()
+    -- known answers of the generator's authors: counter and key of zeros, and of ones
+    local out = ffi.new("uint32_t[4]")
+    C.lc_philox(0, 0, 0, out)
+    assert.same({ 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 },
+      { tonumber(out[0]), tonumber(out[1]), tonumber(out[2]), tonumber(out[3]) })
+    local ones = 0xffffffffffffffffULL
+    C.lc_philox(ones, ones, ones, out)
+    assert.same({ 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd },
+      { tonumber(out[0]), tonumber(out[1]), tonumber(out[2]), tonumber(out[3]) })
+  end)
+
+  it("are normal, or uniform on [0, 1)", function()
+    local n = 100000
+    local function moments(t)
+      local mean, square, low, high = 0, 0, math.huge, -math.huge
+      for _, x in ipairs(check.read(t)) do
+        mean, square, low, high = mean + x / n, square + x * x / n, math.min(low, x), math.max(high, x)
+      end
+      return mean, square - mean * mean, low, high
+    end
+    local dims = check.dims { n }
+    local mean, variance = moments(adopt(C.lc_tensor_randn(1, dims, C.LC_F32, C.LC_HOST, 1, 2)))
+    assert.near(0, mean, 0.012)
+    assert.near(1, variance, 0.02)
+    local low, high
+    mean, variance, low, high = moments(adopt(C.lc_tensor_rand(1, dims, C.LC_F32, C.LC_HOST, 1, 2)))
+    assert.near(0.5, mean, 0.004)
+    assert.near(1 / 12, variance, 0.002)
+    assert.is_true(low >= 0 and high < 1)
+  end)
+
+  it("depend on seed and stream alone, not on how many are drawn", function()
+    local function draw(n, seed, stream)
+      return check.read(adopt(C.lc_tensor_randn(1, check.dims { n }, C.LC_F32, C.LC_HOST, seed, stream)))
+    end
+    local a, b = draw(3, 1, 2), draw(5000, 1, 2)
+    for i = 1, 3 do assert.equal(a[i], b[i]) end
+    assert.not_equal(a[1], draw(3, 2, 2)[1])
+    assert.not_equal(a[1], draw(3, 1, 3)[1])
+  end)
+end)
