@@ -429,6 +429,25 @@ describe("attention's operands", function()
     refused("but the forest has 6 rows that see 6 keys", { 5, 2, 4 }, { 5, 2, 4 }, { 5, 2, 4 }, f)
   end)
 
+  it("fail in one piece when memory runs out", function()
+    local forest = arrays.forest({ { length = 5 } })
+    local q = arrays.tensor({ 5, 2, 4 }, arrays.uniform(arrays.random(1), 40))
+    C.lc_tensor_requires_grad(q, 1)
+    local failed, o = 0
+    repeat
+      C.lc_memory_fail_at(failed + 1)
+      o = C.lc_attention(q, q, q, forest, 1)
+      C.lc_memory_fail_at(0)
+      if o == nil then
+        failed = failed + 1
+        assert.equal(C.LC_ENOMEM, C.lc_error_code())
+        C.lc_tensor_adopt(nil)
+      end
+    until o ~= nil
+    assert.is_true(failed > 4)
+    arrays.adopt(o)
+  end)
+
   it("may have no rows at all", function()
     local q = arrays.tensor({ 0, 2, 4 }, {})
     local o = arrays.adopt(C.lc_attention(q, q, q, arrays.forest({}), 1))

@@ -112,6 +112,26 @@ describe("a forest", function()
     refused("at most 2147483647", { { length = 2 ^ 31 - 1 }, { length = 1 } })
   end)
 
+  it("gives back what it took when memory runs out, at whichever allocation", function()
+    local segments = { { length = 3 }, { parent = 1, length = 0 }, { parent = 2, length = 2 } }
+    local cross = { { length = 2, first = 5, count = 3 } }
+    for _, make in ipairs({ function() return arrays.forest(segments) end,
+      function() return arrays.cross(cross) end }) do
+      local failed, before, ok, result = 0, C.lc_memory_used(), false, nil
+      while not ok do
+        C.lc_memory_fail_at(failed + 1)
+        ok, result = pcall(make)
+        C.lc_memory_fail_at(0)
+        if not ok then
+          failed = failed + 1
+          assert.equal(C.LC_ENOMEM, C.lc_error_code())
+          assert.is_true(C.lc_memory_used() == before)
+        end
+      end
+      assert.is_true(failed > 5 and result ~= nil)
+    end
+  end)
+
   it("answers for its own segments only", function()
     local f = arrays.forest({ { length = 3 } })
     assert.equal(-1, tonumber(C.lc_forest_first(f, 1)))
