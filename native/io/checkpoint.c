@@ -1,0 +1,287 @@
+/* checkpoint.c - what a folder or a file holds, and its tensors, mapped. */
+#define _GNU_SOURCE
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "io/mmap.h"
+#include "io/safetensors.h"
+#include "tensor/tensor.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct file {
+    char *path;
+    int fd;
+    int64_t size;
+    struct lc_mapping *mapping; /* NULL until a tensor of it is asked for */
+};
+
+struct lc_checkpoint {
+    struct lc_entries entries; /* by name */
+    struct file *files;
+    int count;
+};
+
+/* ---- files ---- */
+
+/* path is taken over, whatever happens. */
+static int add_file(lc_checkpoint *c, char *path) {
+    struct file *files = path ? lc_realloc(c->files, (size_t)(c->count + 1) * sizeof *files) : NULL;
+    struct stat s;
+    if (!files) {
+        lc_free(path);
+        return -1;
+    }
+    c->files = files;
+    struct file *f = &files[c->count++];
+    *f = (struct file){.path = path, .fd = lc_open_file(path)};
+    if (f->fd < 0) return -1;
+    if (fstat(f->fd, &s) < 0) return lc_fail_errno(path, "looking");
+    f->size = (int64_t)s.st_size;
+    return lc_safetensors_read(&c->entries, f->fd, f->size, path, c->count - 1);
+}
+
+static char *join(const char *folder, const char *name) {
+    size_t room = strlen(folder) + strlen(name) + 2;
+    char *path = lc_alloc(room);
+    if (path) snprintf(path, room, "%s/%s", folder, name);
+    return path;
+}
+
+static int name_order(const void *a, const void *b) {
+    const struct lc_entry *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : x->file - y->file;
+}
+
+/* ---- index ---- */
+
+/* One name of the weight_map and the file that holds it. */
+struct place {
+    const char *name;
+    int file;
+};
+
+struct index {
+    const char *path;
+    lc_json *root; /* holds the names */
+    struct place *list;
+    size_t count;
+    char wrong[1024]; /* what does not fit, as far as it has room */
+};
+
+static int place_order(const void *a, const void *b) {
+    return strcmp(((const struct place *)a)->name, ((const struct place *)b)->name);
+}
+
+static void complain(struct index *x, const char *name, const char *what) {
+    size_t used = strlen(x->wrong);
+    snprintf(x->wrong + used, sizeof x->wrong - used, "%s%s%s", used ? ", " : "", name, what);
+}
+
+/* A shard lies beside the index and nowhere else. */
+static bool plain_name(const char *name, size_t n) {
+    return n > 0 && n < 256 && strlen(name) == n && !strchr(name, '/') && !strchr(name, '\\') &&
+           !strstr(name, "..") && name[0] != '.';
+}
+
+static int shard(lc_checkpoint *c, const char *folder, const char *name) {
+    for (int i = 0; i < c->count; i++)
+        if (!strcmp(strrchr(c->files[i].path, '/') + 1, name)) return i;
+    return add_file(c, join(folder, name)) < 0 ? -1 : c->count - 1;
+}
+
+static int read_places(struct index *x, lc_checkpoint *c, const char *folder) {
+    const lc_json *map = lc_json_get(x->root, "weight_map");
+    size_t room = 0, n;
+    if (!map || lc_json_type(map) != LC_JSON_OBJECT)
+        return lc_fail(LC_EINVAL, "%s: it has no weight_map", x->path);
+    for (const lc_json *v = lc_json_first(map); v; v = lc_json_next(v)) room++;
+    x->list = lc_alloc(room * sizeof *x->list);
+    if (!x->list) return -1;
+    for (const lc_json *v = lc_json_first(map); v; v = lc_json_next(v)) {
+        const char *name = lc_json_key(v, &n), *file = lc_json_string(v, &n);
+        if (!file || !plain_name(file, n))
+            return lc_fail(LC_EINVAL, "%s: %.200s: '%.200s' is no file beside the index", x->path,
+                           name, file ? file : "");
+        int at = shard(c, folder, file);
+        if (at < 0) return -1;
+        x->list[x->count++] = (struct place){name, at};
+    }
+    if (x->count > 1) qsort(x->list, x->count, sizeof *x->list, place_order);
+    return 0;
+}
+
+/* Every name of the index is in its file, and the files hold nothing else. */
+static int compare(struct index *x, const lc_checkpoint *c) {
+    const struct lc_entries *e = &c->entries;
+    size_t i = 0, k = 0;
+    while (i < x->count || k < e->count) {
+        int order = i == x->count   ? 1
+                    : k == e->count ? -1
+                                    : strcmp(x->list[i].name, e->list[k].name);
+        if (order == 0) order = x->list[i].file - e->list[k].file;
+        if (order < 0) complain(x, x->list[i++].name, " (missing)");
+        else if (order > 0) complain(x, e->list[k++].name, " (not in the index)");
+        else i++, k++;
+    }
+    if (!x->wrong[0]) return 0;
+    return lc_fail(LC_EINVAL, "%s: the index does not fit its files: %s", x->path, x->wrong);
+}
+
+static int open_index(lc_checkpoint *c, const char *folder, const char *path) {
+    struct index x = {.path = path};
+    char *text = NULL;
+    size_t n;
+    int result = -1;
+    if (lc_file_read(path, &text, &n) == 0) x.root = lc_json_parse(text, n, path, 1);
+    if (x.root) result = read_places(&x, c, folder);
+    if (result == 0 && c->entries.count > 1)
+        qsort(c->entries.list, c->entries.count, sizeof *c->entries.list, name_order);
+    if (result == 0) result = compare(&x, c);
+    lc_json_free(x.root);
+    lc_free(x.list);
+    lc_free(text);
+    return result;
+}
+
+/* ---- opening ---- */
+
+static int open_folder(lc_checkpoint *c, const char *folder) {
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "adapter_model.safetensors"};
+    for (int i = 0; i < 3; i++) {
+        char *path = join(folder, names[i]);
+        if (!path) return -1;
+        if (lc_file_kind(path) != 1) {
+            lc_free(path);
+            continue;
+        }
+        if (i != 1) return add_file(c, path);
+        int result = open_index(c, folder, path);
+        lc_free(path);
+        return result;
+    }
+    return lc_fail(LC_EMISSING,
+                   "%s: it holds no model.safetensors, no model.safetensors.index.json and no "
+                   "adapter_model.safetensors",
+                   folder);
+}
+
+lc_checkpoint *lc_checkpoint_open(const char *path) {
+    lc_checkpoint *c = lc_alloc_zero(sizeof *c);
+    if (!c) return NULL;
+    int result = lc_file_kind(path) == 2 ? open_folder(c, path) : add_file(c, lc_copy_text(path));
+    if (result < 0) {
+        lc_checkpoint_close(c);
+        return NULL;
+    }
+    if (c->entries.count > 1)
+        qsort(c->entries.list, c->entries.count, sizeof *c->entries.list, name_order);
+    return c;
+}
+
+void lc_checkpoint_close(lc_checkpoint *c) {
+    if (!c) return;
+    for (int i = 0; i < c->count; i++) {
+        if (c->files[i].fd >= 0) close(c->files[i].fd);
+        lc_map_release(c->files[i].mapping);
+        lc_free(c->files[i].path);
+    }
+    lc_entries_free(&c->entries);
+    lc_free(c->files);
+    lc_free(c);
+}
+
+/* ---- looking ---- */
+
+int lc_checkpoint_count(const lc_checkpoint *c) { return (int)c->entries.count; }
+
+static const struct lc_entry *entry(const lc_checkpoint *c, int i) {
+    if (i >= 0 && (size_t)i < c->entries.count) return &c->entries.list[i];
+    return lc_fail_null(LC_EINVAL, "checkpoint: there is no tensor %d of %zu", i, c->entries.count);
+}
+
+const char *lc_checkpoint_name(const lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    return e ? e->name : NULL;
+}
+
+const char *lc_checkpoint_dtype(const lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    return e ? e->dtype : NULL;
+}
+
+int lc_checkpoint_shape(const lc_checkpoint *c, int i, int64_t *shape5) {
+    const struct lc_entry *e = entry(c, i);
+    if (!e) return -1;
+    memcpy(shape5, e->shape, sizeof e->shape);
+    return e->ndim;
+}
+
+const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key) {
+    for (size_t i = 0; i < c->entries.pairs; i++)
+        if (!strcmp(c->entries.metadata[i].key, key)) return c->entries.metadata[i].value;
+    return NULL;
+}
+
+/* ---- tensors ---- */
+
+/* For what does not stand where its dtype needs it. */
+static lc_tensor *copied(const struct file *f, const struct lc_entry *e, int dtype) {
+    lc_tensor *t = lc_tensor_new(e->ndim, e->shape, dtype, LC_HOST);
+    char *to = t ? lc_data(t) : NULL;
+    for (int64_t had = 0; t && had < e->bytes;) {
+        ssize_t got = pread(f->fd, to + had, (size_t)(e->bytes - had), e->begin + had);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return lc_fail_errno(f->path, "reading"), NULL;
+        if (got == 0) return lc_fail_null(LC_EIO, "%s: it ends within %s", f->path, e->name);
+        had += got;
+    }
+    return t;
+}
+
+static int still_whole(const struct file *f) {
+    struct stat s;
+    if (fstat(f->fd, &s) < 0) return lc_fail_errno(f->path, "looking");
+    if (s.st_size < f->size)
+        return lc_fail(LC_EIO,
+                       "%s: it became shorter while it was open: %" PRId64 " bytes then, %" PRId64
+                       " now",
+                       f->path, f->size, (int64_t)s.st_size);
+    return 0;
+}
+
+lc_tensor *lc_checkpoint_tensor(lc_checkpoint *c, const char *name) {
+    struct lc_entry key = {.name = (char *)(uintptr_t)name, .file = -1};
+    size_t low = 0, high = c->entries.count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (name_order(&key, &c->entries.list[middle]) > 0) low = middle + 1;
+        else high = middle;
+    }
+    const struct lc_entry *e = low < c->entries.count ? &c->entries.list[low] : NULL;
+    if (!e || strcmp(e->name, name) != 0)
+        return lc_fail_null(LC_EMISSING, "%s: there is no tensor %s",
+                            c->count ? c->files[0].path : "checkpoint", name);
+    struct file *f = &c->files[e->file];
+    int dtype = lc_safetensors_dtype(e->dtype);
+    if (dtype < 0)
+        return lc_fail_null(LC_EINVAL, "%s: %s is %s; F32, F16, BF16, I32 and U8 are loaded",
+                            f->path, name, e->dtype);
+    if (e->ndim > LC_MAX_DIMS)
+        return lc_fail_null(LC_EINVAL, "%s: %s has %d dims, at most %d are possible", f->path, name,
+                            e->ndim, LC_MAX_DIMS);
+    if (still_whole(f) < 0) return NULL;
+    if (e->bytes == 0 || e->begin % (int64_t)lc_dtype_bytes(dtype)) return copied(f, e, dtype);
+    if (!f->mapping && !(f->mapping = lc_map(f->fd, (size_t)f->size, f->path))) return NULL;
+    f->mapping->holders++;
+    return lc_tensor_wrap(e->ndim, e->shape, dtype, f->mapping->data + e->begin, lc_map_release,
+                          f->mapping);
+}

@@ -1,0 +1,17 @@
+/* mmap.h - files in memory, for as long as a tensor looks at them. */
+#ifndef LC_IO_MMAP_H
+#define LC_IO_MMAP_H
+#include <stddef.h>
+
+struct lc_mapping {
+    char *data;
+    size_t bytes;
+    int holders;
+};
+
+/* The whole file, or NULL. Writing to it (training in place) changes private copies of its pages and
+ * never the file. */
+struct lc_mapping *lc_map(int fd, size_t bytes, const char *path);
+void lc_map_release(void *mapping); /* as lc_tensor_wrap's close; NULL is legal */
+
+#endif
