@@ -1,0 +1,82 @@
+-- Checkpoints: tensors by name, from a safetensors file or a folder that holds some.
+--   local c = lucid.checkpoint("llava-1.5-7b-hf")
+--   for _, name in ipairs(c:names()) do print(name, c:dtype(name), table.concat(c:shape(name), "x")) end
+local ffi = require "ffi"
+local native = require "lucid.native"
+
+local C = native.C
+
+local M = {}
+
+local Checkpoint = {}
+Checkpoint.__index = Checkpoint
+
+--- Opens a file or a folder.
+---@param path string
+function M.open(path)
+  local handle = ffi.gc(native.check(C.lc_checkpoint_open(path)), C.lc_checkpoint_close)
+  local self = setmetatable({ handle = handle, path = path, list = {}, at = {} }, Checkpoint)
+  for i = 1, C.lc_checkpoint_count(handle) do
+    local name = ffi.string(C.lc_checkpoint_name(handle, i - 1))
+    self.list[i] = name
+    self.at[name] = i - 1
+  end
+  return self
+end
+
+local function place(self, name)
+  return self.at[name] or error(("%s: there is no tensor '%s'"):format(self.path, tostring(name)), 3)
+end
+
+--- The tensors' names, sorted.
+---@return string[]
+function Checkpoint:names() return { unpack(self.list) } end
+
+--- Whether there is a tensor of this name.
+function Checkpoint:has(name) return self.at[name] ~= nil end
+
+--- The file's own word for a tensor's dtype: "BF16", "I64" ...
+function Checkpoint:dtype(name) return ffi.string(C.lc_checkpoint_dtype(self.handle, place(self, name))) end
+
+--- A tensor's sizes; of one with more than five dims nothing but their number is known: nil, number.
+---@return integer[]|nil
+function Checkpoint:shape(name)
+  local sizes = ffi.new("int64_t[5]")
+  local n, shape = C.lc_checkpoint_shape(self.handle, place(self, name), sizes), {}
+  if n > 5 then return nil, n end
+  for i = 1, n do shape[i] = tonumber(sizes[i - 1]) end
+  return shape
+end
+
+--- A tensor: mapped, not copied, where the file lets it be.
+function Checkpoint:tensor(name)
+  place(self, name)
+  return native.adopt(C.lc_checkpoint_tensor(self.handle, name))
+end
+
+--- The text of a metadata key, or nil.
+function Checkpoint:metadata(key)
+  local text = C.lc_checkpoint_metadata(self.handle, key)
+  if text ~= nil then return ffi.string(text) end
+end
+
+--- Writes a safetensors file, atomically.
+---@param path string
+---@param tensors table<string, lucid.Tensor>
+---@param metadata table<string, string>|nil    default: { format = "pt" }
+function M.save(path, tensors, metadata)
+  local writer = native.check(C.lc_writer_new(path))
+  local function add(done)
+    if done == 0 then return end
+    local reason = ffi.string(C.lc_error())
+    C.lc_writer_drop(writer)
+    error(reason, 3)
+  end
+  for key, text in pairs(metadata or { format = "pt" }) do
+    add(C.lc_writer_metadata(writer, key, text))
+  end
+  for name, t in pairs(tensors) do add(C.lc_writer_add(writer, name, t)) end
+  native.check(C.lc_writer_finish(writer))
+end
+
+return setmetatable(M, { __call = function(_, ...) return M.open(...) end })
