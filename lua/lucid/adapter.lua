@@ -1,5 +1,10 @@
--- LoRA adapters in PEFT's format: a folder of adapter_config.json and adapter_model.safetensors.
-local ffi = require "ffi"
+-- LoRA adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
+--
+-- A tensor is called base_model.model.PATH.lora_A.weight there, PATH being the layer's in the base
+-- model. How the same layer is called depends on who saved the base (model.layers.0...,
+-- language_model.model.layers.0..., model.language_model.layers.0...), so paths are compared without
+-- these roots.
+local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local json = require "lucid.json"
 local native = require "lucid.native"
@@ -8,197 +13,216 @@ local C = native.C
 
 local M = {}
 
-local PREFIX = "base_model.model."
+local ROOT = "base_model.model."
 
--- ---- writing ------------------------------------------------------------------------------------
-
--- The keys of PEFT 0.4, whose readers refuse the ones that came later.
-local function config_of(settings)
-  local targets = settings.target_modules
-  if type(targets) == "string" then
-    local list = {}
-    for word in targets:gmatch("[^,%s]+") do list[#list + 1] = word end
-    targets = list
-  end
-  return {
-    auto_mapping = json.null,
-    base_model_name_or_path = settings.base_model_name_or_path or json.null,
-    bias = "none",
-    fan_in_fan_out = false,
-    inference_mode = true,
-    init_lora_weights = true,
-    layers_pattern = json.null,
-    layers_to_transform = json.null,
-    lora_alpha = settings.lora_alpha,
-    lora_dropout = 0,
-    modules_to_save = json.null,
-    peft_type = "LORA",
-    r = settings.r,
-    revision = json.null,
-    target_modules = json.array(targets),
-    task_type = "CAUSAL_LM",
-  }
+-- What a layer is called whatever its base model's layout, and whatever stage of PEFT wrote it: in
+-- memory it has the adapter's name inside (lora_A.default.weight).
+local function canonical(name)
+  name = name:gsub("^base_model%.model%.", "")
+  name = name:gsub("^model%.", ""):gsub("^language_model%.", ""):gsub("^model%.", "")
+  name = name:gsub("%.modules_to_save%.default%.", ".")
+  return (name:gsub("%.(lora_[AB])%.default%.weight$", ".%1.weight"))
 end
 
-local function write_tensors(path, tensors)
-  local writer = native.check(C.lc_writer_new(path))
-  local failed = C.lc_writer_metadata(writer, "format", "pt") ~= 0
-  for name, tensor in pairs(tensors) do
-    failed = failed or C.lc_writer_add(writer, PREFIX .. name, tensor) ~= 0
-  end
-  if failed then
-    local reason = ffi.string(C.lc_error())
-    C.lc_writer_drop(writer)
-    error(reason, 0)
-  end
-  native.check(C.lc_writer_finish(writer))
+local function is_lora(name) return name:find("%.lora_[AB]%.weight$") ~= nil end
+
+-- ---- the configuration ------------------------------------------------------------------------------
+
+-- Keys that change nothing about what a finished adapter computes. exclude_modules is among them: the
+-- tensors say which layers have an adapter. The *_config keys but those missing here are about the start.
+local WITHOUT_EFFECT = {}
+for key in ([[auto_mapping base_model_name_or_path corda_config ensure_weight_tying
+  eva_config exclude_modules inference_mode layers_pattern loftq_config lora_alpha lora_dropout
+  lora_ga_config megatron_core modules_to_save peft_type peft_version qalora_group_size r revision
+  runtime_config target_modules task_type use_rslora init_lora_weights]]):gmatch("%S+") do
+  WITHOUT_EFFECT[key] = true
 end
 
---- Writes an adapter.
----@param dir string
----@param settings table     r, lora_alpha, target_modules ("q_proj,v_proj" or a list),
----  base_model_name_or_path
----@param tensors table      the model's names, "....q_proj.lora_A.weight", and their tensors
-function M.save(dir, settings, tensors)
-  file.mkdir(dir)
-  write_tensors(dir .. "/adapter_model.safetensors", tensors)
-  json.write(dir .. "/adapter_config.json", config_of(settings), { indent = 2 })
+-- Starts that change the base weights, so that the adapter fits no published base.
+local CHANGES_BASE = { pissa = true, olora = true, corda = true, loftq = true, lora_ga = true }
+
+local function is_off(value)
+  return value == nil or value == json.null or value == false or value == "none"
+    or (type(value) == "table" and next(value) == nil)
 end
 
--- ---- reading ------------------------------------------------------------------------------------------
+local function refuse(path, what, ...)
+  error(("%s: "):format(path) .. what:format(...), 0)
+end
 
-local function given(v) return v ~= nil and v ~= json.null and v ~= false end
-
-local function filled(v) return given(v) and not (type(v) == "table" and next(v) == nil) end
-
--- What changes the arithmetic and is not computed here: key -> whether a value asks for it.
-local REFUSED = {
-  { "use_dora", given },
-  { "fan_in_fan_out", given },
-  { "lora_bias", given },
-  { "bias", function(v) return given(v) and v ~= "none" end },
-  { "rank_pattern", filled },
-  { "alpha_pattern", filled },
-  { "modules_to_save", filled },
-  { "layers_to_transform", given },
-}
-
-local function targets_of(config, path)
-  local targets = config.target_modules
-  if type(targets) == "string" then targets = { targets } end
-  if type(targets) ~= "table" or #targets == 0 then error(path .. ": it has no target_modules", 0) end
-  for _, word in ipairs(targets) do
-    if type(word) ~= "string" or not word:match("^[%w_.]+$") then
-      error(("%s: the target_modules %s are no plain names"):format(path, json.encode(word)), 0)
+local function check_config(config, path)
+  if type(config) ~= "table" then refuse(path, "an object is expected") end
+  if config.peft_type ~= "LORA" then
+    refuse(path, "peft_type is %s; LORA alone is supported", tostring(config.peft_type))
+  end
+  local unknown = {}
+  for key, value in pairs(config) do
+    if not WITHOUT_EFFECT[key] and not is_off(value) then
+      unknown[#unknown + 1] = key .. " = " .. json.encode(value)
     end
   end
-  return table.concat(targets, ",")
-end
-
-local function positive(config, key, path)
-  local v = config[key]
-  if type(v) ~= "number" or v <= 0 then
-    error(("%s: %s is %s; a number above 0 is expected"):format(path, key, tostring(v)), 0)
+  table.sort(unknown)
+  if unknown[1] then refuse(path, "not supported: %s", table.concat(unknown, ", ")) end
+  local init = config.init_lora_weights
+  if type(init) == "string" and CHANGES_BASE[init:gsub("_niter.*", "")] then
+    refuse(path, "init_lora_weights = \"%s\" has changed the base weights; save the adapter as plain "
+      .. "LoRA first", init)
   end
-  return v
+  if type(config.r) ~= "number" or config.r < 1 or config.r % 1 ~= 0 then
+    refuse(path, "r is %s, not a rank", tostring(config.r))
+  end
+  local alpha = config.lora_alpha
+  if type(alpha) ~= "number" or alpha ~= alpha or math.abs(alpha) == math.huge then
+    refuse(path, "lora_alpha is %s, not a number", tostring(alpha))
+  end
 end
 
---- What an adapter's folder says: { rank, alpha, scale, targets (words and commas), base }.
+-- ---- reading --------------------------------------------------------------------------------------------
+
+---@class lucid.Adapter
+---@field config table              adapter_config.json
+---@field rank integer
+---@field scale number              of B A x: alpha / rank, or alpha / sqrt(rank) with use_rslora
+---@field targets string[]          the last names of the layers: "q_proj" ...
+---@field tensors table<string, string>   canonical name -> name in the file
+---@field checkpoint table
+
+local function by_canonical_name(names, path)
+  local found = {}
+  for _, name in ipairs(names) do
+    local key = canonical(name)
+    if found[key] then refuse(path, "'%s' and '%s' are the same tensor", found[key], name) end
+    found[key] = name
+  end
+  return found
+end
+
+-- The layers that have an adapter, by their last names; every one with A and B of the right rank.
+local function targets_of(adapter, path)
+  local seen, targets, broken = {}, {}, {}
+  for key, name in pairs(adapter.tensors) do
+    local layer, which = key:match("^(.*)%.lora_([AB])%.weight$")
+    if layer then
+      local other = layer .. ".lora_" .. (which == "A" and "B" or "A") .. ".weight"
+      if not adapter.tensors[other] then broken[#broken + 1] = name .. " (without its other half)" end
+      local shape = adapter.checkpoint:shape(name) or {}
+      local rank = shape[which == "A" and 1 or 2]
+      if #shape ~= 2 or rank ~= adapter.rank then
+        broken[#broken + 1] = ("%s ([%s] at rank %d)"):format(name, table.concat(shape, ", "), adapter.rank)
+      end
+      local last = layer:match("[^.]+$")
+      if not seen[last] then targets[#targets + 1] = last end
+      seen[last] = true
+    elseif key:find("lora_", 1, true) then
+      broken[#broken + 1] = name .. " (no plain LoRA)"
+    end
+  end
+  table.sort(broken)
+  table.sort(targets)
+  if broken[1] then refuse(path, "%s", table.concat(broken, ", ")) end
+  if not targets[1] then refuse(path, "there is no lora_A.weight in it") end
+  return targets
+end
+
+--- Opens an adapter folder.
 ---@param dir string
+---@return lucid.Adapter
 function M.load(dir)
   local path = dir .. "/adapter_config.json"
-  if not file.exists(path) then error(dir .. ": there is no adapter_config.json, so this is no adapter", 0) end
+  if not file.exists(path) then
+    error(dir .. ": there is no adapter_config.json; a PEFT adapter folder is expected", 2)
+  end
   local config = json.read(path)
-  if type(config) ~= "table" or config.peft_type ~= "LORA" then
-    error(("%s: its peft_type is %s; LORA is read"):format(path,
-      tostring(type(config) == "table" and config.peft_type)), 0)
+  check_config(config, path)
+  local weights = dir .. "/adapter_model.safetensors"
+  local adapter = { config = config, rank = config.r, checkpoint = checkpoint(
+    file.exists(weights) and weights or dir) }
+  adapter.scale = config.lora_alpha / (config.use_rslora == true and math.sqrt(config.r) or config.r)
+  adapter.tensors = by_canonical_name(adapter.checkpoint:names(), weights)
+  adapter.targets = targets_of(adapter, weights)
+  return adapter
+end
+
+--- Copies an adapter's values into a model's tensors. Every lora_A and lora_B of the model must be in
+--- the adapter and every tensor of the adapter in the model; else an error lists those that are not.
+---@param adapter lucid.Adapter
+---@param own table<string, lucid.Tensor>    the model's tensors, by its own names
+---@param dir string|nil                     what errors call the adapter
+function M.assign(adapter, own, dir)
+  local targets, missing, extra = {}, {}, {}
+  for name, t in pairs(own) do
+    local key = canonical(name)
+    targets[key] = t
+    if is_lora(key) and not adapter.tensors[key] then missing[#missing + 1] = name end
   end
-  for _, rule in ipairs(REFUSED) do
-    local value = config[rule[1]]
-    if rule[2](value) then
-      error(("%s: %s is %s, which is not computed here"):format(path, rule[1], json.encode(value)), 0)
+  for key, name in pairs(adapter.tensors) do
+    if not targets[key] then extra[#extra + 1] = name end
+  end
+  if missing[1] or extra[1] then
+    table.sort(missing)
+    table.sort(extra)
+    error(("%s: the adapter does not fit the model%s%s"):format(dir or adapter.checkpoint.path,
+      missing[1] and "; missing: " .. table.concat(missing, ", ") or "",
+      extra[1] and "; not in the model: " .. table.concat(extra, ", ") or ""), 2)
+  end
+  native.scope(function()
+    for key, name in pairs(adapter.tensors) do
+      local ok, reason = pcall(native.check,
+        C.lc_tensor_copy(targets[key], adapter.checkpoint:tensor(name)))
+      if not ok then error(("%s: %s: %s"):format(adapter.checkpoint.path, name, reason), 0) end
     end
-  end
-  local rank, alpha = positive(config, "r", path), positive(config, "lora_alpha", path)
-  if rank ~= math.floor(rank) then error(("%s: r is %g, no integer"):format(path, rank), 0) end
-  return {
-    rank = rank,
-    alpha = alpha,
-    scale = alpha / (given(config.use_rslora) and math.sqrt(rank) or rank),
-    targets = targets_of(config, path),
-    base = type(config.base_model_name_or_path) == "string" and config.base_model_name_or_path or nil,
-  }
+  end)
 end
 
--- ---- assigning -----------------------------------------------------------------------------------------
+-- ---- writing --------------------------------------------------------------------------------------------
 
--- What names have in common when only their prefixes differ. The picture tower's blocks are numbered
--- like the language model's, so its names stay apart.
-local function suffix_of(name)
-  local at = name:find("layers.", 1, true)
-  if not at then return nil end
-  return (name:sub(1, at):find("vision", 1, true) and "vision:" or "") .. name:sub(at)
-end
-
--- The model's adapter names, by themselves and by their suffixes (false: two names share it).
-local function index(own)
-  local names, by_suffix = {}, {}
-  for name in pairs(own) do
-    if name:find("%.lora_[AB]%.weight$") then
-      names[name] = true
-      local suffix = suffix_of(name)
-      if suffix then by_suffix[suffix] = by_suffix[suffix] == nil and name end
-    end
-  end
-  return names, by_suffix
-end
-
-local function names_of(checkpoint)
+local function sorted(set)
   local list = {}
-  for i = 0, C.lc_checkpoint_count(checkpoint) - 1 do
-    list[i + 1] = ffi.string(C.lc_checkpoint_name(checkpoint, i))
-  end
-  return list
+  for name in pairs(set) do list[#list + 1] = name end
+  table.sort(list)
+  return json.array(list)
 end
 
--- Which tensor of the file goes where: own name -> the file's name, and what does not fit.
-local function match(list, own)
-  local names, by_suffix = index(own)
-  local found, wrong = {}, {}
-  for _, full in ipairs(list) do
-    local name = full:gsub("^base_model%.model%.", ""):gsub("(%.lora_[AB])%.default%.", "%1.")
-    local target = names[name] and name or by_suffix[suffix_of(name) or ""]
-    if not target or found[target] then wrong[#wrong + 1] = full .. " (not part of this adapter)"
-    else found[target] = full end
-  end
-  for name in pairs(names) do
-    if not found[name] then wrong[#wrong + 1] = name .. " (missing)" end
-  end
-  table.sort(wrong)
-  return found, wrong
-end
-
---- Copies the adapter's tensors into the model's; names that do not fit are one error that lists them.
----@param loaded table      what load gave
----@param own table         the model's parameters: name -> tensor
----@param dir string
-function M.assign(loaded, own, dir)
-  local path = dir .. "/adapter_model.safetensors"
-  if not file.exists(path) and file.exists(dir .. "/adapter_model.bin") then
-    error(dir .. ": its adapter_model.bin is not read; save it as adapter_model.safetensors", 0)
-  end
-  local checkpoint = ffi.gc(native.check(C.lc_checkpoint_open(path)), C.lc_checkpoint_close)
-  local found, wrong = match(names_of(checkpoint), own)
-  if #wrong > 0 then
-    error(("%s: the adapter (rank %d of %s) does not fit the model: %s"):format(path, loaded.rank,
-      loaded.targets, table.concat(wrong, ", ")), 0)
-  end
-  for name, full in pairs(found) do
-    local tensor = native.adopt(C.lc_checkpoint_tensor(checkpoint, full))
-    if C.lc_tensor_copy(own[name], tensor) ~= 0 then
-      error(("%s: %s: %s"):format(path, full, ffi.string(C.lc_error())), 0)
+-- What the tensors say: target_modules and modules_to_save. Inside a vision-language model the layers
+-- are told by a pattern: by their last names alone PEFT would adapt the picture tower's, too.
+local function describe(tensors)
+  local targets, whole, nested = {}, {}, false
+  for name in pairs(tensors) do
+    local layer = name:match("^(.*)%.lora_[AB]%.weight$")
+    if layer then
+      targets[layer:match("[^.]+$")] = true
+      nested = nested or layer:find("language_model.", 1, true) ~= nil
+    else
+      whole[name:gsub("%.[^.]+$", "")] = true
     end
   end
+  targets, whole = sorted(targets), sorted(whole)
+  if nested then targets = ".*language_model.*\\.(" .. table.concat(targets, "|") .. ")" end
+  return targets, whole[1] and whole or json.null
+end
+
+--- Writes an adapter folder that PEFT reads. The keys are those of PEFT 0.4: many a reader refuses a key
+--- that is younger than itself.
+---@param dir string
+---@param config table       r, lora_alpha, and any other key of adapter_config.json
+---@param tensors table<string, lucid.Tensor>   PATH.lora_A.weight, PATH.lora_B.weight, and the tensors
+---                                             of modules that were trained whole
+function M.save(dir, config, tensors)
+  local targets, whole = describe(tensors)
+  local all = {
+    auto_mapping = json.null, base_model_name_or_path = json.null, bias = "none", fan_in_fan_out = false,
+    inference_mode = true, init_lora_weights = true, layers_pattern = json.null,
+    layers_to_transform = json.null, lora_dropout = 0, modules_to_save = whole,
+    peft_type = "LORA", revision = json.null, task_type = "CAUSAL_LM",
+  }
+  for key, value in pairs(config) do all[key] = value end
+  all.target_modules = targets
+  check_config(all, dir .. "/adapter_config.json")
+  local named = {}
+  for name, t in pairs(tensors) do named[ROOT .. name] = t end
+  file.mkdir(dir)
+  checkpoint.save(dir .. "/adapter_model.safetensors", named)
+  json.write(dir .. "/adapter_config.json", all, { indent = 2 })
 end
 
 return M
