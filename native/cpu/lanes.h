@@ -17,6 +17,7 @@ enum { LANES = 4 };
 #endif
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t lanes_int __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t lanes_bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 static inline int64_t lanes_up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -63,8 +64,7 @@ static inline lanes lanes_exp(lanes x) {
     p = lanes_fma(p, r, lanes_all(0x1.fffff8p-2f));
     p = lanes_fma(p, r, lanes_all(1));
     p = lanes_fma(p, r, lanes_all(1));
-    lanes_int exponent = (lanes_int)shifted << 23;
-    lanes y = (lanes)((lanes_int)p + exponent);
+    lanes y = (lanes)((lanes_bits)p + ((lanes_bits)shifted << 23));
     return lanes_pick(x < lanes_all(-87.3f), lanes_all(0), y);
 }
 
