@@ -89,7 +89,9 @@ end
 ---@return boolean true
 return function(f, inputs)
   for k, x in ipairs(inputs) do
-    if C.lc_tensor_dtype(x) ~= C.LC_F32 then error(("gradcheck: input %d is not f32"):format(k), 2) end
+    if C.lc_tensor_dtype(x) ~= C.LC_F32 then
+      error(("gradcheck: input %d is not f32"):format(k), 2)
+    end
     must(C.lc_tensor_requires_grad(x, 1))
     C.lc_tensor_zero_grad(x)
   end

@@ -44,7 +44,8 @@ static void open_plugin(void) {
     lc_text_open_fn *fill = (lc_text_open_fn *)(uintptr_t)dlsym(library, "lc_text_open");
     static const struct lc_text_host host = {lc_fail, lc_alloc};
     if (!fill || fill(LC_TEXT_VERSION, &host, &text) < 0)
-        snprintf(trouble, sizeof trouble, "tokenizer: %.400s is of another version; run make", path);
+        snprintf(trouble, sizeof trouble, "tokenizer: %.400s is of another version; run make",
+                 path);
 }
 
 static int ready(void) {

@@ -1,4 +1,4 @@
--- AdamW against its formula in plain Lua; masters of 16-bit parameters; clipping's norm; saved state.
+-- AdamW against its formula in plain Lua; masters of 16-bit parameters; the norm; saved state.
 local ffi = require("ffi")
 local native = require("lucid.native")
 local plain = require("tests.oracle.plain")
@@ -12,8 +12,8 @@ local function optimizer()
 end
 
 local function parameter(n, dtype, stream)
-  local t = check.tensor(plain.array({ n }, function(i) return C.lc_uniform(1, stream or 0, i) - 0.5 end),
-    dtype or "f32")
+  local values = plain.array({ n }, function(i) return C.lc_uniform(1, stream or 0, i) - 0.5 end)
+  local t = check.tensor(values, dtype or "f32")
   check.done(C.lc_tensor_requires_grad(t, 1))
   return t
 end
@@ -160,7 +160,9 @@ describe("AdamW", function()
     local again, copies = set_up()
     local c = ffi.gc(C.lc_checkpoint_open(path), C.lc_checkpoint_close)
     assert.is_true(c ~= nil, ffi.string(C.lc_error()))
-    for k, p in ipairs(copies) do check.done(C.lc_tensor_copy(p, check.tensor(halfway[k], "f32"))) end
+    for k, p in ipairs(copies) do
+      check.done(C.lc_tensor_copy(p, check.tensor(halfway[k], "f32")))
+    end
     check.done(C.lc_adamw_load(again, c))
     assert.equal(3, tonumber(C.lc_adamw_steps(again)))
     train(4, 6, again, copies)

@@ -43,7 +43,7 @@ describe("a scope", function()
     dead(t, C.lc_backward)
     dead(t, C.lc_detach)
     dead(t, function(x) return C.lc_tensor_requires_grad(x, 1) end)
-    assert.equal("f32", ffi.string(C.lc_dtype_name(C.lc_tensor_dtype(t)))) -- its shape is still known
+    assert.equal(1000, tonumber(C.lc_tensor_count(t))) -- its shape is still known
   end)
 
   it("keeps what is kept, and hands what leaves to the scope around it", function()
@@ -146,10 +146,11 @@ local function step(x, w, head, ids, forest)
   for i = 0, 7 do parts[i] = C.lc_slice(h, 0, i % 3, 2) end
   for i = 0, 7 do if parts[i] == nil then return false end end
   local all = C.lc_cat(8, parts, 0)
-  local turned = C.lc_rope(C.lc_view(all, 3, dims { 16, 2, 2 }), C.lc_view(ids, 1, dims { 16 }), 100)
+  local turned = C.lc_rope(C.lc_view(all, 3, dims { 16, 2, 2 }), ids, 100)
   turned = C.lc_attention(turned, turned, turned, forest, 0.5)
   local flat = C.lc_layer_norm(C.lc_view(turned, 2, dims { 16, 4 }), w, w, 1e-5)
-  local sums = C.lc_mul(C.lc_sum_dim(C.lc_softmax(flat), 1), C.lc_mean_dim(C.lc_transpose(flat, 0, 1), 0))
+  local means = C.lc_mean_dim(C.lc_transpose(flat, 0, 1), 0)
+  local sums = C.lc_mul(C.lc_sum_dim(C.lc_softmax(flat), 1), means)
   local logps = C.lc_token_logps(C.lc_cast(flat, C.LC_BF16), head, ids, ids)
   local loss = C.lc_sub(C.lc_cross_entropy(flat, ids), C.lc_mean(C.lc_mul(logps, sums)))
   loss = C.lc_add(loss, C.lc_dpo_loss(logps, sums, logps, sums, 0.1))
@@ -182,7 +183,8 @@ describe("a step whose n-th allocation fails", function()
       assert.equal(before, used(), "memory after failure " .. n)
       if done then break end
       failures = n
-      assert.equal(C.LC_ENOMEM, C.lc_error_code(), "failure " .. n .. ": " .. ffi.string(C.lc_error()))
+      local message = "failure " .. n .. ": " .. ffi.string(C.lc_error())
+      assert.equal(C.LC_ENOMEM, C.lc_error_code(), message)
     end
     assert.is_true(failures > 100 and failures < 5000, failures .. " places to fail")
     assert.is_true(whole(0), "the step after all failures")

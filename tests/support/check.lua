@@ -19,7 +19,8 @@ M.dims = dims
 --- A native tensor of an array's shape and values.
 function M.tensor(array, dtype)
   local n = #array
-  local t = native.adopt(C.lc_tensor_new(#array.shape, dims(array.shape), M.dtypes[dtype], C.LC_HOST))
+  local t = native.adopt(C.lc_tensor_new(#array.shape, dims(array.shape), M.dtypes[dtype],
+    C.LC_HOST))
   if dtype == "i32" then
     M.done(C.lc_tensor_write(t, ffi.new("int32_t[?]", math.max(n, 1), array), n * 4))
   else
@@ -120,8 +121,9 @@ local function at(a, elements)
   return plain.array({ #elements }, function(j) return a[elements[j]] end)
 end
 
---- Compares one case. case: op = function(native tensors) -> pending tensor, formula = function(arrays)
---- -> array, inputs = {...}, dtype, layout, tolerance, slope = its tolerance (none: no gradient).
+--- Compares one case. case: op = function(native tensors) -> pending tensor, formula =
+--- function(arrays) -> array, inputs = {...}, dtype, layout, tolerance, slope = the gradients'
+--- tolerance (nil: no gradient).
 --- Returns nil, or a text that says what is wrong.
 function M.compare(case)
   local layout, arrays, leaves, views = LAYOUT[case.layout], {}, {}, {}
