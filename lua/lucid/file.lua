@@ -17,7 +17,7 @@ function M.kind(path) return KINDS[C.lc_file_kind(path)] end
 function M.exists(path) return C.lc_file_kind(path) ~= 0 end
 
 --- The bytes of a file.
-function M.size(path) return tonumber(check(C.lc_file_size(path))) end
+function M.size(path) return check(tonumber(C.lc_file_size(path))) end
 
 local data, size = ffi.new("char *[1]"), ffi.new("size_t[1]")
 
