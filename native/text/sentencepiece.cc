@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 extern "C" {
@@ -110,14 +111,23 @@ int train(const char *corpus, const char *model, int count) {
             prefix.substr(prefix.size() - suffix.size()) != suffix)
             return host.fail(LC_EINVAL, "train: %s: the model's name must end in .model", model);
         prefix.resize(prefix.size() - suffix.size());
-        std::string args =
-            "--model_type=bpe --byte_fallback=true --normalization_rule_name=identity"
-            " --remove_extra_whitespaces=false --split_digits=true --character_coverage=1.0"
-            " --hard_vocab_limit=false --num_threads=1 --shuffle_input_sentence=false"
-            " --allow_whitespace_only_pieces=true --minloglevel=2";
-        args += " --input=" + std::string(corpus) + " --model_prefix=" + prefix;
-        args += " --vocab_size=" + std::to_string(count);
-        auto status = sentencepiece::SentencePieceTrainer::Train(args);
+        // As a map: the form that takes one string logs it before it hears minloglevel.
+        const std::unordered_map<std::string, std::string> options = {
+            {"model_type", "bpe"},
+            {"byte_fallback", "true"},
+            {"normalization_rule_name", "identity"},
+            {"remove_extra_whitespaces", "false"},
+            {"split_digits", "true"},
+            {"character_coverage", "1.0"},
+            {"hard_vocab_limit", "false"},
+            {"num_threads", "1"},
+            {"shuffle_input_sentence", "false"},
+            {"allow_whitespace_only_pieces", "true"},
+            {"minloglevel", "2"},
+            {"input", corpus},
+            {"model_prefix", prefix},
+            {"vocab_size", std::to_string(count)}};
+        auto status = sentencepiece::SentencePieceTrainer::Train(options);
         std::remove((prefix + ".vocab").c_str());
         if (status.ok()) return 0;
         return host.fail(LC_EINVAL, "train: %s", status.ToString().c_str());

@@ -1,0 +1,108 @@
+-- The executable from outside: what goes to which stream, and with which status it ends.
+local file = require "lucid.file"
+local folder = require "tests.support.folder"
+
+local dir
+
+-- Runs bin/lucid with words; status, stdout, stderr.
+local function lucid(words, before)
+  local command = ("%s bin/lucid %s >%s/out 2>%s/err </dev/null"):format(before or "", words, dir, dir)
+  local status = os.execute(command)
+  if status > 255 then status = math.floor(status / 256) end
+  return status, file.read(dir .. "/out"), file.read(dir .. "/err")
+end
+
+local function one_line(text) return select(2, text:gsub("\n", "")) == 1 and text:sub(-1) == "\n" end
+
+describe("lucid", function()
+  setup(function() dir = folder.folder() end)
+  teardown(function() folder.remove(dir) end)
+
+  it("runs a chunk with lucid at hand", function()
+    local status, out = lucid [[-e 'print(lucid.tensor({1, 2}):sum():item(), ...)']]
+    assert.equal(0, status)
+    assert.equal("3\n", out)
+  end)
+
+  it("runs a script with its words", function()
+    file.write(dir .. "/s.lua", "print(select(2, ...), arg[1], arg[2])")
+    local status, out = lucid(dir .. "/s.lua one two")
+    assert.equal(0, status)
+    assert.equal("two\tone\ttwo\n", out)
+  end)
+
+  it("finds recipes in the user's folder", function()
+    file.write(dir .. "/greet.lua", [[-- Says hello.
+      local lucid = require "lucid"
+      local opt = lucid.args { about = "Greets.", { "name", "world", "whom" }, { "loud", false, "shout" }, { "n", 2, "times" } }
+      for _ = 1, opt.n do print("hello " .. opt.name .. (opt.loud and "!" or "")) end]])
+    local path = "LUCID_PATH=" .. dir
+    local status, out = lucid("greet --name you --loud --n=1", path)
+    assert.equal(0, status)
+    assert.equal("hello you!\n", out)
+    status, out = lucid("greet --help", path)
+    assert.equal(0, status)
+    assert.truthy(out:find("Greets.", 1, true) and out:find("--name TEXT", 1, true) and out:find("[2]", 1, true))
+    status, out = lucid("help", path)
+    assert.equal(0, status)
+    assert.truthy(out:find("greet%s+Says hello%.") and out:find("llava", 1, true))
+    for words, pattern in pairs {
+      ["greet --nme you"] = "did you mean --name", ["greet --n many"] = "'many' is not a number",
+      ["greet --name"] = "a value is missing", ["greet --loud=1"] = "takes no value", ["greet word"] = "not an option",
+    } do
+      local _, err
+      status, _, err = lucid(words, path)
+      assert.equal(2, status, words)
+      assert.truthy(err:find(pattern, 1, true), err)
+      assert.is_true(one_line(err))
+    end
+  end)
+
+  it("answers a wrong command or option with one line and status 2", function()
+    for words, pattern in pairs { lava = "did you mean llava", ["--nonsense"] = "unknown option", ["-e"] = "a chunk is missing" } do
+      local status, out, err = lucid(words)
+      assert.equal(2, status, words)
+      assert.equal("", out)
+      assert.is_true(one_line(err), err)
+      assert.truthy(err:find(pattern, 1, true), err)
+    end
+  end)
+
+  it("ends a failed run with one line and status 1, and a traceback on request", function()
+    local status, _, err = lucid [[-e 'error("it broke")']]
+    assert.equal(1, status)
+    assert.is_true(one_line(err), err)
+    assert.truthy(err:find("it broke", 1, true))
+    status, _, err = lucid([[-e 'error("it broke")']], "LUCID_DEBUG=1")
+    assert.equal(1, status)
+    assert.truthy(err:find("stack traceback", 1, true))
+    status, _, err = lucid("describe --model " .. dir .. " --image nothing.jpg")
+    assert.equal(1, status)
+    assert.is_true(one_line(err), err)
+    assert.truthy(err:find("config.json", 1, true))
+  end)
+
+  it("stops on the first Ctrl-C", function()
+    local script = dir .. "/loop.lua"
+    for _, body in ipairs { "jit.off() while true do end",
+      "local lucid = require 'lucid' local a = lucid.randn { 600, 600 } while true do a:matmul(a) end" } do
+      file.write(script, body)
+      local status = os.execute(("timeout -k 5 -s INT 0.5 bin/lucid %s >%s/out 2>%s/err; test $? = 124"):format(script, dir, dir))
+      assert.equal(0, status)
+      assert.equal("lucid: interrupted\n", file.read(dir .. "/err"))
+    end
+  end)
+
+  it("tells its version and features", function()
+    local status, out = lucid "--version"
+    assert.equal(0, status)
+    assert.truthy(out:find("^lucid %d+%.%d+") and out:find("jpeg", 1, true))
+  end)
+
+  it("works in plain luajit", function()
+    local command = ("LUA_PATH='lua/?.lua;lua/?/init.lua' luajit -e 'print(require(\"lucid\").zeros({2}):count())' >%s/out 2>%s/err"):format(dir, dir)
+    if os.execute("command -v luajit >/dev/null") ~= 0 then return pending("there is no luajit") end
+    assert.equal(0, os.execute(command))
+    assert.equal("2\n", file.read(dir .. "/out"))
+  end)
+end)
