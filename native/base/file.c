@@ -55,28 +55,26 @@ int64_t lc_file_mtime_ns(const char *path) {
     return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
 }
 
-/* The folder that a path is in; to be freed. */
-static char *folder_of(const char *path) {
+/* Opens the folder that a path is in: before a rename, so that only the disk can fail after it. */
+static int open_folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
-    if (!slash) return lc_copy_text(".");
-    size_t n = slash == path ? 1 : (size_t)(slash - path);
-    char *folder = lc_alloc(n + 1);
-    if (!folder) return NULL;
-    memcpy(folder, path, n);
-    folder[n] = 0;
-    return folder;
+    size_t n = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    char *folder = lc_alloc(n + 2);
+    if (!folder) return -1;
+    memcpy(folder, n ? path : ".", n ? n : 1);
+    folder[n ? n : 1] = 0;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) lc_fail_errno(folder, "opening the folder");
+    lc_free(folder);
+    return fd;
 }
 
-/* A rename is durable only once its folder is. */
-static int sync_folder(const char *path) {
-    char *folder = folder_of(path);
-    if (!folder) return -1;
-    int result = 0, fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+/* A rename is durable only once its folder is. named: the path that an error is about. */
+static int rename_within(int folder, const char *from, const char *to, const char *named) {
+    if (rename(from, to) < 0) return lc_fail_errno(named, "renaming");
     /* EINVAL: a file system whose folders cannot be synced. */
-    if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) result = lc_fail_errno(folder, "syncing");
-    if (fd >= 0) close(fd);
-    lc_free(folder);
-    return result;
+    if (fsync(folder) < 0 && errno != EINVAL) return lc_fail_errno(to, "syncing its folder");
+    return 0;
 }
 
 /* ---- reading ---- */
@@ -181,22 +179,25 @@ void lc_output_drop(struct lc_output *o) {
     errno = why;
 }
 
-int lc_output_finish(struct lc_output *o) {
+/* Everything up to the rename; o->fd is closed. */
+static int settle(struct lc_output *o) {
     struct stat old;
     mode_t mode = stat(o->path, &old) == 0 ? old.st_mode & 0777 : usual_mode;
     const char *failed = fchmod(o->fd, mode) < 0 ? "setting its mode"
                          : fsync(o->fd) < 0      ? "syncing"
                                                  : NULL;
-    if (!failed) {
-        int fd = o->fd;
-        o->fd = -1;
-        failed = close(fd) < 0 ? "closing" : rename(o->temporary, o->path) < 0 ? "renaming" : NULL;
-        if (failed) {
-            lc_fail_errno(o->path, failed);
-            unlink(o->temporary);
-        }
-    } else lc_fail_errno(o->path, failed);
-    int result = failed ? -1 : sync_folder(o->path);
+    int result = failed ? lc_fail_errno(o->path, failed) : 0, fd = o->fd;
+    o->fd = -1;
+    if (close(fd) < 0 && result == 0) result = lc_fail_errno(o->path, "closing");
+    return result;
+}
+
+int lc_output_finish(struct lc_output *o) {
+    int folder = open_folder_of(o->path), result = settle(o);
+    if (folder < 0) result = -1;
+    if (result == 0) result = rename_within(folder, o->temporary, o->path, o->path);
+    unlink(o->temporary); /* there only when the rename was not reached or failed */
+    if (folder >= 0) close(folder);
     lc_output_drop(o);
     return result;
 }
@@ -245,23 +246,26 @@ int lc_make_folder(const char *path) {
 int lc_remove(const char *path) { return remove(path) < 0 ? lc_fail_errno(path, "removing") : 0; }
 
 int lc_rename(const char *from, const char *to) {
-    if (rename(from, to) < 0) return lc_fail_errno(from, "renaming");
-    return sync_folder(to);
+    int folder = open_folder_of(to);
+    if (folder < 0) return -1;
+    int result = rename_within(folder, from, to, from);
+    close(folder);
+    return result;
 }
 
 int lc_symlink(const char *target, const char *path) {
     size_t room = strlen(path) + 32;
-    char *temporary = lc_alloc(room);
-    if (!temporary) return -1;
-    snprintf(temporary, room, "%s.tmp.%ld", path, (long)getpid());
-    unlink(temporary);
-    int result = 0;
-    if (symlink(target, temporary) < 0) result = lc_fail_errno(path, "linking");
-    else if (rename(temporary, path) < 0) {
-        result = lc_fail_errno(path, "linking");
+    int result = -1, folder = open_folder_of(path);
+    char *temporary = folder < 0 ? NULL : lc_alloc(room);
+    if (temporary) {
+        snprintf(temporary, room, "%s.tmp.%ld", path, (long)getpid());
         unlink(temporary);
-    } else result = sync_folder(path);
+        result = symlink(target, temporary) < 0 ? lc_fail_errno(path, "linking")
+                                                : rename_within(folder, temporary, path, path);
+        if (result < 0) unlink(temporary);
+    }
     lc_free(temporary);
+    if (folder >= 0) close(folder);
     return result;
 }
 
