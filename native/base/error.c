@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static _Thread_local char message[2048];
+/* Room for the names of a whole model's tensors: what is missing is listed in full. */
+static _Thread_local char message[1 << 16];
 static _Thread_local int code;
 static volatile sig_atomic_t interrupted;
 

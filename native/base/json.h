@@ -11,6 +11,14 @@ enum { LC_JSON_DEPTH = 64 };
 lc_json *lc_json_parse_at(const char *text, size_t n, const char *name, int strict_keys,
                           int64_t line, int64_t column);
 
+/* Finds where a value ends without looking into it: step by step over its bytes, from {0}. */
+struct lc_json_extent {
+    int depth;
+    bool in_string, escaped, scalar;
+};
+/* 1: the value ended before this byte (a scalar), 2: with it, 0: goes on, -1: nests too deep. */
+int lc_json_step(struct lc_json_extent *e, char c);
+
 static inline bool lc_json_space(int c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 #endif

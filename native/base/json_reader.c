@@ -25,14 +25,7 @@ struct lc_json_reader {
     bool finished, started, ended; /* ended: the file has no more bytes */
 };
 
-/* Finds where a value ends without looking into it. */
-struct extent {
-    int depth;
-    bool in_string, escaped, scalar;
-};
-
-/* 1: the value ended before this byte (a scalar), 2: with it, 0: goes on, -1: nests too deep. */
-static int step(struct extent *e, char c) {
+int lc_json_step(struct lc_json_extent *e, char c) {
     if (e->in_string) {
         if (e->escaped) e->escaped = false;
         else if (c == '\\') e->escaped = true;
@@ -107,14 +100,14 @@ static int peek(lc_json_reader *r) {
 
 /* The length of the value at data[at), which is then wholly there; 0 when the file ends first. */
 static int64_t value_length(lc_json_reader *r) {
-    struct extent e = {0};
+    struct lc_json_extent e = {0};
     for (size_t n = 0;; n++) {
         if (r->at + n == r->end) {
             int got = more(r);
             if (got < 0) return -1;
             if (got == 0) return (int64_t)n;
         }
-        int how = step(&e, r->data[r->at + n]);
+        int how = lc_json_step(&e, r->data[r->at + n]);
         if (how < 0) return refuse(r, "lists and objects nest deeper than 64");
         if (how > 0) return (int64_t)(how == 2 ? n + 1 : n ? n : 1);
     }
@@ -126,7 +119,7 @@ static int64_t value_length(lc_json_reader *r) {
 static int single(lc_json_reader *r) {
     const char *suffix = strrchr(r->path, '.');
     if (suffix && (!strcasecmp(suffix, ".jsonl") || !strcasecmp(suffix, ".ndjson"))) return 0;
-    struct extent e = {0};
+    struct lc_json_extent e = {0};
     bool whole = false;
     int result = 1;
     char *piece = lc_alloc(PIECE);
@@ -139,7 +132,7 @@ static int single(lc_json_reader *r) {
         from += got;
         for (ssize_t i = 0; i < got && result == 1; i++) {
             if (!whole) {
-                int how = step(&e, piece[i]);
+                int how = lc_json_step(&e, piece[i]);
                 if (how < 0) result = refuse(r, "lists and objects nest deeper than 64");
                 whole = how > 0;
             } else if (!lc_json_space(piece[i])) result = 0;

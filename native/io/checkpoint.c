@@ -40,8 +40,10 @@ static int add_file(lc_checkpoint *c, char *path) {
     }
     c->files = files;
     struct file *f = &files[c->count++];
-    *f = (struct file){.path = path, .fd = lc_open_file(path)};
-    if (f->fd < 0) return -1;
+    *f = (struct file){.path = path, .fd = -1};
+    /* Opening a pipe would wait for its writer. */
+    if (lc_file_kind(path) == 3) return lc_fail(LC_EINVAL, "%s: it is no regular file", path);
+    if ((f->fd = lc_open_file(path)) < 0) return -1;
     if (fstat(f->fd, &s) < 0) return lc_fail_errno(path, "looking");
     f->size = (int64_t)s.st_size;
     return lc_safetensors_read(&c->entries, f->fd, f->size, path, c->count - 1);
@@ -73,16 +75,22 @@ struct index {
     lc_json *root; /* holds the names */
     struct place *list;
     size_t count;
-    char wrong[1024]; /* what does not fit, as far as it has room */
+    char *wrong; /* what does not fit: names with words, or NULL */
+    size_t wrong_length;
 };
 
 static int place_order(const void *a, const void *b) {
     return strcmp(((const struct place *)a)->name, ((const struct place *)b)->name);
 }
 
-static void complain(struct index *x, const char *name, const char *what) {
-    size_t used = strlen(x->wrong);
-    snprintf(x->wrong + used, sizeof x->wrong - used, "%s%s%s", used ? ", " : "", name, what);
+static int complain(struct index *x, const char *name, const char *what) {
+    size_t n = strlen(name) + strlen(what) + 3;
+    char *text = lc_realloc(x->wrong, x->wrong_length + n);
+    if (!text) return -1;
+    x->wrong = text;
+    x->wrong_length += (size_t)snprintf(text + x->wrong_length, n, "%s%s%s",
+                                        x->wrong_length ? ", " : "", name, what);
+    return 0;
 }
 
 /* A shard lies beside the index and nowhere else. */
@@ -123,15 +131,16 @@ static int compare(struct index *x, const lc_checkpoint *c) {
     const struct lc_entries *e = &c->entries;
     size_t i = 0, k = 0;
     while (i < x->count || k < e->count) {
-        int order = i == x->count   ? 1
-                    : k == e->count ? -1
-                                    : strcmp(x->list[i].name, e->list[k].name);
+        int result = 0, order = i == x->count   ? 1
+                                : k == e->count ? -1
+                                                : strcmp(x->list[i].name, e->list[k].name);
         if (order == 0) order = x->list[i].file - e->list[k].file;
-        if (order < 0) complain(x, x->list[i++].name, " (missing)");
-        else if (order > 0) complain(x, e->list[k++].name, " (not in the index)");
+        if (order < 0) result = complain(x, x->list[i++].name, " (missing)");
+        else if (order > 0) result = complain(x, e->list[k++].name, " (not in the index)");
         else i++, k++;
+        if (result < 0) return -1;
     }
-    if (!x->wrong[0]) return 0;
+    if (!x->wrong) return 0;
     return lc_fail(LC_EINVAL, "%s: the index does not fit its files: %s", x->path, x->wrong);
 }
 
@@ -147,11 +156,42 @@ static int open_index(lc_checkpoint *c, const char *folder, const char *path) {
     if (result == 0) result = compare(&x, c);
     lc_json_free(x.root);
     lc_free(x.list);
+    lc_free(x.wrong);
     lc_free(text);
     return result;
 }
 
 /* ---- opening ---- */
+
+static bool ends_with(const char *name, size_t n, const char *suffix) {
+    size_t m = strlen(suffix);
+    return n >= m && !memcmp(name + n - m, suffix, m);
+}
+
+/* Says what a folder holds instead of weights: the first names of it. */
+static int no_weights(const char *folder) {
+    enum { SHOWN = 12 };
+    char held[1024] = "";
+    size_t used = 0, count = 0;
+    bool pickled = false;
+    char *names = lc_folder_list(folder);
+    if (!names) return -1;
+    for (char *name = names, *end; (end = strchr(name, '\n')); name = end + 1, count++) {
+        size_t n = (size_t)(end - name);
+        pickled |=
+            ends_with(name, n, ".bin") || ends_with(name, n, ".pth") || ends_with(name, n, ".pt");
+        if (count < SHOWN)
+            used += (size_t)snprintf(held + used, sizeof held - used, "%s%.*s", count ? ", " : "",
+                                     n < 60 ? (int)n : 60, name);
+    }
+    lc_free_bytes(names);
+    if (count > SHOWN) snprintf(held + used, sizeof held - used, " and %zu more", count - SHOWN);
+    return lc_fail(LC_EMISSING,
+                   "%s: no model.safetensors, model.safetensors.index.json or "
+                   "adapter_model.safetensors; it holds %s%s",
+                   folder, count ? held : "nothing",
+                   pickled ? "; PyTorch's pickles are not read, save them as safetensors" : "");
+}
 
 static int open_folder(lc_checkpoint *c, const char *folder) {
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
@@ -168,10 +208,7 @@ static int open_folder(lc_checkpoint *c, const char *folder) {
         lc_free(path);
         return result;
     }
-    return lc_fail(LC_EMISSING,
-                   "%s: it holds no model.safetensors, no model.safetensors.index.json and no "
-                   "adapter_model.safetensors",
-                   folder);
+    return no_weights(folder);
 }
 
 lc_checkpoint *lc_checkpoint_open(const char *path) {
@@ -259,7 +296,7 @@ static int still_whole(const struct file *f) {
 }
 
 lc_tensor *lc_checkpoint_tensor(lc_checkpoint *c, const char *name) {
-    struct lc_entry key = {.name = (char *)(uintptr_t)name, .file = -1};
+    struct lc_entry key = {.name = name, .file = -1};
     size_t low = 0, high = c->entries.count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;

@@ -1,10 +1,14 @@
 /* safetensors.c - reads a header: 8 bytes of length, JSON, then the tensors' bytes end to end. What
- * the header says is checked against the file before any of it is believed. */
+ * the header says is checked against the file before any of it is believed.
+ *
+ * A hostile header may be 100 MB of tiny values, whose tree would take gigabytes. So its members are
+ * parsed one at a time, and their names stay where they stood, decoded in place. */
 #define _GNU_SOURCE
 #include "io/safetensors.h"
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 
 #include <ctype.h>
@@ -48,6 +52,7 @@ struct header {
     const char *path;
     int64_t data, size; /* where the tensors' bytes begin; of the file */
     int file;
+    bool metadata; /* was there */
 };
 
 static int refuse(const struct header *h, const char *name, const char *what) {
@@ -98,24 +103,21 @@ static int read_range(const struct header *h, struct lc_entry *e, const lc_json 
     return 0;
 }
 
-static struct lc_entry *new_entry(struct lc_entries *all) {
-    if (all->count == all->room) {
-        size_t room = all->room ? 2 * all->room : 64;
-        void *list = lc_realloc(all->list, room * sizeof *all->list);
-        if (!list) return NULL;
-        all->list = list;
-        all->room = room;
-    }
-    struct lc_entry *e = &all->list[all->count];
-    *e = (struct lc_entry){0};
-    return e;
+/* Makes room for as many entries as a header of n bytes can have. */
+static int reserve_entries(struct lc_entries *all, size_t n) {
+    enum { SHORTEST = sizeof "\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]}" - 1 };
+    size_t room = all->count + n / SHORTEST + 1;
+    void *list = lc_realloc(all->list, room * sizeof *all->list);
+    if (!list) return -1;
+    all->list = list;
+    all->room = room;
+    return 0;
 }
 
-static int read_entry(const struct header *h, const lc_json *v, const char *name) {
-    struct lc_entry *e = new_entry(h->entries);
-    if (!e || !(e->name = lc_copy_text(name))) return -1;
-    h->entries->count++; /* from here on it is freed with the others */
-    e->file = h->file;
+static int read_entry(struct header *h, const lc_json *v, const char *name) {
+    lc_assert(h->entries->count < h->entries->room);
+    struct lc_entry *e = &h->entries->list[h->entries->count];
+    *e = (struct lc_entry){.name = name, .file = h->file};
     if (lc_json_type(v) != LC_JSON_OBJECT) return refuse(h, name, "it is no object");
     const lc_json *dtype = lc_json_get(v, "dtype");
     size_t n;
@@ -130,28 +132,146 @@ static int read_entry(const struct header *h, const lc_json *v, const char *name
     if (!bits)
         return lc_fail(LC_EINVAL, "%s: %.200s: there is no dtype '%.40s'", h->path, name, word);
     if (size_of(h, e, lc_json_get(v, "shape"), bits) < 0) return -1;
-    return read_range(h, e, lc_json_get(v, "data_offsets"));
+    if (read_range(h, e, lc_json_get(v, "data_offsets")) < 0) return -1;
+    h->entries->count++;
+    return 0;
 }
 
-static int read_metadata(const struct header *h, const lc_json *v) {
-    struct lc_entries *all = h->entries;
-    if (lc_json_type(v) != LC_JSON_OBJECT) return refuse(h, "__metadata__", "it is no object");
-    for (const lc_json *m = lc_json_first(v); m; m = lc_json_next(m)) {
-        size_t n;
-        const char *key = lc_json_key(m, &n), *value = lc_json_string(m, &n);
-        if (!value) return refuse(h, "__metadata__", "it holds what is no text");
-        if (all->pairs == all->pair_room) {
-            size_t room = all->pair_room ? 2 * all->pair_room : 16;
-            void *list = lc_realloc(all->metadata, room * sizeof *all->metadata);
-            if (!list) return -1;
-            all->metadata = list;
-            all->pair_room = room;
-        }
-        struct lc_pair *pair = &all->metadata[all->pairs++];
-        *pair = (struct lc_pair){lc_copy_text(key), lc_copy_text(value)};
-        if (!pair->key || !pair->value) return -1;
+/* ---- members, one at a time ---- */
+
+struct piece { /* of the header's text */
+    char *at, *end;
+    int64_t line, column;
+};
+
+typedef int member_reader(struct header *h, char *key, struct piece value);
+
+static int wanted(const struct header *h, const struct piece *p, const char *what) {
+    return lc_fail(LC_EINVAL, "%s:%" PRId64 ":%" PRId64 ": %s is expected here", h->path, p->line,
+                   p->column, what);
+}
+
+static void advance(struct piece *p, const char *to) {
+    for (; p->at < to; p->at++) {
+        if (*p->at == '\n') p->line++, p->column = 1;
+        else if (((unsigned char)*p->at & 0xC0) != 0x80) p->column++;
     }
+}
+
+/* Behind white space; the byte that is there, or 0. */
+static int next_byte(struct piece *p) {
+    char *to = p->at;
+    while (to < p->end && lc_json_space(*to)) to++;
+    advance(p, to);
+    return p->at < p->end ? (unsigned char)*p->at : 0;
+}
+
+/* The value that p begins with, which p goes behind; its text is not yet looked into. */
+static int take_value(const struct header *h, struct piece *p, struct piece *value) {
+    struct lc_json_extent e = {0};
+    char *to = p->at;
+    for (int how = 0; to < p->end && how == 0; to += how != 1) {
+        how = lc_json_step(&e, *to);
+        if (how < 0)
+            return lc_fail(LC_EINVAL, "%s: its header nests deeper than %d", h->path,
+                           LC_JSON_DEPTH);
+    }
+    *value = *p;
+    value->end = to;
+    advance(p, to);
     return 0;
+}
+
+static lc_json *parse(const struct header *h, struct piece p) {
+    return lc_json_parse_at(p.at, (size_t)(p.end - p.at), h->path, 1, p.line, p.column);
+}
+
+/* The text of a string, decoded where it stands: the quotes leave room for its end. */
+static char *decode(const struct header *h, struct piece p, const char *what) {
+    lc_json *v = parse(h, p);
+    if (!v) return NULL;
+    size_t n;
+    const char *text = lc_json_string(v, &n);
+    if (text && strlen(text) == n) memcpy(p.at, text, n + 1);
+    else wanted(h, &p, what);
+    bool good = text && strlen(text) == n;
+    lc_json_free(v);
+    return good ? p.at : NULL;
+}
+
+/* Calls read for every member of the object that p holds. */
+static int read_members(struct header *h, struct piece *p, member_reader *read) {
+    struct piece key, value;
+    if (next_byte(p) != '{') return wanted(h, p, "'{'");
+    advance(p, p->at + 1);
+    for (bool first = true;; first = false) {
+        int c = next_byte(p);
+        if (c == '}') break;
+        if (!first) {
+            if (c != ',') return wanted(h, p, "',' or '}'");
+            advance(p, p->at + 1);
+            c = next_byte(p);
+        }
+        if (c != '"') return wanted(h, p, "a key in double quotes");
+        if (take_value(h, p, &key) < 0) return -1;
+        if (next_byte(p) != ':') return wanted(h, p, "':'");
+        advance(p, p->at + 1);
+        next_byte(p);
+        if (take_value(h, p, &value) < 0) return -1;
+        char *name = decode(h, key, "a name without a zero byte");
+        if (!name || read(h, name, value) < 0) return -1;
+    }
+    advance(p, p->at + 1);
+    next_byte(p);
+    return p->at == p->end ? 0 : wanted(h, p, "the end of the header");
+}
+
+static int read_metadata_pair(struct header *h, char *key, struct piece value) {
+    enum { MOST = 1 << 16 };
+    struct lc_entries *all = h->entries;
+    if (all->pairs >= MOST) return refuse(h, "__metadata__", "it holds more than 65536 texts");
+    if (*value.at != '"') return refuse(h, "__metadata__", "it holds what is no text");
+    char *text = decode(h, value, "a text without a zero byte");
+    if (!text) return -1;
+    if (all->pairs == all->pair_room) {
+        size_t room = all->pair_room ? 2 * all->pair_room : 16;
+        void *list = lc_realloc(all->metadata, room * sizeof *all->metadata);
+        if (!list) return -1;
+        all->metadata = list;
+        all->pair_room = room;
+    }
+    all->metadata[all->pairs++] = (struct lc_text_pair){key, text};
+    return 0;
+}
+
+static int pair_order(const void *a, const void *b) {
+    return strcmp(((const struct lc_text_pair *)a)->key, ((const struct lc_text_pair *)b)->key);
+}
+
+static int read_metadata(struct header *h, struct piece value) {
+    size_t first = h->entries->pairs;
+    if (h->metadata) return refuse(h, "__metadata__", "this key stands twice");
+    h->metadata = true;
+    if (*value.at != '{') return refuse(h, "__metadata__", "it is no object");
+    if (read_members(h, &value, read_metadata_pair) < 0) return -1;
+    struct lc_text_pair *list = h->entries->metadata + first;
+    size_t n = h->entries->pairs - first;
+    if (n > 1) qsort(list, n, sizeof *list, pair_order);
+    for (size_t i = 1; i < n; i++)
+        if (pair_order(list + i - 1, list + i) == 0)
+            return refuse(h, list[i].key, "this key of __metadata__ stands twice");
+    return 0;
+}
+
+static int read_member(struct header *h, char *key, struct piece value) {
+    enum { LONGEST = 1 << 16 };
+    if (!strcmp(key, "__metadata__")) return read_metadata(h, value);
+    if (value.end - value.at > LONGEST)
+        return refuse(h, key, "its entry is longer than that of any tensor");
+    lc_json *v = parse(h, value);
+    int result = v ? read_entry(h, v, key) : -1;
+    lc_json_free(v);
+    return result;
 }
 
 /* ---- the whole header ---- */
@@ -181,15 +301,18 @@ static int check_contiguous(const struct header *h, size_t first) {
     return 0;
 }
 
-static int read_json(const struct header *h, const lc_json *root) {
-    size_t first = h->entries->count, n;
-    for (const lc_json *v = lc_json_first(root); v; v = lc_json_next(v)) {
-        const char *name = lc_json_key(v, &n);
-        if (strlen(name) != n) return refuse(h, name, "its name holds a zero byte");
-        int result = strcmp(name, "__metadata__") ? read_entry(h, v, name) : read_metadata(h, v);
-        if (result < 0) return -1;
-    }
-    return check_contiguous(h, first);
+static int name_order(const void *a, const void *b) {
+    return strcmp(((const struct lc_entry *)a)->name, ((const struct lc_entry *)b)->name);
+}
+
+static int check_names(const struct header *h, size_t first) {
+    struct lc_entry *list = h->entries->list + first;
+    size_t n = h->entries->count - first;
+    if (n > 1) qsort(list, n, sizeof *list, name_order);
+    for (size_t i = 1; i < n; i++)
+        if (name_order(list + i - 1, list + i) == 0)
+            return refuse(h, list[i].name, "this name stands twice");
+    return 0;
 }
 
 static int read_at(int fd, char *to, size_t n, int64_t from, const char *path) {
@@ -223,12 +346,23 @@ static int name_other_format(const char *path, const char *text, size_t n) {
 }
 
 static int parse_header(struct header *h, char *text, size_t n) {
+    size_t first = h->entries->count;
+    struct piece whole = {text, text + n, 1, 1};
     if (n == 0 || text[0] != '{')
         return lc_fail(LC_EINVAL, "%s: its header does not begin with '{'", h->path);
-    lc_json *root = lc_json_parse(text, n, h->path, 1);
-    int result = root ? read_json(h, root) : -1;
-    lc_json_free(root);
-    return result;
+    if (reserve_entries(h->entries, n) < 0 || read_members(h, &whole, read_member) < 0) return -1;
+    return check_names(h, first) < 0 ? -1 : check_contiguous(h, first);
+}
+
+/* Room for a header's text, which lives as long as the names in it. */
+static char *new_text(struct lc_entries *e, size_t n) {
+    char **texts = lc_realloc(e->texts, (e->text_count + 1) * sizeof *texts);
+    if (!texts) return NULL;
+    e->texts = texts;
+    char *text = lc_alloc(n + 1);
+    if (!text) return NULL;
+    text[n] = 0;
+    return texts[e->text_count++] = text;
 }
 
 int lc_safetensors_read(struct lc_entries *e, int fd, int64_t size, const char *path, int file) {
@@ -247,22 +381,17 @@ int lc_safetensors_read(struct lc_entries *e, int fd, int64_t size, const char *
         return lc_fail(LC_EINVAL,
                        "%s: its header of %" PRIu64 " bytes ends behind the file's %" PRId64, path,
                        length, size);
-    char *text = lc_alloc((size_t)length + 1);
+    char *text = new_text(e, (size_t)length);
     if (!text) return -1;
     struct header h = {
         .entries = e, .path = path, .data = 8 + (int64_t)length, .size = size, .file = file};
-    int result = read_at(fd, text, (size_t)length, 8, path);
-    if (result == 0) result = parse_header(&h, text, (size_t)length);
-    lc_free(text);
-    return result;
+    if (read_at(fd, text, (size_t)length, 8, path) < 0) return -1;
+    return parse_header(&h, text, (size_t)length);
 }
 
 void lc_entries_free(struct lc_entries *e) {
-    for (size_t i = 0; i < e->count; i++) lc_free(e->list[i].name);
-    for (size_t i = 0; i < e->pairs; i++) {
-        lc_free(e->metadata[i].key);
-        lc_free(e->metadata[i].value);
-    }
+    for (size_t i = 0; i < e->text_count; i++) lc_free(e->texts[i]);
+    lc_free(e->texts);
     lc_free(e->list);
     lc_free(e->metadata);
     *e = (struct lc_entries){0};

@@ -8,22 +8,24 @@
 enum { LC_HEADER_LIMIT = 100000000 }; /* bytes, as the format's own reader has it */
 
 struct lc_entry {
-    char *name;
+    const char *name;           /* within a header's text */
     const char *dtype;          /* the file's own word, a constant of ours */
     int64_t shape[LC_MAX_DIMS]; /* its first dims */
     int ndim, file;             /* ndim may be more than LC_MAX_DIMS: then it cannot be loaded */
     int64_t begin, bytes;       /* in the file */
 };
 
-struct lc_pair {
-    char *key, *value;
+struct lc_text_pair {
+    const char *key, *value;
 };
 
 struct lc_entries {
     struct lc_entry *list;
     size_t count, room;
-    struct lc_pair *metadata;
+    struct lc_text_pair *metadata;
     size_t pairs, pair_room;
+    char **texts; /* the headers, a file each */
+    size_t text_count;
 };
 
 /* Appends what the file holds, whose size is given. Errors are "PATH: what". */

@@ -15,10 +15,14 @@ struct item {
     lc_tensor *tensor;
 };
 
+struct pair {
+    char *key, *value;
+};
+
 struct lc_writer {
     char *path;
     struct item *items;
-    struct lc_pair *pairs;
+    struct pair *pairs;
     size_t count, room, pair_count;
 };
 
@@ -48,10 +52,10 @@ void lc_writer_drop(lc_writer *w) {
 }
 
 int lc_writer_metadata(lc_writer *w, const char *key, const char *value) {
-    struct lc_pair *pairs = lc_realloc(w->pairs, (w->pair_count + 1) * sizeof *pairs);
+    struct pair *pairs = lc_realloc(w->pairs, (w->pair_count + 1) * sizeof *pairs);
     if (!pairs) return -1;
     w->pairs = pairs;
-    struct lc_pair pair = {lc_copy_text(key), lc_copy_text(value)};
+    struct pair pair = {lc_copy_text(key), lc_copy_text(value)};
     if (!pair.key || !pair.value) {
         lc_free(pair.key);
         lc_free(pair.value);
