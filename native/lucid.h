@@ -247,25 +247,29 @@ void        lc_writer_drop(lc_writer *w);
 
 enum { LC_NEAREST, LC_BILINEAR, LC_BICUBIC };
 lc_tensor  *lc_image_load(const char *path);                              /* u8 [H, W, 3]; EXIF orientation ignored, as Pillow's convert("RGB") */
-lc_tensor  *lc_image_decode(const void *bytes, size_t n, const char *name);
+lc_tensor  *lc_image_decode(const void *bytes, size_t n, const char *name);   /* JPEG, PNG, BMP, GIF (first frame), PNM, PSD; TGA by name */
 int         lc_image_save(lc_tensor *image, const char *path, int quality);   /* .png, .jpg, .bmp by suffix; atomic */
-lc_tensor  *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int filter);  /* Pillow's, to the bit */
+lc_tensor  *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int filter);  /* Pillow's, to the bit: first across, then down (Pillow 13 takes tall pictures the other way) */
 lc_tensor  *lc_image_crop(lc_tensor *image, int64_t top, int64_t left, int64_t height, int64_t width);  /* outside is black */
 lc_tensor  *lc_image_pad_square(lc_tensor *image, int red, int green, int blue);          /* centred */
 lc_tensor  *lc_image_normalize(lc_tensor *image, double scale, const float *mean3, const float *std3);   /* -> f32 [3, H, W]: (v * scale - mean) / std */
-void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pixels);     /* 0 keeps a limit */
+void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pixels);     /* 0 keeps a limit; 32 MiB, 8192, 40 million at first */
 
 /* ---- text (liblucid_text.so, opened at first use) --------------------------------------------------------- */
 
-lc_tokenizer *lc_tokenizer_open(const char *path);                        /* a *.model file, or a folder that holds tokenizer.model */
+lc_tokenizer *lc_tokenizer_open(const char *path);                        /* a *.model file of SentencePiece, or a folder that holds tokenizer.model */
 void        lc_tokenizer_close(lc_tokenizer *t);
 int         lc_tokenizer_pieces(const lc_tokenizer *t);
-int         lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t n, int32_t **ids, size_t *count);  /* no BOS, no EOS; free with lc_free_bytes */
-int         lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t count, char **text, size_t *n);
-const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id);              /* "\xE2\x96\x81the"; borrowed until the next call */
+/* No BOS, no EOS. Bytes that are no UTF-8 are read as U+FFFD each; U+2581 is read as a space. ids: lc_free_bytes */
+int         lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t n, int32_t **ids, size_t *count);
+int         lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t count, char **text, size_t *n);  /* UTF-8, whatever the ids; lc_free_bytes */
+const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id);              /* "\xE2\x96\x81the"; borrowed from the tokenizer */
 int32_t     lc_tokenizer_id(lc_tokenizer *t, const char *piece);          /* -1: no such piece */
 int32_t     lc_tokenizer_special(lc_tokenizer *t, int which);             /* 0 unk, 1 bos, 2 eos, 3 pad; -1 none */
-int         lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces);   /* SentencePiece BPE, byte fallback, LLaMA's settings; a text file, a sentence a line */
+/* SentencePiece BPE with LLaMA's settings from a text file, a sentence a line. At most that many pieces, of which
+ * 259 are <unk>, <s>, </s> and the bytes. words: each ended by '\n', each becomes one piece, or the call fails and
+ * lists those that did not. The same corpus gives the same bytes. */
+int         lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces, const char *words);
 
 /* ---- optimizer -------------------------------------------------------------------------------------------- */
 

@@ -95,8 +95,9 @@ static int prefill(lc_generator *g, const lc_batch *b) {
         }
         segments[leaf] = i;
         row[leaf] = (int32_t)at;
-        g->leaves[leaf++] = (struct leaf){
+        g->leaves[leaf] = (struct leaf){
             -1, 0, lc_forest_position(forest, i) + b->segments[i].rows, (uint64_t)leaf, true};
+        leaf++;
     }
     if (lc_cache_prefill(g->cache, forest, g->count, segments) < 0) goto end;
     done = keep_logits(g, run_pass(g, lc_model_embed(g->model, b, forest), forest, last));

@@ -11,20 +11,22 @@ struct lc_text_host {
     void *(*alloc)(size_t bytes);
 };
 
-/* The tokenizer functions of lucid.h over an opaque SentencePiece processor. */
+/* The tokenizer functions of lucid.h over an opaque SentencePiece processor. Results that are handed
+ * out come from host.alloc; name is for messages. */
 struct lc_text {
-    void *(*open)(const char *path);
+    void *(*open)(const char *model, size_t n, const char *name);
     void (*close)(void *p);
     int (*pieces)(const void *p);
-    int (*encode)(void *p, const char *text, size_t n, int32_t **ids, size_t *count);
-    int (*decode)(void *p, const int32_t *ids, size_t count, char **text, size_t *n);
-    int (*piece)(void *p, int32_t id, char *text, size_t room);
-    int32_t (*id)(void *p, const char *piece);
-    int32_t (*special)(void *p, int which);
-    int (*train)(const char *corpus, const char *model, int pieces);
+    int (*encode)(const void *p, const char *text, size_t n, int32_t **ids, size_t *count);
+    int (*decode)(const void *p, const int32_t *ids, size_t count, char **text, size_t *n);
+    const char *(*piece)(const void *p, int32_t id);
+    int32_t (*id)(const void *p, const char *piece);
+    int32_t (*special)(const void *p, int which);
+    int (*train)(const char *corpus, size_t length, const char *words, int pieces, char **model,
+                 size_t *n);
 };
 
-enum { LC_TEXT_VERSION = 1 };
+enum { LC_TEXT_VERSION = 2 };
 typedef int lc_text_open_fn(int version, const struct lc_text_host *host, struct lc_text *out);
 
 #endif

@@ -1,12 +1,14 @@
 /* sentencepiece.cc - the LLaMA family's tokenizer, through its own library. No C++ type and no
- * exception leaves this file. */
+ * exception leaves this file, and nothing is printed. */
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
-#include <cstdio>
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -17,127 +19,220 @@ extern "C" {
 
 namespace {
 
+using sentencepiece::SentencePieceProcessor;
+using sentencepiece::SentencePieceTrainer;
+
 lc_text_host host;
 
-using sentencepiece::SentencePieceProcessor;
-
-SentencePieceProcessor *processor(void *p) { return static_cast<SentencePieceProcessor *>(p); }
+const SentencePieceProcessor &model_of(const void *p) {
+    return *static_cast<const SentencePieceProcessor *>(p);
+}
 
 /* Runs f; an exception becomes an error of the core. */
 template <typename F> int guarded(const char *what, F f) {
     try {
         return f();
+    } catch (const std::bad_alloc &) {
+        return host.fail(LC_ENOMEM, "%s: out of memory", what);
     } catch (const std::exception &e) {
         return host.fail(LC_EINVAL, "%s: %s", what, e.what());
     }
 }
 
-void *open_model(const char *path) {
+/* The library's reason, without the place in its sources that it begins with. */
+std::string reason(const sentencepiece::util::Status &status) {
+    std::string text = status.error_message();
+    size_t place = text.find("] ");
+    if (text.find(".cc(") != text.npos && place != text.npos) text.erase(0, place + 2);
+    return text.empty() ? "" : ": " + text;
+}
+
+/* A copy that belongs to the core, ended by a NUL. */
+int hand_out(const void *from, size_t bytes, void **to) {
+    *to = host.alloc(bytes + 1);
+    if (!*to) return -1;
+    std::memcpy(*to, from, bytes);
+    static_cast<char *>(*to)[bytes] = 0;
+    return 0;
+}
+
+/* ---- models ------------------------------------------------------------------------------------- */
+
+/* What the library lets pass: a score that is no number would leave the order of merges open. */
+int check(const SentencePieceProcessor &p, const char *name) {
+    for (int i = 0; i < p.GetPieceSize(); i++)
+        if (!std::isfinite(p.GetScore(i)))
+            return host.fail(LC_EINVAL, "%s: piece %d has no finite score", name, i);
+    return 0;
+}
+
+void *open_model(const char *model, size_t n, const char *name) {
     SentencePieceProcessor *p = nullptr;
-    int done = guarded(path, [&] {
+    int done = guarded(name, [&] {
         p = new SentencePieceProcessor;
-        auto status = p->Load(path);
-        return status.ok() ? 0
-                           : host.fail(LC_EINVAL, "%s: not a SentencePiece model: %s", path,
-                                       status.ToString().c_str());
+        auto status = p->LoadFromSerializedProto(std::string_view(model, n));
+        if (status.ok()) return check(*p, name);
+        return host.fail(LC_EINVAL, "%s: not a SentencePiece model%s", name,
+                         reason(status).c_str());
     });
     if (done == 0) return p;
     delete p;
     return nullptr;
 }
 
-void close_model(void *p) { delete processor(p); }
+void close_model(void *p) { delete static_cast<SentencePieceProcessor *>(p); }
+int pieces(const void *p) { return model_of(p).GetPieceSize(); }
 
-int pieces(const void *p) { return static_cast<const SentencePieceProcessor *>(p)->GetPieceSize(); }
-
-int encode(void *p, const char *text, size_t n, int32_t **ids, size_t *count) {
-    return guarded("encode", [&] {
-        std::vector<int> out;
-        auto status = processor(p)->Encode(std::string(text, n), &out);
-        if (!status.ok()) return host.fail(LC_EINVAL, "encode: %s", status.ToString().c_str());
-        *count = out.size();
-        *ids = static_cast<int32_t *>(host.alloc(out.size() * sizeof **ids));
-        if (!*ids) return -1;
-        for (size_t i = 0; i < out.size(); i++) (*ids)[i] = out[i];
-        return 0;
-    });
+const char *piece(const void *p, int32_t id) {
+    if (id >= 0 && id < pieces(p)) return model_of(p).IdToPiece(id).c_str();
+    host.fail(LC_EINVAL, "piece: there is no id %d; 0 to %d is possible", static_cast<int>(id),
+              pieces(p) - 1);
+    return nullptr;
 }
 
-int decode(void *p, const int32_t *ids, size_t count, char **text, size_t *n) {
-    return guarded("decode", [&] {
-        std::string out;
-        std::vector<int> list(ids, ids + count);
-        int size = processor(p)->GetPieceSize();
-        for (size_t i = 0; i < count; i++)
-            if (list[i] < 0 || list[i] >= size)
-                return host.fail(LC_EINVAL, "decode: id %zu is %d; 0 to %d is possible", i + 1,
-                                 list[i], size - 1);
-        auto status = processor(p)->Decode(list, &out);
-        if (!status.ok()) return host.fail(LC_EINVAL, "decode: %s", status.ToString().c_str());
-        *n = out.size();
-        *text = static_cast<char *>(host.alloc(out.size() + 1));
-        if (!*text) return -1;
-        std::memcpy(*text, out.c_str(), out.size() + 1);
-        return 0;
-    });
+int32_t id_of(const void *p, const char *name) {
+    int id = model_of(p).PieceToId(name);
+    return model_of(p).IdToPiece(id) == name ? id : -1; /* unknown pieces give <unk> */
 }
 
-int piece(void *p, int32_t id, char *text, size_t room) {
-    if (id < 0 || id >= processor(p)->GetPieceSize())
-        return host.fail(LC_EINVAL, "piece: there is no id %d", static_cast<int>(id));
-    std::snprintf(text, room, "%s", processor(p)->IdToPiece(id).c_str());
-    return 0;
-}
-
-int32_t id_of(void *p, const char *name) {
-    int id = processor(p)->PieceToId(name);
-    return processor(p)->IdToPiece(id) == name ? id : -1; /* unknown pieces give <unk> */
-}
-
-int32_t special(void *p, int which) {
+int32_t special(const void *p, int which) {
     switch (which) {
-    case 0: return processor(p)->unk_id();
-    case 1: return processor(p)->bos_id();
-    case 2: return processor(p)->eos_id();
-    default: return processor(p)->pad_id();
+    case 0: return model_of(p).unk_id();
+    case 1: return model_of(p).bos_id();
+    case 2: return model_of(p).eos_id();
+    default: return model_of(p).pad_id();
     }
 }
 
-int train(const char *corpus, const char *model, int count) {
+/* ---- text --------------------------------------------------------------------------------------- */
+
+int encode(const void *p, const char *text, size_t n, int32_t **ids, size_t *count) {
+    return guarded("encode", [&] {
+        std::vector<int> out;
+        auto status = model_of(p).Encode(std::string_view(text, n), &out);
+        if (!status.ok()) return host.fail(LC_EINVAL, "encode%s", reason(status).c_str());
+        static_assert(sizeof(int) == sizeof(int32_t), "ids are copied as they are");
+        *count = out.size();
+        return hand_out(out.data(), out.size() * sizeof(int), reinterpret_cast<void **>(ids));
+    });
+}
+
+int decode(const void *p, const int32_t *ids, size_t count, char **text, size_t *n) {
+    return guarded("decode", [&] {
+        for (size_t i = 0; i < count; i++)
+            if (ids[i] < 0 || ids[i] >= pieces(p))
+                return host.fail(LC_EINVAL, "decode: id %zu is %d; 0 to %d is possible", i + 1,
+                                 static_cast<int>(ids[i]), pieces(p) - 1);
+        std::string out;
+        auto status = model_of(p).Decode(std::vector<int>(ids, ids + count), &out);
+        if (!status.ok()) return host.fail(LC_EINVAL, "decode%s", reason(status).c_str());
+        *n = out.size();
+        return hand_out(out.data(), out.size(), reinterpret_cast<void **>(text));
+    });
+}
+
+/* ---- training ----------------------------------------------------------------------------------- */
+
+std::vector<std::string> lines_of(std::string_view text) {
+    std::vector<std::string> lines;
+    for (size_t at = 0; at < text.size();) {
+        size_t end = std::min(text.find('\n', at), text.size());
+        if (end > at) lines.emplace_back(text.substr(at, end - at));
+        at = end + 1;
+    }
+    return lines;
+}
+
+/* The lines of the corpus, then every extra word, as often as it weighs. */
+class Corpus : public sentencepiece::SentenceIterator {
+  public:
+    Corpus(const std::vector<std::string> &lines, const std::vector<std::string> &extra,
+           size_t weight)
+        : lines_(lines), extra_(extra), weight_(weight) {}
+    bool done() const override { return at_ >= lines_.size() + extra_.size() * weight_; }
+    void Next() override { at_++; }
+    const std::string &value() const override {
+        return at_ < lines_.size() ? lines_[at_] : extra_[(at_ - lines_.size()) / weight_];
+    }
+    sentencepiece::util::Status status() const override { return {}; }
+
+  private:
+    const std::vector<std::string> &lines_, &extra_;
+    size_t weight_, at_ = 0;
+};
+
+/* LLaMA's settings: text is taken as it is, spaces are kept, digits stand alone, bytes are the last
+ * resort. One thread and no sampling: the same corpus gives the same model. */
+sentencepiece::util::Status learn(Corpus *corpus, int count, std::string *model) {
+    return SentencePieceTrainer::Train({{"model_type", "bpe"},
+                                        {"vocab_size", std::to_string(count)},
+                                        {"hard_vocab_limit", "false"},
+                                        {"byte_fallback", "true"},
+                                        {"normalization_rule_name", "identity"},
+                                        {"add_dummy_prefix", "true"},
+                                        {"remove_extra_whitespaces", "false"},
+                                        {"allow_whitespace_only_pieces", "true"},
+                                        {"split_digits", "true"},
+                                        {"character_coverage", "1.0"},
+                                        {"max_sentence_length", "1000000"},
+                                        {"unk_id", "0"},
+                                        {"bos_id", "1"},
+                                        {"eos_id", "2"},
+                                        {"pad_id", "-1"},
+                                        {"num_threads", "1"},
+                                        {"shuffle_input_sentence", "false"},
+                                        {"minloglevel", "2"}},
+                                       corpus, model);
+}
+
+/* Those of words that the model does not know as one piece. */
+std::vector<std::string> broken(const SentencePieceProcessor &p,
+                                const std::vector<std::string> &words) {
+    std::vector<std::string> list;
+    for (const auto &word : words) {
+        std::vector<int> ids;
+        p.Encode(word, &ids).IgnoreError();
+        if (ids.size() != 1 || p.IsUnknown(ids[0])) list.push_back(word);
+    }
+    return list;
+}
+
+int fail_broken(const std::vector<std::string> &words, int count) {
+    std::string list;
+    for (const auto &word : words) list += " " + word;
+    return host.fail(LC_EINVAL,
+                     "train: with %d pieces these words (%zu) are not one piece:%s; "
+                     "ask for more pieces",
+                     count, words.size(), list.c_str());
+}
+
+/* BPE makes the most frequent pairs first. Words that came out in parts are put beside the corpus, more
+ * often in every round, until their pairs come first; if even that fails, there are too few pieces. */
+int train(const char *corpus, size_t length, const char *words, int count, char **out, size_t *n) {
     return guarded("train", [&] {
-        std::string prefix(model);
-        const std::string suffix = ".model";
-        if (prefix.size() <= suffix.size() ||
-            prefix.substr(prefix.size() - suffix.size()) != suffix)
-            return host.fail(LC_EINVAL, "train: %s: the model's name must end in .model", model);
-        prefix.resize(prefix.size() - suffix.size());
-        // As a map: the form that takes one string logs it before it hears minloglevel.
-        const std::unordered_map<std::string, std::string> options = {
-            {"model_type", "bpe"},
-            {"byte_fallback", "true"},
-            {"normalization_rule_name", "identity"},
-            {"remove_extra_whitespaces", "false"},
-            {"split_digits", "true"},
-            {"character_coverage", "1.0"},
-            {"hard_vocab_limit", "false"},
-            {"num_threads", "1"},
-            {"shuffle_input_sentence", "false"},
-            {"allow_whitespace_only_pieces", "true"},
-            {"minloglevel", "2"},
-            {"input", corpus},
-            {"model_prefix", prefix},
-            {"vocab_size", std::to_string(count)}};
-        auto status = sentencepiece::SentencePieceTrainer::Train(options);
-        std::remove((prefix + ".vocab").c_str());
-        if (status.ok()) return 0;
-        return host.fail(LC_EINVAL, "train: %s", status.ToString().c_str());
+        auto lines = lines_of(std::string_view(corpus, length)), wanted = lines_of(words);
+        std::vector<std::string> extra, left;
+        std::string model;
+        for (size_t weight = lines.size() / 8 + 1, round = 0; round < 6; weight *= 4, round++) {
+            SentencePieceProcessor p;
+            Corpus all(lines, extra, weight);
+            model.clear();
+            auto status = learn(&all, count, &model);
+            if (status.ok()) status = p.LoadFromSerializedProto(model);
+            if (!status.ok()) return host.fail(LC_EINVAL, "train%s", reason(status).c_str());
+            left = broken(p, wanted);
+            if (left.empty()) break;
+            extra = wanted;
+        }
+        if (!left.empty()) return fail_broken(left, count);
+        *n = model.size();
+        return hand_out(model.data(), model.size(), reinterpret_cast<void **>(out));
     });
 }
 
 } // namespace
 
-extern "C" __attribute__((visibility("default"))) int
-lc_text_open(int version, const struct lc_text_host *from, struct lc_text *out);
+extern "C" __attribute__((visibility("default"))) lc_text_open_fn lc_text_open;
 
 int lc_text_open(int version, const struct lc_text_host *from, struct lc_text *out) {
     if (version != LC_TEXT_VERSION) return -1;

@@ -10,11 +10,10 @@
 #include "base/memory.h"
 #include "text/plugin.h"
 
-enum { PIECE_LENGTH = 256 };
+enum { MOST_MODEL = 256 << 20 }; /* bytes of a model file; LLaMA's has half a million */
 
 struct lc_tokenizer {
     void *processor;
-    char piece[PIECE_LENGTH];
 };
 
 /* ---- the plug-in --------------------------------------------------------------------------------- */
@@ -53,19 +52,35 @@ static int ready(void) {
     return trouble[0] ? lc_fail(LC_EMISSING, "%s", trouble) : 0;
 }
 
-/* ---- tokenizers ------------------------------------------------------------------------------------ */
+/* ---- models ---------------------------------------------------------------------------------------- */
+
+static int read_model(const char *path, char **bytes, size_t *n) {
+    char file[PATH_MAX];
+    int folder = lc_file_kind(path) == 2;
+    int length = snprintf(file, sizeof file, folder ? "%s/tokenizer.model" : "%s", path);
+    if (length >= (int)sizeof file)
+        return lc_fail(LC_EINVAL, "%.64s...: the path is too long", path);
+    if (lc_file_kind(file) != 1)
+        return lc_fail(LC_EMISSING, "%s: there is no %s", path,
+                       folder ? "tokenizer.model in this folder" : "such tokenizer");
+    int64_t size = lc_file_size(file);
+    if (size < 0) return -1;
+    if (size > MOST_MODEL)
+        return lc_fail(LC_EINVAL, "%s: %lld bytes are too many for a tokenizer", file,
+                       (long long)size);
+    return lc_file_read(file, bytes, n);
+}
 
 lc_tokenizer *lc_tokenizer_open(const char *path) {
-    char file[PATH_MAX];
-    snprintf(file, sizeof file, lc_file_kind(path) == 2 ? "%s/tokenizer.model" : "%s", path);
-    if (lc_file_kind(file) != 1)
-        return lc_fail_null(LC_EMISSING, "%s: there is no tokenizer.model here", path);
-    if (ready() < 0) return NULL;
-    lc_tokenizer *t = lc_alloc_zero(sizeof *t);
-    if (t && !(t->processor = text.open(file))) {
+    char *bytes;
+    size_t n;
+    if (ready() < 0 || read_model(path, &bytes, &n) < 0) return NULL;
+    lc_tokenizer *t = lc_alloc(sizeof *t);
+    if (t && !(t->processor = text.open(bytes, n, path))) {
         lc_free(t);
-        return NULL;
+        t = NULL;
     }
+    lc_free_bytes(bytes);
     return t;
 }
 
@@ -77,9 +92,14 @@ void lc_tokenizer_close(lc_tokenizer *t) {
 
 int lc_tokenizer_pieces(const lc_tokenizer *t) { return text.pieces(t->processor); }
 int32_t lc_tokenizer_id(lc_tokenizer *t, const char *piece) { return text.id(t->processor, piece); }
+
+const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id) { return text.piece(t->processor, id); }
+
 int32_t lc_tokenizer_special(lc_tokenizer *t, int which) {
     return text.special(t->processor, which);
 }
+
+/* ---- text ------------------------------------------------------------------------------------------ */
 
 int lc_tokenizer_encode(lc_tokenizer *t, const char *s, size_t n, int32_t **ids, size_t *count) {
     return text.encode(t->processor, s, n, ids, count);
@@ -89,10 +109,17 @@ int lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t count, char 
     return text.decode(t->processor, ids, count, s, n);
 }
 
-const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id) {
-    return text.piece(t->processor, id, t->piece, sizeof t->piece) < 0 ? NULL : t->piece;
-}
+/* ---- training -------------------------------------------------------------------------------------- */
 
-int lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces) {
-    return ready() < 0 ? -1 : text.train(corpus_path, model_path, pieces);
+int lc_tokenizer_train(const char *corpus_path, const char *model_path, int pieces,
+                       const char *words) {
+    char *corpus, *model;
+    size_t length, n;
+    if (ready() < 0 || lc_file_read(corpus_path, &corpus, &length) < 0) return -1;
+    int done = text.train(corpus, length, words, pieces, &model, &n);
+    lc_free_bytes(corpus);
+    if (done < 0) return -1;
+    done = lc_file_write(model_path, model, n);
+    lc_free(model);
+    return done;
 }
