@@ -60,6 +60,7 @@ static int is_for_stb(const uint8_t *b, size_t n, const char *name) {
 int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name) {
     const uint8_t *b = bytes;
     *p = (struct lc_picture){0};
+    lc_error_clear();
     if (!n) return lc_fail(LC_EINVAL, "%s: the file is empty", name);
     if (n > INT64_MAX || lc_picture_check_bytes(name, (int64_t)n) < 0) return -1;
     if (n >= 2 && b[0] == 0xFF && b[1] == 0xD8) return lc_jpeg_decode(p, b, n, name);

@@ -16,9 +16,11 @@ static void *alloc_zero(size_t count, size_t size) {
     return size && count > SIZE_MAX / size ? NULL : lc_alloc_zero(count * size);
 }
 
+/* lc_picture_decode has cleared the error: one that is there now is from our allocator. */
 static int fail(const char *name, int code) {
-    return lc_fail(code == SPNG_EMEM ? LC_ENOMEM : LC_EINVAL, "%s: the PNG is damaged: %s", name,
-                   spng_strerror(code));
+    if (lc_error_code() == LC_ENOMEM)
+        return lc_fail(LC_ENOMEM, "%s: out of memory while decoding", name);
+    return lc_fail(LC_EINVAL, "%s: the PNG is damaged: %s", name, spng_strerror(code));
 }
 
 /* count samples to as many pixels */

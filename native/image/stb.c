@@ -33,15 +33,20 @@
 #include <stb/stb_image_write.h>
 #pragma GCC diagnostic pop
 
+/* lc_picture_decode has cleared the error: one that is there now is from our allocator. */
+static int fail(const char *name) {
+    if (lc_error_code() == LC_ENOMEM)
+        return lc_fail(LC_ENOMEM, "%s: out of memory while decoding", name);
+    return lc_fail(LC_EINVAL, "%s: the picture is damaged: %s", name, stbi_failure_reason());
+}
+
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name) {
     int width, height, channels;
     if (n > INT_MAX) return lc_fail(LC_EINVAL, "%s: %zu bytes are too many", name, n);
-    if (!stbi_info_from_memory(bytes, (int)n, &width, &height, &channels))
-        return lc_fail(LC_EINVAL, "%s: the picture is damaged: %s", name, stbi_failure_reason());
+    if (!stbi_info_from_memory(bytes, (int)n, &width, &height, &channels)) return fail(name);
     if (lc_picture_check(name, height, width) < 0) return -1;
     uint8_t *pixels = stbi_load_from_memory(bytes, (int)n, &width, &height, &channels, 3);
-    if (!pixels)
-        return lc_fail(LC_EINVAL, "%s: the picture is damaged: %s", name, stbi_failure_reason());
+    if (!pixels) return fail(name);
     *p = (struct lc_picture){height, width, pixels};
     return 0;
 }
