@@ -78,6 +78,8 @@ $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	$(Q)$(CC) -std=c11 $(COMMON) $(CWARN) -c $< -o $@
 
 $(BUILD)/obj/host/%.o: COMMON += $(LUA_CFLAGS)
+# stb_image_write shifts negative numbers, which every compiler here defines.
+$(BUILD)/obj/image/stb.o: COMMON += -fno-sanitize=shift
 
 # The choice of GEMM is a file's name, so that another choice compiles its user again.
 GEMM_CHOICE := $(BUILD)/gemm-$(strip $(GEMM))

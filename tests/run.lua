@@ -14,4 +14,8 @@ if not ok then
 end
 local words = arg
 _G.arg = { [0] = "lucid", "--output=tests/handler.lua", "--pattern=_spec", unpack(words) }
-runner { standalone = false }
+local passed, reason = pcall(runner, { standalone = false })
+if not passed then -- busted ends a run that has failures with an error of nil
+  if reason then io.stderr:write(tostring(reason), "\n") end
+  os.exit(1)
+end
