@@ -130,7 +130,7 @@ describe("safetensors", function()
       { "zero byte", '{"a\\u0000":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}', "" },
       { "begin with '{'", ' {}', "" },
       { "begin with '{'", '[]', "" },
-      { "end of the text", '{} x', "" },
+      { "end of the header", '{} x', "" },
       { "deeper", '{"a":' .. ("["):rep(1000), "" },
       { "not UTF-8", '{"\255":{}}', "" },
     }
@@ -342,7 +342,11 @@ describe("safetensors", function()
     local one, two = tensor.ones { 1 }, tensor.full({ 1 }, 2)
 
     it("is model.safetensors, an index, or an adapter", function()
-      assert.matches("it holds no model.safetensors", select(2, open(folder)))
+      assert.matches("adapter_model.safetensors; it holds nothing$", select(2, open(folder)))
+      file.write(folder .. "/pytorch_model.bin", "")
+      file.write(folder .. "/config.json", "{}")
+      assert.matches("it holds config.json, pytorch_model.bin; PyTorch's pickles are not read",
+        select(2, open(folder)))
       assert(write(folder .. "/adapter_model.safetensors", { l = one }))
       assert.same({ "l" }, names(open(folder)))
       local list, c = shards({ a = "s1.safetensors", b = "s2.safetensors" },
