@@ -6,6 +6,7 @@
 local ffi = require "ffi"
 local json = require "lucid.json"
 local native = require "lucid.native"
+require "lucid.tensor" -- pictures are tensors: their methods
 
 local C = native.C
 local M = {}
