@@ -11,26 +11,36 @@ require "lucid.tensor" -- pictures are tensors: their methods
 local C = native.C
 local M = {}
 
---- Reads a picture file. Alpha is dropped, EXIF orientation ignored, as in Pillow's convert("RGB").
----@param path string
-function M.load(path)
-  local t = C.lc_image_load(path)
+-- Takes over what a native function makes; out of memory is tried once more after a collection.
+-- Always called in tail position: so an error is at the line of whoever called a function here.
+local function take(f, ...)
+  local t = f(...)
+  if t == nil and C.lc_error_code() == C.LC_ENOMEM then
+    collectgarbage()
+    collectgarbage()
+    t = f(...)
+  end
   if t == nil then native.fail(2) end
   return native.adopt(t)
 end
 
+local PICTURE = "a picture, u8 [H, W, 3],"
+
+--- Reads a picture file. Alpha is dropped, EXIF orientation ignored, as in Pillow's convert("RGB").
+---@param path string
+function M.load(path) return take(C.lc_image_load, path) end
+
 --- Decodes a picture from a string of bytes; name is for messages.
-function M.decode(bytes, name)
-  local t = C.lc_image_decode(bytes, #bytes, name or "picture")
-  if t == nil then native.fail(2) end
-  return native.adopt(t)
-end
+---@param bytes string
+---@param name string|nil
+function M.decode(bytes, name) return take(C.lc_image_decode, bytes, #bytes, name or "picture") end
 
 --- Writes a picture; the suffix says how: .png, .jpg, .bmp. The file is complete or absent.
 ---@param t any
 ---@param path string
 ---@param opt table|nil      { quality = 1 to 100 } of JPEG, default 95
 function M.save(t, path, opt)
+  if not native.is_tensor(t) then native.bad_argument("save", 1, t, PICTURE) end
   if C.lc_image_save(t, path, opt and opt.quality or 95) < 0 then native.fail(2) end
 end
 
@@ -42,45 +52,54 @@ local FILTERS = { nearest = C.LC_NEAREST, bilinear = C.LC_BILINEAR, bicubic = C.
 ---@param width integer
 ---@param filter string|nil  "bicubic" (default), "bilinear", "nearest"
 function M.resize(t, height, width, filter)
+  if not native.is_tensor(t) then native.bad_argument("resize", 1, t, PICTURE) end
   local number = FILTERS[filter or "bicubic"]
   if not number then
-    error(("resize: there is no filter '%s'; bicubic, bilinear and nearest are known"):format(filter), 2)
+    error(("resize: there is no filter '%s'; bicubic, bilinear and nearest are known")
+      :format(tostring(filter)), 2)
   end
-  local r = C.lc_image_resize(t, height, width, number)
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  return take(C.lc_image_resize, t, height, width, number)
 end
 
 --- A rectangle: rows top to top + height - 1, from 1; what lies outside the picture is black.
+---@param t any
+---@param top integer
+---@param left integer
+---@param height integer
+---@param width integer
 function M.crop(t, top, left, height, width)
-  local r = C.lc_image_crop(t, top - 1, left - 1, height, width)
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  if not native.is_tensor(t) then native.bad_argument("crop", 1, t, PICTURE) end
+  return take(C.lc_image_crop, t, top - 1, left - 1, height, width)
 end
 
 --- The picture in the middle of a square of one colour { red, green, blue }.
+---@param t any
+---@param colour integer[]
 function M.pad_square(t, colour)
-  local r = C.lc_image_pad_square(t, colour[1], colour[2], colour[3])
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  if not native.is_tensor(t) then native.bad_argument("pad_square", 1, t, PICTURE) end
+  return take(C.lc_image_pad_square, t, colour[1], colour[2], colour[3])
 end
 
 --- (value * scale - mean) / std of every channel, as f32 [3, H, W].
+---@param t any
+---@param scale number
+---@param mean number[]
+---@param std number[]
 function M.normalize(t, scale, mean, std)
-  local r = C.lc_image_normalize(t, scale, ffi.new("float[3]", mean), ffi.new("float[3]", std))
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  if not native.is_tensor(t) then native.bad_argument("normalize", 1, t, PICTURE) end
+  return take(C.lc_image_normalize, t, scale, ffi.new("float[3]", mean), ffi.new("float[3]", std))
 end
 
--- ---- processors ----------------------------------------------------------------------------------
+-- ---- processors -------------------------------------------------------------------------------
 
 -- Hugging Face's numbers for Pillow's filters.
 local RESAMPLE = { [0] = "nearest", [2] = "bilinear", [3] = "bicubic" }
 
 local function sizes(size, what)
   if type(size) == "number" then return { shortest_edge = size } end
-  if type(size) == "table" and (size.shortest_edge or (size.height and size.width)) then return size end
-  error(("preprocessor_config.json: %s needs shortest_edge, or height and width"):format(what), 0)
+  local known = type(size) == "table" and (size.shortest_edge or (size.height and size.width))
+  if known then return size end
+  error(("preprocessor_config.json: %s needs shortest_edge, or height and width"):format(what), 3)
 end
 
 -- The size a picture is brought to: the short side to shortest_edge, the long one in proportion.
@@ -94,9 +113,9 @@ end
 
 local function is_set(value) return value ~= nil and value ~= json.null end
 
---- What a folder's preprocessor_config.json asks for, as a function from a u8 picture to f32 [3, S, S]:
---- pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale, normalise, as
---- transformers' CLIPImageProcessor.
+--- What a folder's preprocessor_config.json asks for, as a function from a u8 picture to f32
+--- [3, S, S]: pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale,
+--- normalise, as transformers' CLIPImageProcessor.
 ---@param config table
 ---@return fun(t: any): any
 function M.processor(config)
@@ -106,7 +125,8 @@ function M.processor(config)
   local scale = config.do_rescale == false and 1 or config.rescale_factor or 1 / 255
   local filter = RESAMPLE[config.resample or 3]
   if not filter then
-    error(("preprocessor_config.json: resample %s is not known"):format(tostring(config.resample)), 2)
+    error(("preprocessor_config.json: resample %s is not known; 0, 2 and 3 are"):format(
+      tostring(config.resample)), 2)
   end
   local resize = config.do_resize ~= false and sizes(config.size, "size") or nil
   local crop = config.do_center_crop ~= false and config.crop_size or nil

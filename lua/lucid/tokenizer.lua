@@ -24,12 +24,13 @@ Tokenizer.__index = Tokenizer
 
 local SPACE = "\226\150\129"    -- U+2581, a space in a piece
 
--- ---- opening -------------------------------------------------------------------------------------
+-- ---- opening -----------------------------------------------------------------------------------
 
--- A string registered as such takes the spaces beside it along; with options it says so itself.
+-- A string that is cut out of texts; lstrip, rstrip: it takes the spaces before, behind it along.
 local function register(self, content, id, options)
   if type(content) ~= "string" or content == "" or type(id) ~= "number" then return end
-  self.special[content] = { id = id, lstrip = options.lstrip == true, rstrip = options.rstrip == true }
+  local lstrip, rstrip = options.lstrip == true, options.rstrip == true
+  self.special[content] = { id = id, lstrip = lstrip, rstrip = rstrip }
   self.names[id] = content
 end
 
@@ -46,7 +47,9 @@ local function read_folder(self, dir)
     return file.kind(path) == "file" and json.read(path) or {}
   end
   for content, id in pairs(read "added_tokens.json") do register(self, content, id, {}) end
-  for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do register(self, t.content, t.id, t) end
+  for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do
+    register(self, t.content, t.id, t)
+  end
   local config = read "tokenizer_config.json"
   for id, t in pairs(config.added_tokens_decoder or {}) do
     register(self, t.content, tonumber(id), t)
@@ -82,7 +85,7 @@ function M.open(path)
   return self
 end
 
--- ---- text to ids ---------------------------------------------------------------------------------
+-- ---- text to ids -------------------------------------------------------------------------------
 
 local out_ids, out_count = ffi.new("int32_t *[1]"), ffi.new("size_t[1]")
 local out_text = ffi.new("char *[1]")
@@ -94,8 +97,9 @@ local function encode_chunk(self, text, ids)
   C.lc_free_bytes(list)
 end
 
--- A chunk behind a special string. Legacy: it gets a leading space as any text does. Newer: the space
--- that SentencePiece puts in front of the first piece is taken off, unless the text brings its own.
+-- A chunk behind a special string. Legacy: it gets a leading space as any text does. Newer: the
+-- space that SentencePiece puts in front of the first piece is taken off, unless the text begins
+-- with one itself.
 local function encode_later_chunk(self, text, ids)
   local first = #ids + 1
   encode_chunk(self, text, ids)
@@ -111,7 +115,7 @@ end
 -- The special strings of a text in their order, as an iterator: where each begins and ends, and its
 -- entry. Of those that begin at one place it is the longest.
 local function specials_in(self, text)
-  local at, ahead = 1, {}                   -- ahead: content -> its next place, false when there is none
+  local at, ahead = 1, {}         -- ahead: content -> its next place, false when there is none
   return function()
     local best, best_end, entry
     for content, e in pairs(self.special) do
@@ -148,7 +152,7 @@ end
 
 ---@class lucid.EncodeOptions
 ---@field bos boolean|nil       begin with the BOS id
----@field special boolean|nil   special strings in the text become their ids; else they are plain text
+---@field special boolean|nil   special strings in the text become their ids; else they are text
 
 --- The ids of a text. Every byte that is no UTF-8 is read as U+FFFD.
 ---@param text string
@@ -168,7 +172,7 @@ function Tokenizer:encode(text, opt)
   return ids
 end
 
--- ---- ids to text ---------------------------------------------------------------------------------
+-- ---- ids to text -------------------------------------------------------------------------------
 
 local function decode_run(self, ids)
   local n = #ids
@@ -179,8 +183,8 @@ local function decode_run(self, ids)
   return text
 end
 
---- The text of ids, without the space that every text begins with. Special ids are left out, or with
---- { special = true } shown as their strings, each run between them decoded as a text of its own.
+--- The text of ids, without the space that every text begins with. Special ids are left out, or
+--- with { special = true } shown as their strings, each run between them a text of its own.
 ---@param ids integer[]
 ---@param opt table|nil
 ---@return string
@@ -200,7 +204,7 @@ function Tokenizer:decode(ids, opt)
   return table.concat(parts)
 end
 
--- ---- one id after the other ----------------------------------------------------------------------
+-- ---- one id after the other --------------------------------------------------------------------
 
 local BAD = "\239\191\189"      -- U+FFFD
 
@@ -209,8 +213,8 @@ local BAD = "\239\191\189"      -- U+FFFD
 local function character(text)
   local a, b = text:byte(1, 2)
   if a < 0x80 then return 1 end
-  local n = a >= 0xC2 and a <= 0xDF and 2 or a >= 0xE0 and a <= 0xEF and 3 or a >= 0xF0 and a <= 0xF4 and 4
-  if not n then return nil end
+  if a < 0xC2 or a > 0xF4 then return nil end
+  local n = a < 0xE0 and 2 or a < 0xF0 and 3 or 4
   local low = a == 0xE0 and 0xA0 or a == 0xF0 and 0x90 or 0x80
   local high = a == 0xED and 0x9F or a == 0xF4 and 0x8F or 0xBF
   if b and (b < low or b > high) then return nil end
@@ -265,7 +269,7 @@ function Tokenizer:stream()
   return setmetatable({ tokenizer = self, held = "", begun = false }, Stream)
 end
 
--- ---- pieces ---------------------------------------------------------------------------------------
+-- ---- pieces ------------------------------------------------------------------------------------
 
 --- A piece's text, "\226\150\129the".
 ---@param id integer
@@ -287,10 +291,10 @@ end
 --- How many ids there are, those of special strings included.
 function Tokenizer:size() return self.count end
 
--- ---- training -------------------------------------------------------------------------------------
+-- ---- training ----------------------------------------------------------------------------------
 
---- Trains a model: SentencePiece BPE with byte fallback and LLaMA's settings. Every word of opt.words
---- becomes one piece; if that many pieces cannot hold them, an error lists the words.
+--- Trains a model: SentencePiece BPE with byte fallback and LLaMA's settings. Every word of
+--- opt.words becomes one piece; if that many pieces cannot hold them, an error lists the words.
 ---@param corpus string      a text file, a sentence a line
 ---@param model string       what is written, *.model
 ---@param opt table          { pieces, words }
@@ -298,7 +302,8 @@ function Tokenizer:size() return self.count end
 function M.train(corpus, model, opt)
   local words = {}
   for i, word in ipairs(opt.words or {}) do words[i] = word .. "\n" end
-  if C.lc_tokenizer_train(corpus, model, opt.pieces, table.concat(words)) < 0 then native.fail(2) end
+  local list = table.concat(words)
+  if C.lc_tokenizer_train(corpus, model, opt.pieces, list) < 0 then native.fail(2) end
   return M.open(model)
 end
 

@@ -182,6 +182,14 @@ describe("resizing", function()
     assert.error_matches(function() image.resize(t, 0, 2) end, "2 x 0")
     assert.error_matches(function() image.resize(t, 9000, 2) end, "9000")
     assert.error_matches(function() image.resize(t, 4, 4, "lanczos") end, "lanczos")
+    for _, bad in ipairs { { false, 4, 4 }, { t, 0, 2 }, { t, 4, 4, "lanczos" } } do
+      local ok, message = pcall(function()
+        local r = image.resize(unpack(bad))
+        return r
+      end)
+      assert.is_false(ok)
+      assert.matches("image_spec.lua:%d+: resize: ", message)       -- the caller's line
+    end
   end)
 end)
 
