@@ -237,6 +237,7 @@ const char *lc_checkpoint_dtype(const lc_checkpoint *c, int i);           /* the
 int         lc_checkpoint_shape(const lc_checkpoint *c, int i, int64_t *shape5);  /* ndim */
 lc_tensor  *lc_checkpoint_tensor(lc_checkpoint *c, const char *name);     /* mapped, not copied, when aligned */
 const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key);      /* or NULL */
+const char *lc_mapped_name(const void *address);                          /* the mapped file that holds it, or NULL; async-signal-safe, for SIGBUS: the file became shorter */
 lc_writer  *lc_writer_new(const char *path);                              /* safetensors; nothing exists at path until finish */
 int         lc_writer_metadata(lc_writer *w, const char *key, const char *value);
 int         lc_writer_add(lc_writer *w, const char *name, lc_tensor *t);  /* holds t until finish */

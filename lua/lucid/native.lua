@@ -62,10 +62,12 @@ if C.lc_version() ~= VERSION then
     C.lc_version(), VERSION), 0)
 end
 
--- Ctrl-C: the executable tells the core, whose long loops then stop.
+-- Ctrl-C: the executable tells the core, whose long loops then stop. When a page of a mapped file is
+-- gone it asks the core for the file's name.
 local on_interrupt = rawget(_G, "LUCID_ON_INTERRUPT")
 if on_interrupt then
-  M.interrupt = ffi.new("void (*[1])(int)", C.lc_interrupt)
+  M.interrupt = ffi.new("struct { void (*interrupt)(int); const char *(*mapped_name)(const void *); }",
+    { C.lc_interrupt, C.lc_mapped_name })
   on_interrupt(M.interrupt)
   rawset(_G, "LUCID_ON_INTERRUPT", nil)
 end

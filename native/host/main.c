@@ -23,8 +23,11 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };
 
 /* ---- signals ---------------------------------------------------------------------------------- */
 
-static lua_State *running;             /* what a signal has to stop */
-static void (*core_interrupt)(int on); /* lc_interrupt, once the library is loaded */
+static lua_State *running; /* what a signal has to stop */
+static struct {
+    void (*interrupt)(int on);                       /* lc_interrupt */
+    const char *(*mapped_name)(const void *address); /* lc_mapped_name */
+} core;                                              /* zeros until the library is loaded */
 static volatile sig_atomic_t caught;
 static volatile time_t caught_at;
 
@@ -40,8 +43,26 @@ static void on_signal(int number) {
     if (caught && now - caught_at <= 2) _exit(128 + number);
     caught = number;
     caught_at = now;
-    if (core_interrupt) core_interrupt(1);
+    if (core.interrupt) core.interrupt(1);
     if (running) lua_sethook(running, stop_here, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+static void say(const char *text) {
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) return;
+}
+
+/* A mapped file has become shorter and the page that was asked for is gone: nothing can go on. */
+static void on_lost_page(int number, siginfo_t *info, void *context) {
+    (void)context;
+    const char *path = core.mapped_name ? core.mapped_name(info->si_addr) : NULL;
+    if (!path) {
+        signal(number, SIG_DFL); /* not ours: the instruction faults again */
+        return;
+    }
+    say("lucid: ");
+    say(path);
+    say(": it became shorter while it was in use\n");
+    _exit(FAILED);
 }
 
 void host_interruptible(lua_State *L, bool on) {
@@ -49,14 +70,14 @@ void host_interruptible(lua_State *L, bool on) {
     if (on) return;
     lua_sethook(L, NULL, 0, 0);
     caught = 0;
-    if (core_interrupt) core_interrupt(0);
+    if (core.interrupt) core.interrupt(0);
 }
 
 int host_signal(void) { return caught; }
 
-/* host.on_interrupt(pointer): native.lua hands over lc_interrupt's address when it has loaded the library. */
+/* native.lua hands over the addresses when it has loaded the library. */
 static int set_interrupt(lua_State *L) {
-    core_interrupt = *(void (**)(int))lua_topointer(L, 1);
+    memcpy(&core, lua_topointer(L, 1), sizeof core);
     return 0;
 }
 
@@ -241,6 +262,8 @@ int main(int argc, char **argv) {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    struct sigaction lost = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &lost, NULL);
     int status = run(L, argc, argv);
     fflush(stdout);
     lua_close(L);

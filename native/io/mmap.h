@@ -7,6 +7,8 @@ struct lc_mapping {
     char *data;
     size_t bytes;
     int holders;
+    char *path;
+    struct lc_mapping *next; /* among all that there are */
 };
 
 /* The whole file, or NULL. Writing to it (training in place) changes private copies of its pages and

@@ -200,6 +200,20 @@ describe("safetensors", function()
     assert.equal(before, file.hash(path))
   end)
 
+  it("ends the program in one line when a page that is in use is gone", function()
+    local script = folder .. "/x.lua"
+    file.write(script, ([[
+      local lucid, path = require "lucid", "%s"
+      lucid.checkpoint.save(path, { a = lucid.zeros { 100000 } })
+      local t = lucid.checkpoint(path):tensor("a")
+      io.open(path, "wb"):close()
+      print(t:sum())]]):format(path))
+    local p = io.popen("bin/lucid " .. script .. " 2>&1; echo $?")
+    local text = p:read("*a")
+    p:close()
+    assert.equal("lucid: " .. path .. ": it became shorter while it was in use\n1\n", text)
+  end)
+
   it("is an error once it became shorter", function()
     assert.truthy(write(path, { a = tensor.zeros { 4096 } }))
     local c = assert(open(path))
