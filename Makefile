@@ -146,17 +146,18 @@ format:
 
 # The host keeps its Lua state in malloc blocks, so that leaks and overruns are seen. LuaJIT itself is not
 # instrumented, and libgomp keeps its threads: tests/asan.supp names what is theirs.
-SANITIZED = BUILD=build-$@ BIN=build-$@/bin CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_MALLOC_STATE'
+SANITIZED = BUILD=build-$@ BIN=bin-$@ CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_MALLOC_STATE'
 ## asan: the specs under the address sanitizer
 asan:
 	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE=-fsanitize=address all
-	@LUCID_LIB=build-asan/liblucid.so LSAN_OPTIONS=suppressions=tests/asan.supp:print_suppressions=0 \
-	 ASAN_OPTIONS=detect_leaks=1 build-asan/bin/lucid tests/run.lua $(SPECS)
+	@LUCID_LIB=build-asan/liblucid.so LUCID_BIN=bin-asan/lucid LSAN_OPTIONS=suppressions=tests/asan.supp:print_suppressions=0 \
+	 ASAN_OPTIONS=detect_leaks=1 bin-asan/lucid tests/run.lua $(SPECS)
 
 ## ubsan: the specs under the undefined-behaviour sanitizer
 ubsan:
 	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' all
-	@LUCID_LIB=build-ubsan/liblucid.so UBSAN_OPTIONS=print_stacktrace=1 build-ubsan/bin/lucid tests/run.lua $(SPECS)
+	@LUCID_LIB=build-ubsan/liblucid.so LUCID_BIN=bin-ubsan/lucid UBSAN_OPTIONS=print_stacktrace=1 \
+	 bin-ubsan/lucid tests/run.lua $(SPECS)
 
 ## install: into PREFIX, below DESTDIR
 install: all
@@ -169,7 +170,7 @@ endif
 
 ## clean: remove what was built
 clean:
-	rm -rf build build-asan build-ubsan bin
+	rm -rf build build-asan build-ubsan bin bin-asan bin-ubsan
 
 ## help: this list
 help:

@@ -37,7 +37,7 @@ M.COMMON = {
 
 local function usage(message)
   io.stderr:write("lucid: ", message, "\n")
-  os.exit(2)
+  os.exit(2, true)
 end
 
 -- Edit distance of two short words.
@@ -127,7 +127,7 @@ function M.parse(spec, words)
     local name, inline = word:match("^%-%-([%w_%-]+)=?(.*)$")
     if word == "--help" or word == "-h" then
       io.stdout:write(M.help(spec, rawget(_G, "LUCID_RECIPE") or "RECIPE"))
-      os.exit(0)
+      os.exit(0, true)
     elseif name then
       local off = not place[name] and name:match("^no%-(.+)$")
       local o = list[place[off or name]]
