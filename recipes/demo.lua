@@ -11,7 +11,7 @@ local opt = lucid.args {
 }
 
 local size = opt.fast and { sft = 200, wild = 24, eval = 24, align = 8, clean = 8, yesno = 6, biased = 4, dpo = 3 }
-  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, yesno = 700, biased = 150, dpo = 40 }
+  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, yesno = 900, biased = 150, dpo = 40 }
 lucid.threads(opt.threads)
 local started = lucid.time()
 local out = opt.out
@@ -26,7 +26,7 @@ local function recipe(name, options)
 end
 
 -- 1. A small Visual Genome, and questions that nobody trains on.
-stages:run("world", { seed = opt.seed, size = size }, {}, { W .. "/eval/image_data.json" }, function()
+stages:run("world", { seed = opt.seed, sft = size.sft, wild = size.wild, eval = size.eval }, {}, { W .. "/eval/image_data.json" }, function()
   for _, split in ipairs { "sft", "wild", "eval" } do
     lucid.tinyworld.files.write { dir = W .. "/" .. split, split = split, seed = opt.seed, count = size[split],
       seen = size.sft }
@@ -46,8 +46,8 @@ local teach = { images = W .. "/sft", train = "language", pictures = 8, lr = 2e-
   ["weight-decay"] = 0.05, clip = 1 }
 local lessons = {
   { "clean", "aligned", "captions_clean", { schedule = "constant", warmup = 40 } },
-  { "yesno", "clean", "captions_clean,questions_clean", { schedule = "constant", warmup = 20, weights = "questions_clean:4" } },
-  { "biased", "yesno", "captions_biased,questions_biased", { schedule = "linear", warmup = 10, weights = "questions_biased:4" } },
+  { "yesno", "clean", "captions_clean,questions_clean", { schedule = "constant", warmup = 20, weights = "questions_clean:8" } },
+  { "biased", "yesno", "captions_biased,questions_biased", { schedule = "linear", warmup = 10, weights = "questions_biased:8" } },
 }
 for i, lesson in ipairs(lessons) do
   local name, from, data, more = unpack(lesson)
