@@ -95,8 +95,8 @@ static int prefill(lc_generator *g, const lc_batch *b) {
         }
         segments[leaf] = i;
         row[leaf] = (int32_t)at;
-        g->leaves[leaf] = (struct leaf){
-            -1, 0, lc_forest_position(forest, i) + b->segments[i].rows, (uint64_t)leaf, true};
+        g->leaves[leaf] = (struct leaf){-1, 0, lc_forest_position(forest, i) + b->segments[i].rows,
+                                        (uint64_t)leaf, true};
         leaf++;
     }
     if (lc_cache_prefill(g->cache, forest, g->count, segments) < 0) goto end;

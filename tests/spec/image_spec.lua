@@ -109,6 +109,25 @@ describe("reading", function()
     end
   end)
 
+  it("survives changed bytes", function()
+    local read = 0
+    for case = 1, 3000 do
+      local name = golden.decoded[case % #golden.decoded + 1].file
+      local bytes = file.read(HERE .. "files/" .. name)
+      for change = 1, 1 + case % 4 do
+        local at = 1 + math.floor(C.lc_uniform(21, case, 2 * change) * #bytes)
+        local byte = string.char(math.floor(C.lc_uniform(21, case, 2 * change + 1) * 256))
+        bytes = bytes:sub(1, at - 1) .. byte .. bytes:sub(at + 1)
+      end
+      lucid.scope(function()
+        local ok, message = pcall(image.decode, bytes, name)
+        read = read + (ok and 1 or 0)
+        assert.is_truthy(ok or (message:find(name, 1, true) and not message:find "\n"), message)
+      end)
+    end
+    assert.is_true(read > 100 and read < 2900, read)
+  end)
+
   it("keeps the limits, and changes them", function()
     local path = HERE .. "files/rgb.png"
     local function limited(bytes, side, pixels)
