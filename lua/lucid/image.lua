@@ -111,7 +111,18 @@ local function resized(size, height, width)
   return other, edge
 end
 
-local function is_set(value) return value ~= nil and value ~= json.null end
+-- What transformers takes where a configuration is silent: CLIP's.
+local DEFAULT = {
+  size = 224, crop_size = 224, resample = 3, rescale_factor = 1 / 255,
+  image_mean = { 0.48145466, 0.4578275, 0.40821073 },
+  image_std = { 0.26862954, 0.26130258, 0.27577711 },
+}
+
+local function value(config, key)
+  local v = config[key]
+  if v == nil or v == json.null then return DEFAULT[key] end
+  return v
+end
 
 --- What a folder's preprocessor_config.json asks for, as a function from a u8 picture to f32
 --- [3, S, S]: pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale,
@@ -119,21 +130,19 @@ local function is_set(value) return value ~= nil and value ~= json.null end
 ---@param config table
 ---@return fun(t: any): any
 function M.processor(config)
-  local mean = is_set(config.image_mean) and config.image_mean or { 0, 0, 0 }
-  local std = is_set(config.image_std) and config.image_std or { 1, 1, 1 }
+  local mean, std, colour = value(config, "image_mean"), value(config, "image_std"), {}
+  for i = 1, 3 do colour[i] = math.floor(255 * mean[i]) end
   if config.do_normalize == false then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end
-  local scale = config.do_rescale == false and 1 or config.rescale_factor or 1 / 255
-  local filter = RESAMPLE[config.resample or 3]
+  local scale = config.do_rescale == false and 1 or value(config, "rescale_factor")
+  local filter = RESAMPLE[value(config, "resample")]
   if not filter then
     error(("preprocessor_config.json: resample %s is not known; 0, 2 and 3 are"):format(
       tostring(config.resample)), 2)
   end
-  local resize = config.do_resize ~= false and sizes(config.size, "size") or nil
-  local crop = config.do_center_crop ~= false and config.crop_size or nil
+  local resize = config.do_resize ~= false and sizes(value(config, "size"), "size") or nil
+  local crop = config.do_center_crop ~= false and value(config, "crop_size") or nil
   if type(crop) == "number" then crop = { height = crop, width = crop } end
   local pad = config.do_pad == true or config.image_aspect_ratio == "pad"
-  local colour = {}
-  for i = 1, 3 do colour[i] = math.floor(255 * mean[i]) end
   return function(t)
     if pad and t:size(1) ~= t:size(2) then t = M.pad_square(t, colour) end
     if resize then

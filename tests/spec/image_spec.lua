@@ -248,9 +248,9 @@ end)
 describe("a processor", function()
   for _, g in ipairs(golden.processed) do
     local size = g.config.size
-    local name = type(size) == "table" and (size.shortest_edge or size.height) or size
+    local name = type(size) == "table" and (size.shortest_edge or size.height) or size or "default"
     it(("gives transformers' pixels: %dx%d, size %s%s%s"):format(g.from[1], g.from[2], tostring(name),
-      g.config.image_aspect_ratio and " padded" or "", g.config.do_resize and "" or " not resized"), function()
+      g.config.image_aspect_ratio and " padded" or "", g.config.do_resize == false and " not resized" or ""), function()
       local t = image.processor(g.config)(pattern(g.from[1], g.from[2]))
       assert.same(g.shape, t:shape())
       assert.equal(g.sha256, sha256(t))

@@ -151,6 +151,7 @@ CONFIGS = {
               "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False},
     "crop_only": {"do_resize": False, "do_center_crop": True, "crop_size": {"height": 41, "width": 36},
                   "do_rescale": False, "do_normalize": True, **CLIP},
+    "defaults": {},
 }
 PICTURES = [(40, 60), (60, 40), (33, 33), (28, 28), (31, 94), (94, 31), (9, 7), (47, 101)]
 
