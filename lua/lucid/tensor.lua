@@ -233,8 +233,13 @@ end
 
 --- Rows by number, from 1; they may repeat.
 function methods.rows(t, list)
-  local index = {}
-  for i = 1, #list do index[i] = list[i] - 1 end
+  local index, size = {}, methods.size(t, 1)
+  for i = 1, #list do
+    if list[i] < 1 or list[i] > size then
+      error(("rows: index %d is %s, but it must be from 1 to %d"):format(i, list[i], size), 2)
+    end
+    index[i] = list[i] - 1
+  end
   local r = C.lc_rows(t, M.tensor(index, { dtype = "i32" }))
   if r == nil then native.fail(2) end
   return native.adopt(r)

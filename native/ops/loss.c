@@ -20,6 +20,7 @@ struct chunk {
 /* Gathers a chunk's hidden rows and computes their logits. */
 static int chunk_logits(struct chunk *c, const lc_tensor *hidden, const lc_tensor *head,
                         const lc_tensor *row) {
+    if (lc_poll("token_logps") < 0) return -1;
     int64_t d = head->shape[1], v = head->shape[0];
     const struct lc_kernels *k = lc_kernels_of(hidden);
     const int32_t *index = (const int32_t *)lc_data(row) + c->first;
