@@ -143,22 +143,32 @@ std::vector<std::string> lines_of(std::string_view text) {
     return lines;
 }
 
-/* The lines of the corpus, then every extra word, as often as it weighs. */
+/* Every word that many times, on lines of at most 64 words. */
+std::vector<std::string> repeated(const std::vector<std::string> &words, size_t times) {
+    std::vector<std::string> lines;
+    for (const auto &word : words)
+        for (size_t i = 0; i < times; i++) {
+            if (i % 64 == 0) lines.emplace_back();
+            lines.back() += (i % 64 ? " " : "") + word;
+        }
+    return lines;
+}
+
+/* The lines of the corpus, then those of extra. */
 class Corpus : public sentencepiece::SentenceIterator {
   public:
-    Corpus(const std::vector<std::string> &lines, const std::vector<std::string> &extra,
-           size_t weight)
-        : lines_(lines), extra_(extra), weight_(weight) {}
-    bool done() const override { return at_ >= lines_.size() + extra_.size() * weight_; }
+    Corpus(const std::vector<std::string> &lines, const std::vector<std::string> &extra)
+        : lines_(lines), extra_(extra) {}
+    bool done() const override { return at_ >= lines_.size() + extra_.size(); }
     void Next() override { at_++; }
     const std::string &value() const override {
-        return at_ < lines_.size() ? lines_[at_] : extra_[(at_ - lines_.size()) / weight_];
+        return at_ < lines_.size() ? lines_[at_] : extra_[at_ - lines_.size()];
     }
     sentencepiece::util::Status status() const override { return {}; }
 
   private:
     const std::vector<std::string> &lines_, &extra_;
-    size_t weight_, at_ = 0;
+    size_t at_ = 0;
 };
 
 /* LLaMA's settings: text is taken as it is, spaces are kept, digits stand alone, bytes are the last
@@ -206,23 +216,25 @@ int fail_broken(const std::vector<std::string> &words, int count) {
                      count, words.size(), list.c_str());
 }
 
-/* BPE makes the most frequent pairs first. Words that came out in parts are put beside the corpus, more
- * often in every round, until their pairs come first; if even that fails, there are too few pieces. */
+/* BPE makes the most frequent pairs first. When words come out in parts, all are put beside the corpus,
+ * more often in every round, at last eight times a line. Where that does not help, there are too few
+ * pieces. */
 int train(const char *corpus, size_t length, const char *words, int count, char **out, size_t *n) {
     return guarded("train", [&] {
         auto lines = lines_of(std::string_view(corpus, length)), wanted = lines_of(words);
         std::vector<std::string> extra, left;
         std::string model;
-        for (size_t weight = lines.size() / 8 + 1, round = 0; round < 6; weight *= 4, round++) {
+        for (size_t times = lines.size() / 8 + 1, round = 0; round < 5; times *= 4, round++) {
             SentencePieceProcessor p;
-            Corpus all(lines, extra, weight);
+            Corpus all(lines, extra);
             model.clear();
             auto status = learn(&all, count, &model);
             if (status.ok()) status = p.LoadFromSerializedProto(model);
             if (!status.ok()) return host.fail(LC_EINVAL, "train%s", reason(status).c_str());
+            size_t before = left.size();
             left = broken(p, wanted);
-            if (left.empty()) break;
-            extra = wanted;
+            if (left.empty() || (round > 1 && left.size() >= before)) break;
+            extra = repeated(wanted, times);
         }
         if (!left.empty()) return fail_broken(left, count);
         *n = model.size();
