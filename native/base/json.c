@@ -304,8 +304,9 @@ static int member_order(const void *x, const void *y) {
 
 /* Of members with one key the last stays, or they are an error. */
 static int check_keys(struct scan *s, cJSON *object, size_t first) {
-    struct member *m = s->members + first;
     size_t n = s->count - first;
+    if (n == 0) return 0;
+    struct member *m = s->members + first;
     if (n > 1) qsort(m, n, sizeof *m, member_order);
     for (size_t i = 0; i + 1 < n; i++) {
         if (key_order(m[i].item, m[i + 1].item) != 0) continue;

@@ -254,8 +254,9 @@ static int read_metadata(struct header *h, struct piece value) {
     h->metadata = true;
     if (*value.at != '{') return refuse(h, "__metadata__", "it is no object");
     if (read_members(h, &value, read_metadata_pair) < 0) return -1;
-    struct lc_text_pair *list = h->entries->metadata + first;
     size_t n = h->entries->pairs - first;
+    if (n == 0) return 0;
+    struct lc_text_pair *list = h->entries->metadata + first;
     if (n > 1) qsort(list, n, sizeof *list, pair_order);
     for (size_t i = 1; i < n; i++)
         if (pair_order(list + i - 1, list + i) == 0)
