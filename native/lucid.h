@@ -87,6 +87,7 @@ int         lc_file_append(const char *path, const void *data, size_t n, int syn
 int         lc_file_kind(const char *path);    /* 0 nothing there, 1 file, 2 folder, 3 other */
 int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
 int64_t     lc_file_mtime_ns(const char *path);
+int64_t     lc_file_inode(const char *path);
 int         lc_make_folder(const char *path);  /* with its parents */
 int         lc_remove(const char *path);       /* a file or an empty folder */
 int         lc_rename(const char *from, const char *to);        /* and fsync of the folder */

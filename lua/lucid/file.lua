@@ -70,15 +70,18 @@ end
 
 local hashes = {}
 
---- The SHA-256 of a file, 64 digits; taken again only when its size or time has changed.
+--- The SHA-256 of a file, 64 digits; taken again only when the path has another file, or its size or
+--- time has changed.
 ---@param path string
 function M.hash(path)
-  local bytes, time = C.lc_file_size(path), C.lc_file_mtime_ns(path)
+  local bytes, time, inode = C.lc_file_size(path), C.lc_file_mtime_ns(path), C.lc_file_inode(path)
   local known = hashes[path]
-  if known and known.bytes == bytes and known.time == time then return known.hash end
+  if known and known.bytes == bytes and known.time == time and known.inode == inode then
+    return known.hash
+  end
   local hex = ffi.new("char[65]")
   if C.lc_sha256_file(path, hex) ~= 0 then native.fail(2) end
-  hashes[path] = { bytes = bytes, time = time, hash = ffi.string(hex, 64) }
+  hashes[path] = { bytes = bytes, time = time, inode = inode, hash = ffi.string(hex, 64) }
   return hashes[path].hash
 end
 

@@ -55,6 +55,11 @@ int64_t lc_file_mtime_ns(const char *path) {
     return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
 }
 
+int64_t lc_file_inode(const char *path) {
+    struct stat s;
+    return stat(path, &s) < 0 ? lc_fail_errno(path, "looking") : (int64_t)s.st_ino;
+}
+
 /* Opens the folder that a path is in: before a rename, so that only the disk can fail after it. */
 static int open_folder_of(const char *path) {
     const char *slash = strrchr(path, '/');

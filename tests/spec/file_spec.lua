@@ -122,6 +122,11 @@ describe("hashes", function()
     assert.equal(first, file.hash(path))
     file.write(path, "abcd")
     assert.equal("88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589", file.hash(path))
+    -- Another file of the same size and time, moved into the place.
+    local other = folder .. "/y"
+    file.write(other, "wxyz")
+    assert.equal(0, os.execute(("touch -r '%s' '%s' && mv '%s' '%s'"):format(path, other, other, path)))
+    assert.equal(file.hash(path), file.hash(folder .. "/./x"))
     support.remove(folder)
   end)
 end)
