@@ -78,6 +78,34 @@ describe("files", function()
     assert.same({ "taken", "x" }, file.list(folder))
   end)
 
+  it("stay as they are on a full disk, in one line, with nothing left behind", function()
+    local script = folder .. "/x.lua"
+    local disk = folder .. "/disk"
+    file.mkdir(disk)
+    file.write(script, ([[
+      local lucid, path = require "lucid", "%s/x"
+      local file = lucid.file
+      file.write(path, "old")
+      local function try(f, ...)
+        local ok, reason = pcall(f, ...)
+        print(ok, tostring(reason):match("%%S+/x: .*"))
+      end
+      try(file.write, path, ("x"):rep(2 ^ 20))
+      try(lucid.checkpoint.save, path, { a = lucid.zeros { 2 ^ 18 } })
+      try(file.append, path, ("x"):rep(2 ^ 20))
+      print(file.read(path), table.concat(file.list("%s"), " "))]]):format(disk, disk))
+    local p = io.popen(([[unshare -rm sh -c 'mount -t tmpfs -o size=64k none "%s" || exit 3
+      bin/lucid "%s"' 2>&1; echo $?]]):format(disk, script))
+    local text = p:read("*a")
+    p:close()
+    if not text:find("\n0\n$") then
+      pending("a small disk cannot be mounted here")
+      return
+    end
+    local line = "false\t" .. disk .. "/x: writing: No space left on device\n"
+    assert.equal(line:rep(3) .. "old\tx\n0\n", text)
+  end)
+
   it("keep their mode, and new ones follow the umask", function()
     local path = folder .. "/x"
     file.write(path, "1")
