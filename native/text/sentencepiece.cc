@@ -143,38 +143,41 @@ std::vector<std::string> lines_of(std::string_view text) {
     return lines;
 }
 
-/* Every word that many times, on lines of at most 64 words. */
-std::vector<std::string> repeated(const std::vector<std::string> &words, size_t times) {
-    std::vector<std::string> lines;
-    for (const auto &word : words)
-        for (size_t i = 0; i < times; i++) {
-            if (i % 64 == 0) lines.emplace_back();
-            lines.back() += (i % 64 ? " " : "") + word;
-        }
-    return lines;
-}
-
-/* The lines of the corpus, then those of extra. */
+/* The lines of the corpus once, then every word as often as it weighs: "text TAB count". */
 class Corpus : public sentencepiece::SentenceIterator {
   public:
-    Corpus(const std::vector<std::string> &lines, const std::vector<std::string> &extra)
-        : lines_(lines), extra_(extra) {}
-    bool done() const override { return at_ >= lines_.size() + extra_.size(); }
-    void Next() override { at_++; }
-    const std::string &value() const override {
-        return at_ < lines_.size() ? lines_[at_] : extra_[at_ - lines_.size()];
+    Corpus(const std::vector<std::string> &lines, const std::vector<std::string> &words,
+           size_t weight)
+        : lines_(lines), words_(words), weight_(weight) {
+        write();
     }
+    bool done() const override { return at_ >= lines_.size() + (weight_ ? words_.size() : 0); }
+    void Next() override {
+        at_++;
+        write();
+    }
+    const std::string &value() const override { return value_; }
     sentencepiece::util::Status status() const override { return {}; }
 
   private:
-    const std::vector<std::string> &lines_, &extra_;
-    size_t at_ = 0;
+    void write() {
+        if (done()) return;
+        bool line = at_ < lines_.size();
+        value_ = line ? lines_[at_] : words_[at_ - lines_.size()];
+        std::replace(value_.begin(), value_.end(), '\t', ' ');
+        value_ += "\t" + std::to_string(line ? 1 : weight_);
+    }
+
+    const std::vector<std::string> &lines_, &words_;
+    size_t weight_, at_ = 0;
+    std::string value_;
 };
 
 /* LLaMA's settings: text is taken as it is, spaces are kept, digits stand alone, bytes are the last
  * resort. One thread and no sampling: the same corpus gives the same model. */
 sentencepiece::util::Status learn(Corpus *corpus, int count, std::string *model) {
-    return SentencePieceTrainer::Train({{"model_type", "bpe"},
+    return SentencePieceTrainer::Train({{"input_format", "tsv"},
+                                        {"model_type", "bpe"},
                                         {"vocab_size", std::to_string(count)},
                                         {"hard_vocab_limit", "false"},
                                         {"byte_fallback", "true"},
@@ -216,25 +219,23 @@ int fail_broken(const std::vector<std::string> &words, int count) {
                      count, words.size(), list.c_str());
 }
 
-/* BPE makes the most frequent pairs first. When words come out in parts, all are put beside the corpus,
- * more often in every round, at last eight times a line. Where that does not help, there are too few
- * pieces. */
+/* BPE makes the most frequent pairs first. Words that come out in parts are put beside the corpus, all
+ * of them, with ever more weight, at last more than all its lines together have. Where that does not
+ * help, there are too few pieces. */
 int train(const char *corpus, size_t length, const char *words, int count, char **out, size_t *n) {
     return guarded("train", [&] {
         auto lines = lines_of(std::string_view(corpus, length)), wanted = lines_of(words);
-        std::vector<std::string> extra, left;
+        std::vector<std::string> left;
         std::string model;
-        for (size_t times = lines.size() / 8 + 1, round = 0; round < 5; times *= 4, round++) {
+        for (size_t weight : {size_t{0}, lines.size() / 8 + 1, lines.size() + 1, length}) {
             SentencePieceProcessor p;
-            Corpus all(lines, extra);
+            Corpus all(lines, wanted, weight);
             model.clear();
             auto status = learn(&all, count, &model);
             if (status.ok()) status = p.LoadFromSerializedProto(model);
             if (!status.ok()) return host.fail(LC_EINVAL, "train%s", reason(status).c_str());
-            size_t before = left.size();
             left = broken(p, wanted);
-            if (left.empty() || (round > 1 && left.size() >= before)) break;
-            extra = repeated(wanted, times);
+            if (left.empty()) break;
         }
         if (!left.empty()) return fail_broken(left, count);
         *n = model.size();
