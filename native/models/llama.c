@@ -24,8 +24,8 @@ static int refuse_unknown(const struct lc_config *c, const lc_json *s) {
     bool ok = true;
     const char *type = lc_config_text(c, s, "model_type", "llama", &ok);
     const char *act = lc_config_text(c, s, "hidden_act", "silu", &ok);
-    bool bias = lc_config_flag(c, s, "attention_bias", false, &ok) |
-                lc_config_flag(c, s, "mlp_bias", false, &ok);
+    bool attention_bias = lc_config_flag(c, s, "attention_bias", false, &ok);
+    bool bias = lc_config_flag(c, s, "mlp_bias", false, &ok) || attention_bias;
     if (!ok) return -1;
     if (strcmp(type, "llama"))
         return lc_fail(LC_EINVAL, "%s/config.json: the language model is a %s; llama is expected",
