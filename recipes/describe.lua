@@ -8,9 +8,9 @@ local opt = lucid.args {
   required = { "model", "image" },
   { "image", "", "picture file" },
   { "prompt", "Describe this image in detail.", "the question" },
-  { "max-new-tokens", 512, "length limit, tokens" },
+  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
   { "temperature", 0, "0: the likeliest token every time" },
-  { "top-p", 1, "sample from the likeliest tokens that hold this much probability" },
+  { "top-p", 1, "sample from the likeliest tokens that hold this much probability", { max = 1 } },
   { "stop", "", "end before this text" },
 }
 

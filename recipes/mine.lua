@@ -11,15 +11,15 @@ local opt = lucid.args {
   { "judge", "annotation", "a judge's name or a .lua file" },
   { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
   { "statistics", "", "Visual Genome root in which co-occurrence is counted; empty: the mined pictures" },
-  { "min-objects", 1, "pictures with fewer annotated things are left out" },
-  { "max-objects", 100, "and those with more" },
-  { "variants", 3, "texts of each side of a pair" },
+  { "min-objects", 1, "pictures with fewer annotated things are left out", { whole = true } },
+  { "max-objects", 100, "and those with more", { whole = true } },
+  { "variants", 3, "texts of each side of a pair", { whole = true, min = 1 } },
   { "complete", false, "corrections also add the things that were left out" },
-  { "omission", 0, "share of pictures that also give a pair whose rejected text leaves something out" },
-  { "present", 2, "questions a picture about what is there" },
-  { "absent", 2, "and about what is not" },
+  { "omission", 0, "share of pictures that also give a pair whose rejected text leaves something out", { max = 1 } },
+  { "present", 2, "questions a picture about what is there", { whole = true } },
+  { "absent", 2, "and about what is not", { whole = true } },
   { "check", true, "ask the model the questions and mark those it already answers right" },
-  { "max-new-tokens", 512, "length limit, tokens" },
+  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
 }
 
 lucid.threads(opt.threads)

@@ -10,7 +10,7 @@ local opt = lucid.args {
   { "batch", 128, "answers that grow together" },
   { "questions", "", "question files, separated by commas" },
   { "answers", "", "answer file (JSON lines: question_id, answer) instead of a model" },
-  { "max-new-tokens", 512, "length limit, tokens" },
+  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
   { "full-answers", false, "generate whole answers; else until the official reading is decided" },
   { "metric", "pope", "a metric's name or a .lua file" },
 }

@@ -7,9 +7,12 @@ local opt = lucid.args {
   positional = "run folders",
   { "out", "report.html", "the page" },
   { "title", "lucid", "its heading" },
-  { "pictures", 6, "described pictures shown of each run that has judged descriptions" },
+  { "pictures", 6, "described pictures shown of each run that has judged descriptions", { whole = true } },
 }
 if #opt == 0 then error("report: name at least one run folder", 0) end
+for _, dir in ipairs(opt) do
+  if lucid.file.kind(dir) ~= "folder" then error(("report: %s: there is no such folder"):format(dir), 0) end
+end
 
 local page = lucid.report { title = opt.title }
 lucid.run.tables(page, opt)

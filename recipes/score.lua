@@ -7,8 +7,8 @@ local opt = lucid.args {
   common = "model adapter data images out device dtype template threads seed limit batch quiet json",
   required = { "model", "data", "images" },
   { "beta", 0.1, "reward = beta * (policy - reference)" },
-  { "sampling", "offline", "which texts of a picture: offline (one of each), all, zip" },
-  { "explain", 0, "print the tokens of pair N, which are scored, and their log-probabilities" },
+  { "sampling", "offline", "which texts of a picture: offline (one of each), all, zip", { choices = "offline all zip" } },
+  { "explain", 0, "print the tokens of pair N, which are scored, and their log-probabilities", { whole = true } },
   { "skip-missing", false, "leave pairs out whose picture is missing" },
 }
 

@@ -13,7 +13,7 @@ local opt = lucid.args {
   { "judge", "annotation", "a judge's name or a .lua file" },
   { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
   { "prompt", "", "a .lua file that words the judge's request; empty: recipes/prompts/judge.lua" },
-  { "max-new-tokens", 512, "length limit, tokens" },
+  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
   { "metric", "shr", "a metric's name or a .lua file" },
 }
 

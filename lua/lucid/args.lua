@@ -8,8 +8,9 @@
 --     { "quantise", false, "a flag: --quantise or --no-quantise" },
 --   }
 --
--- The type of an option is that of its default; "" stands for nothing given. opt.given[name] says
--- whether the user gave it. A wrong option or value is one line on stderr and exit status 2.
+-- The type of an option is that of its default; "" stands for nothing given. A number is 0 or more
+-- unless a fourth field says otherwise: { min = 1, whole = true }, { min = -1 }; { choices = "a b" } names
+-- the only texts that are possible. opt.given[name] says whether the user gave it. A wrong option or value is one line on stderr and exit status 2.
 local M = {}
 
 -- What many recipes take, each worded once.
@@ -23,12 +24,12 @@ M.COMMON = {
   images = { "", "root folder of the pictures" },
   out = { "", "folder that the run writes" },
   device = { "auto", "auto, cpu, cuda or cuda:N" },
-  dtype = { "f32", "f32, bf16 or f16" },
+  dtype = { "f32", "f32, bf16 or f16", { choices = "f32 bf16 f16" } },
   template = { "", "prompt template: a name or a .lua file; empty: the model's own" },
-  threads = { 0, "threads; 0: all cores" },
-  seed = { 42, "random seed" },
-  limit = { 0, "use the first N records; 0: all" },
-  batch = { 16, "records worked on together" },
+  threads = { 0, "threads; 0: all cores", { whole = true, max = 1024 } },
+  seed = { 42, "random seed", { whole = true } },
+  limit = { 0, "use the first N records; 0: all", { whole = true } },
+  batch = { 16, "records worked on together", { whole = true, min = 1 } },
   cache = { "", "cache folder; empty: $XDG_CACHE_HOME/lucid" },
   json = { false, "print results as JSON" },
   quiet = { false, "no progress" },
@@ -71,19 +72,21 @@ end
 -- The options in order: common ones first, then the recipe's own, which may replace a common default.
 local function declared(spec)
   local list, place = {}, {}
-  local function add(name, default, help)
-    if place[name] then
-      list[place[name]] = { name = name, default = default, help = help or list[place[name]].help }
+  local function add(name, default, help, rule)
+    local known = place[name] and list[place[name]]
+    if known then
+      list[place[name]] = { name = name, default = default, help = help or known.help,
+        rule = rule or known.rule }
       return
     end
-    list[#list + 1] = { name = name, default = default, help = help }
+    list[#list + 1] = { name = name, default = default, help = help, rule = rule or {} }
     place[name] = #list
   end
   for name in (spec.common or ""):gmatch("%S+") do
     local c = M.COMMON[name] or error("args: there is no common option " .. name, 3)
-    add(name, c[1], c[2])
+    add(name, c[1], c[2], c[3])
   end
-  for _, o in ipairs(spec) do add(o[1], o[2], o[3]) end
+  for _, o in ipairs(spec) do add(o[1], o[2], o[3], o[4]) end
   return list, place
 end
 
@@ -105,9 +108,24 @@ function M.help(spec, name)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- A number in the range that its option allows; whole ones stay exact as integers of the core.
+local function number(o, text)
+  local value, rule = tonumber(text), o.rule
+  if not value then usage(("--%s: '%s' is not a number"):format(o.name, text)) end
+  local least, most = rule.min or 0, rule.max or rule.whole and 2 ^ 31 - 1 or math.huge
+  if value ~= value or math.abs(value) == math.huge or value < least or value > most then
+    usage(("--%s: %s is out of range; %g or more%s"):format(o.name, text, least,
+      most < math.huge and (", at most %.0f"):format(most) or ""))
+  end
+  if rule.whole and value % 1 ~= 0 then usage(("--%s: %s is not a whole number"):format(o.name, text)) end
+  return value
+end
+
 local function convert(o, text)
-  if type(o.default) == "number" then
-    return tonumber(text) or usage(("--%s: '%s' is not a number"):format(o.name, text))
+  if type(o.default) == "number" then return number(o, text) end
+  local choices = o.rule.choices
+  if choices and not (" " .. choices .. " "):find(" " .. text .. " ", 1, true) then
+    usage(("--%s: '%s' is none of %s"):format(o.name, text, (choices:gsub(" ", ", "))))
   end
   return text
 end

@@ -42,6 +42,7 @@ function M.mix(text)
   local mix = {}
   for kind, count in text:gmatch("([%w_]+):(%d+)") do
     mix[#mix + 1], mix[kind] = kind, tonumber(count)
+    if mix[kind] < 1 then error(("mix: %s: counts are 1 or more"):format(text), 0) end
   end
   if #mix == 0 then error("mix: " .. text .. " is not KIND:COUNT,KIND:COUNT", 0) end
   return mix

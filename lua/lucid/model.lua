@@ -36,6 +36,7 @@ Model.__index = Model
 ---@param opt lucid.ModelOptions|nil
 function M.open(dir, opt)
   opt = opt or {}
+  if dir == "" then error("model: no folder is named; give --model", 0) end
   local dtype = native.dtype(opt.dtype or "f32")
   local device = native.device(opt.device)
   local handle

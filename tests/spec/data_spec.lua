@@ -132,7 +132,7 @@ describe("preference files", function()
   end)
 
   it("stop before training when pictures are missing, unless told to skip", function()
-    raises("the pictures of 2 of 3 pairs are missing: image 2 (", hadpo.read, { desc = dir .. "/missing.json", images = root })
+    raises("the pictures of 2 of 3 pairs are missing: desc/1/1, image 2 (", hadpo.read, { desc = dir .. "/missing.json", images = root })
     raises("image 3 (not in image_data.json)", hadpo.read, { desc = dir .. "/missing.json", images = root })
     local list, missing = hadpo.read { desc = dir .. "/missing.json", images = root, skip_missing = true }
     assert.equal(1, #list)

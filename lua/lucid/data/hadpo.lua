@@ -18,10 +18,8 @@ M.INSTRUCTIONS = {
   "Could you describe the contents of this image for me?",
 }
 
-local function base(path) return path:match("[^/]+$") or path end
-
 local function fail(path, number, what, ...)
-  error(("%s: record %d %s"):format(base(path), number, what:format(...)), 0)
+  error(("%s: record %d %s"):format(path, number, what:format(...)), 0)
 end
 
 local function image_id(record, key, path, number)
@@ -165,7 +163,7 @@ local function attach_pictures(list, opt)
     if there[p.image_id] == nil then
       there[p.image_id] = path ~= nil and file.exists(path)
       if not there[p.image_id] and #told < 5 then
-        told[#told + 1] = ("image %d (%s)"):format(p.image_id, path or "not in image_data.json")
+        told[#told + 1] = ("%s, image %d (%s)"):format(p.id, p.image_id, path or "not in image_data.json")
       end
     end
     if there[p.image_id] then
@@ -177,8 +175,8 @@ local function attach_pictures(list, opt)
   end
   if missing > 0 and not opt.skip_missing then
     error(("%s: the pictures of %d of %d pairs are missing: %s%s. Get them, or leave those pairs out "
-      .. "with --skip-missing"):format(opt.images, missing, #list, table.concat(told, ", "),
-        missing > #told and ", ..." or ""), 0)
+      .. "with --skip-missing"):format(opt.images, missing, #list, table.concat(told, "; "),
+        missing > #told and "; ..." or ""), 0)
   end
   return kept, missing
 end
@@ -212,6 +210,10 @@ function M.read(opt)
       counts[p.kind] = n + 1
       kept[#kept + 1] = p
     end
+  end
+  if #kept == 0 then
+    error(("%s: there are no pairs to work on: %d without their picture, %d already answered right"):format(
+      opt.desc or opt.pope, missing, counts.correct), 0)
   end
   return kept, missing, counts
 end

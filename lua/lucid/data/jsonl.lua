@@ -47,9 +47,13 @@ function M.conversations(path, opt)
   for record in json.each(path) do
     if #list >= limit then break end
     number = number + 1
+    if type(record) ~= "table" then error(("%s: record %d is no object"):format(path, number), 0) end
     local image = record.image
     if image == json.null then image = nil end
     if image then
+      if type(image) ~= "string" then
+        error(("%s: record %d has an 'image' that is no text"):format(path, number), 0)
+      end
       image = opt.images and opt.images .. "/" .. image or image
       if known[image] == nil then known[image] = file.exists(image) end
     end
@@ -64,6 +68,10 @@ function M.conversations(path, opt)
       if id == nil or id == json.null then id = number end
       list[#list + 1] = { id = tostring(id), image = image, turns = turns_of(record, path, number) }
     end
+  end
+  if #list == 0 then
+    error(("%s: there are no conversations in it%s"):format(path,
+      missing > 0 and (" but %d whose picture is missing"):format(missing) or ""), 0)
   end
   return list, missing
 end
