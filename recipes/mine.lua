@@ -16,6 +16,7 @@ local opt = lucid.args {
   { "variants", 3, "texts of each side of a pair", { whole = true, min = 1 } },
   { "complete", false, "corrections also add the things that were left out" },
   { "omission", 0, "share of pictures that also give a pair whose rejected text leaves something out", { max = 1 } },
+  { "omit", 1, "sentences that such a text leaves out" },
   { "present", 2, "questions a picture about what is there", { whole = true } },
   { "absent", 2, "and about what is not", { whole = true } },
   { "check", true, "ask the model the questions and mark those it already answers right" },
@@ -35,7 +36,7 @@ local judge = lucid.judge[opt.judge].new { nouns = nouns }
 local prompts = {}
 for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
 local descriptions, report = lucid.mine.descriptions(records, judge, { nouns = nouns, prompts = prompts,
-  variants = opt.variants, complete = opt.complete, omission = opt.omission, seed = opt.seed })
+  variants = opt.variants, complete = opt.complete, omission = opt.omission, omit = opt.omit, seed = opt.seed })
 local questions = lucid.mine.questions(records, { nouns = nouns, present = opt.present, absent = opt.absent,
   seed = opt.seed, statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns) or nil })
 if opt.check then
