@@ -1,0 +1,55 @@
+-- The installed tree, read-only, with an empty PATH: the user's own recipe, metric, judge, loss and prompt.
+local file = require "lucid.file"
+local files = require "lucid.tinyworld.files"
+local folder = require "tests.support.folder"
+local tiny = require "tests.support.tiny"
+
+local dir, prefix
+
+local function sh(command) return os.execute(command) == 0 end
+
+-- Runs words in the user's folder, no compiler within reach; stdout.
+local function run(words)
+  local ok = sh(("cd %s/user && /usr/bin/env -i PATH=/nonexistent HOME=%s/user %s >%s/out 2>%s/err </dev/null"):format(
+    dir, dir, words, dir, dir))
+  assert.truthy(ok, words .. "\n" .. file.read(dir .. "/err"))
+  return file.read(dir .. "/out")
+end
+
+describe("the installed tree", function()
+  setup(function()
+    dir = folder.folder()
+    prefix = dir .. "/prefix"
+    assert(sh(("make -s install PREFIX=%s >%s/log 2>&1 && chmod -R a-w %s && mkdir %s/user"):format(prefix, dir,
+      prefix, dir)))
+    for from, to in pairs { ["examples/04_own_loss"] = "loss", ["examples/05_own_metric"] = "metric",
+      ["examples/06_own_judge"] = "judge", ["examples/07_own_recipe"] = "my", ["recipes/prompts/judge"] = "prompt" } do
+      file.write(("%s/user/%s.lua"):format(dir, to), file.read(from .. ".lua"))
+    end
+    tiny.model(dir .. "/model", 3)
+    files.write { dir = dir .. "/world", split = "eval", seed = 3, count = 6, seen = 24 }
+    file.mkdir(dir .. "/pairs")
+    file.write(dir .. "/pairs/desc_data.json",
+      '[{"image_id": "300001", "chosen": ["a red car."], "rejected": ["a blue cat."]}]')
+    file.write(dir .. "/pairs/pope_data.json", '[{"image_id": "300001", "question": "Is there a cat in the image?",'
+      .. '"chosen": "No.", "reject": "Yes."}]')
+  end)
+  teardown(function()
+    sh(("chmod -R u+w '%s'"):format(dir))
+    folder.remove(dir)
+  end)
+
+  it("runs what the user wrote, without a compiler", function()
+    local lucid = prefix .. "/bin/lucid"
+    local common = ("--model %s/model --images %s/world --limit 2 --quiet "):format(dir, dir)
+    assert.truthy(run(lucid .. " help"):find("llava", 1, true))
+    assert.truthy(run(("%s ./my.lua %s"):format(lucid, common)):find("SHR", 1, true))
+    assert.truthy(run(("%s pope %s --questions %s/world/pope/coco_pope_random.json --metric ./metric.lua"):format(lucid,
+      common, dir)):find("says_yes", 1, true))
+    local shr = ("%s shr %s --data %s/world/shr --max-new-tokens 16 "):format(lucid, common, dir)
+    assert.truthy(run(shr .. "--judge ./judge.lua"):find("shr", 1, true))
+    assert.truthy(run(shr .. "--prompt ./prompt.lua"):find("shr", 1, true))
+    run(("%s llava %s --data %s/pairs --steps 1 --rank 2 --loss ./loss.lua --out r"):format(lucid, common, dir))
+    assert.truthy(file.exists(dir .. "/user/r/adapter/adapter_model.safetensors"))
+  end)
+end)
