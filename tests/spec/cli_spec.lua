@@ -88,7 +88,7 @@ describe("lucid", function()
     for _, body in ipairs { "jit.off() while true do end",
       "local lucid = require 'lucid' local a = lucid.randn { 600, 600 } while true do a:matmul(a) end" } do
       file.write(script, body)
-      local status = os.execute(("timeout -k 5 -s INT %s %s %s >%s/out 2>%s/err; test $? = 124"):format(
+      local status = os.execute(("timeout --foreground -k 5 -s INT %s %s %s >%s/out 2>%s/err; test $? = 124"):format(
         os.getenv("LUCID_BIN") and 3 or 0.5, BIN, script, dir, dir))
       assert.equal(0, status)
       assert.equal("lucid: interrupted\n", file.read(dir .. "/err"))
