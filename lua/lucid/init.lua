@@ -24,13 +24,31 @@ function M.memory()
   return { used = tonumber(native.C.lc_memory_used()), peak = tonumber(native.C.lc_memory_peak()) }
 end
 
---- The names that completion offers for a value: a table's keys, a tensor's methods.
+-- The modules beside this file, by name.
+local function modules()
+  local list = {}
+  for _, entry in ipairs(M.file.list(native.root .. "lua/lucid") or {}) do
+    local name = entry:match("^(%a[%w_]*)%.lua$")
+    if name and name ~= "init" then list[name] = true end
+  end
+  return list
+end
+
+--- The names that completion offers for a value: a table's keys, a tensor's methods; for lucid itself
+--- its ops and modules, too.
 function M.complete(value)
-  local names = {}
+  local names, seen = {}, {}
   local function collect(t)
     for name in pairs(t) do
-      if type(name) == "string" and not name:match("^_") then names[#names + 1] = name end
+      if type(name) == "string" and not name:match("^_") and not seen[name] then
+        seen[name] = true
+        names[#names + 1] = name
+      end
     end
+  end
+  if value == M then
+    collect(native.ops)
+    collect(modules())
   end
   if native.is_tensor(value) then
     collect(tensor.methods)

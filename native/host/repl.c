@@ -1,7 +1,8 @@
 /* repl.c - the interactive session: history, completion, multi-line input; an expression prints.
  *
- * Chunks run with the JIT off: the debug hook, which is how Ctrl-C stops them, does not fire in
- * compiled loops. Native loops poll lc_interrupt themselves. */
+ * The JIT is off in a session on a terminal: the debug hook, which is how Ctrl-C stops Lua, does not
+ * fire in compiled loops, those of modules included. jit.on() at the prompt turns it on again for
+ * whoever prefers speed. Native loops poll lc_interrupt themselves. */
 #define _GNU_SOURCE
 #include "host/host.h"
 
@@ -9,6 +10,8 @@
 #include <lauxlib.h>
 #include <limits.h>
 #include <luajit.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,14 +29,21 @@ enum { HISTORY_LINES = 2000 };
 #ifdef LC_HAVE_EDIT
 static lua_State *completing;
 
-/* Pushes the value that "a.b:c" names up to its last dot; *rest is what follows. false: no such table. */
+static int index_table(lua_State *L) {
+    lua_gettable(L, 1);
+    return 1;
+}
+
+/* Pushes the value that "a.b:c" names up to its last dot; *rest is what follows. false: no such
+ * table. Metamethods count: lucid's modules load when they are first named. */
 static bool push_owner(lua_State *L, const char *word, const char **rest) {
     lua_pushvalue(L, LUA_GLOBALSINDEX);
     for (const char *end; (end = strpbrk(word, ".:")); word = end + 1) {
+        if (!lua_istable(L, -1)) return false;
+        lua_pushcfunction(L, index_table);
+        lua_insert(L, -2);
         lua_pushlstring(L, word, (size_t)(end - word));
-        if (!lua_istable(L, -2)) return false;
-        lua_rawget(L, -2);
-        lua_remove(L, -2);
+        if (lua_pcall(L, 2, 1, 0)) return false;
     }
     *rest = word;
     return true;
@@ -99,29 +109,56 @@ static bool history_path(char *path, size_t size) {
     return true;
 }
 
+/* One byte of the terminal; -1: the end, or a signal. libedit's own reader tries again after one. */
+static int next_byte(void) {
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    unsigned char byte;
+    while (!host_signal()) {
+        int ready = poll(&in, 1, 250);
+        if (ready < 0 && errno != EINTR) return -1;
+        if (ready > 0) return read(STDIN_FILENO, &byte, 1) == 1 ? byte : -1;
+    }
+    return -1;
+}
+
+/* One character of UTF-8; a byte that starts none stands for itself. */
+static int next_character(FILE *unused) {
+    (void)unused;
+    int byte = next_byte(), more = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : 0;
+    int value = more ? byte & (0x3F >> more) : byte;
+    while (more--) {
+        if ((byte = next_byte()) < 0) return -1;
+        value = value << 6 | (byte & 0x3F);
+    }
+    return value;
+}
+
+static char history_file[PATH_MAX]; /* "": there is no place for one */
+
 static void lines_open(lua_State *L) {
-    char path[PATH_MAX];
     static char name[] = "lucid", breaks[] = " \t\n\"'()[]{}=+-*/^%#~<>,;";
     completing = L;
     rl_readline_name = name;
+    rl_getc_function = next_character;
     rl_initialize();
     rl_attempted_completion_function = matches;
     rl_basic_word_break_characters = breaks;
     rl_completion_append_character = 0;
     stifle_history(HISTORY_LINES);
-    if (history_path(path, sizeof path)) read_history(path);
-}
-
-static void lines_close(void) {
-    char path[PATH_MAX];
-    if (history_path(path, sizeof path)) write_history(path);
+    if (!history_path(history_file, sizeof history_file)) history_file[0] = 0;
+    if (history_file[0]) read_history(history_file);
 }
 
 static char *line_read(const char *prompt) { return readline(prompt); }
-static void line_keep(const char *text) { add_history(text); }
+
+/* Saved at once: a session may end by a signal. */
+static void line_keep(const char *text) {
+    if (!completing) return;
+    add_history(text);
+    if (history_file[0]) write_history(history_file);
+}
 #else
 static void lines_open(lua_State *L) { (void)L; }
-static void lines_close(void) {}
 static void line_keep(const char *text) { (void)text; }
 
 static char *line_read(const char *prompt) {
@@ -145,7 +182,7 @@ static char *line_read(const char *prompt) {
 static bool incomplete(lua_State *L) {
     size_t n;
     const char *message = lua_tolstring(L, -1, &n);
-    return message && n >= 5 && !strcmp(message + n - 5, "<eof>");
+    return message && n >= 7 && !strcmp(message + n - 7, "'<eof>'");
 }
 
 /* Compiles text as an expression, else as a statement: 0, or the statement's error on the stack. */
@@ -161,79 +198,95 @@ static int compile(lua_State *L, const char *text) {
     return luaL_loadbuffer(L, text, strlen(text), "=stdin");
 }
 
-/* jit.off(chunk, true) */
-static void without_jit(lua_State *L) {
-    luaJIT_setmode(L, -1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF);
-}
-
 static void show_error(lua_State *L) {
     const char *text = lua_tostring(L, -1);
     fprintf(stderr, "%s\n",
             host_signal() ? "interrupted"
             : text        ? text
                           : "an error that is not a string");
-    host_interruptible(L, false);
+    lua_pop(L, 1);
 }
 
-static void run_chunk(lua_State *L) {
-    int base = lua_gettop(L) - 1;
-    without_jit(L);
-    if (host_call(L, 0, LUA_MULTRET)) {
-        show_error(L);
-        lua_settop(L, base);
-        return;
-    }
-    host_interruptible(L, false);
+/* Calls the chunk on the stack and prints what it returns: the signal that stopped it, or 0. */
+static int run_chunk(lua_State *L) {
+    int base = lua_gettop(L) - 1, number = 0;
+    bool failed = host_call(L, 0, LUA_MULTRET) != 0;
     int results = lua_gettop(L) - base;
-    if (results) {
+    if (!failed && results) {
         lua_getglobal(L, "print");
         lua_insert(L, base + 1);
-        if (host_call(L, results, 0)) show_error(L);
-        host_interruptible(L, false);
+        failed = host_call(L, results, 0) != 0;
     }
+    if (failed) {
+        number = host_signal();
+        show_error(L);
+    }
+    host_interruptible(L, false);
     lua_settop(L, base);
+    return number;
 }
 
-/* Reads lines until they make a chunk (on the stack), an error (shown), or the input ends. */
-static bool read_chunk(lua_State *L, bool *ended) {
-    char *text = line_read("> ");
-    *ended = !text;
-    if (!text || !text[strspn(text, " \t")]) {
-        free(text);
-        return false;
-    }
+/* ---- the session ----------------------------------------------------------------------------------- */
+
+typedef enum { CHUNK, NOTHING, ENDED } answer;
+
+/* Without a line: the end of input, or a signal; Ctrl-C only drops what was typed. */
+static answer no_line(lua_State *L, int *number) {
+    *number = host_signal();
+    host_interruptible(L, false);
+    if (*number != SIGINT) return ENDED;
+    putchar('\n');
+    return NOTHING;
+}
+
+/* Asks for lines until text, which is freed, compiles or is wrong. */
+static answer complete_chunk(lua_State *L, char *text, int *number) {
     int status;
     while ((status = compile(L, text)) && incomplete(L)) {
-        char *more = line_read(">> "), *both;
+        char *more = line_read(">> "), *both = NULL;
+        if (!more && host_signal()) {
+            free(text);
+            lua_pop(L, 1);
+            return no_line(L, number);
+        }
         if (!more) break;
         lua_pop(L, 1);
         if (asprintf(&both, "%s\n%s", text, more) < 0) both = NULL;
         free(more);
         free(text);
-        if (!(text = both)) return false;
+        if (!(text = both)) return NOTHING;
     }
     line_keep(text);
     free(text);
-    if (!status) return true;
+    host_interruptible(L, false); /* a signal that only interrupted typing */
+    if (!status) return CHUNK;
     show_error(L);
-    lua_pop(L, 1);
-    return false;
+    return NOTHING;
+}
+
+/* The next chunk, on the stack. *number: the signal that ended the input, or 0. */
+static answer read_chunk(lua_State *L, int *number) {
+    char *text = line_read("> ");
+    if (!text) return no_line(L, number);
+    if (text[strspn(text, " \t")]) return complete_chunk(L, text, number);
+    free(text);
+    return NOTHING;
 }
 
 int host_repl(lua_State *L) {
+    bool terminal = isatty(STDIN_FILENO);
+    if (terminal) luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     int status = host_preload(L);
     if (status) return status;
-    bool terminal = isatty(STDIN_FILENO), ended = false;
     if (terminal) {
         printf("lucid on %s; Ctrl-C stops a chunk, Ctrl-D ends\n", LUAJIT_VERSION);
         lines_open(L);
     }
-    while (!ended) {
-        if (read_chunk(L, &ended)) run_chunk(L);
+    int number = 0;
+    for (answer a = NOTHING; a != ENDED && number != SIGTERM;) {
+        a = read_chunk(L, &number);
+        if (a == CHUNK) number = run_chunk(L);
     }
-    if (terminal) {
-        putchar('\n');
-        lines_close();
-    }
-    return 0;
+    if (terminal) putchar('\n');
+    return number == SIGTERM ? 128 + number : 0;
 }
