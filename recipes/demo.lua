@@ -10,8 +10,8 @@ local opt = lucid.args {
   { "fast", false, "a smoke run: every stage, far too short to learn" },
 }
 
-local size = opt.fast and { sft = 200, wild = 24, eval = 24, align = 8, clean = 8, yesno = 6, biased = 4, dpo = 3 }
-  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, yesno = 1300, biased = 150, dpo = 60 }
+local size = opt.fast and { sft = 200, wild = 24, eval = 24, align = 8, clean = 8, questions = 6, biased = 4, dpo = 3 }
+  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, questions = 1500, biased = 120, dpo = 60 }
 lucid.threads(opt.threads)
 local started = lucid.time()
 local out = opt.out
@@ -42,12 +42,14 @@ stages:run("align", { seed = opt.seed, steps = size.align }, { W .. "/sft/object
       quiet = opt.quiet })
     m:save(out .. "/aligned")
   end)
-local teach = { images = W .. "/sft", train = "language", pictures = 8, lr = 2e-3, beta2 = 0.98,
-  ["weight-decay"] = 0.05, clip = 1 }
+local teach = { images = W .. "/sft", train = "language", pictures = 8, beta2 = 0.98, ["weight-decay"] = 0.05,
+  clip = 1 }
 local lessons = {
-  { "clean", "aligned", "captions_clean", { schedule = "constant", warmup = 40 } },
-  { "yesno", "clean", "captions_clean,questions_clean", { schedule = "constant", warmup = 20, weights = "questions_clean:8" } },
-  { "biased", "yesno", "captions_biased,questions_biased", { schedule = "linear", warmup = 10, weights = "questions_biased:8" } },
+  { "clean", "aligned", "captions_clean", { lr = 2e-3, schedule = "constant", warmup = 40 } },
+  { "questions", "clean", "captions_clean,questions_clean",
+    { lr = 2e-3, schedule = "wsd", warmup = 20, weights = "questions_clean:5" } },
+  { "biased", "questions", "captions_biased,questions_biased",
+    { lr = 1e-3, schedule = "linear", warmup = 10, weights = "questions_biased:5" } },
 }
 for i, lesson in ipairs(lessons) do
   local name, from, data, more = unpack(lesson)

@@ -28,6 +28,12 @@ function M.linear(opt)
   return with_warmup(opt, function(x) return 1 - x end)
 end
 
+--- Warm-up, stable, decay: the peak for three fifths of what follows the warm-up, then a straight
+--- line down to 0.
+function M.wsd(opt)
+  return with_warmup(opt, function(x) return math.min(1, (1 - x) / 0.4) end)
+end
+
 --- The peak throughout.
 function M.constant(opt)
   return with_warmup(opt, function() return 1 end)

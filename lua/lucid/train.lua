@@ -26,7 +26,7 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 ---@field loss fun(step: integer, part: integer): any, table   one micro-batch: a loss to descend and numbers to log
 ---@field accumulate integer|nil     micro-batches a step, default 1
 ---@field lr number                  peak learning rate
----@field schedule string|nil        "cosine" (default), "linear", "constant"
+---@field schedule string|nil        "cosine" (default), "linear", "wsd", "constant"
 ---@field warmup integer|nil         steps
 ---@field betas number[]|nil         default { 0.9, 0.999 }
 ---@field eps number|nil             default 1e-8
