@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "io/format.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -18,32 +19,6 @@
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
-
-/* ---- dtypes ---- */
-
-static const struct {
-    const char *word;
-    int bits, dtype;
-} words[] = {
-    {"F32", 32, LC_F32}, {"F16", 16, LC_F16}, {"BF16", 16, LC_BF16}, {"I32", 32, LC_I32},
-    {"U8", 8, LC_U8},    {"F64", 64, -1},     {"I64", 64, -1},       {"U64", 64, -1},
-    {"U32", 32, -1},     {"I16", 16, -1},     {"U16", 16, -1},       {"I8", 8, -1},
-    {"BOOL", 8, -1},     {"F8_E4M3", 8, -1},  {"F8_E5M2", 8, -1},    {"F8_E8M0", 8, -1},
-    {"F6_E2M3", 6, -1},  {"F6_E3M2", 6, -1},  {"F4", 4, -1},         {"C64", 64, -1},
-};
-enum { WORDS = sizeof words / sizeof *words };
-
-int lc_safetensors_dtype(const char *word) {
-    for (int i = 0; i < WORDS; i++)
-        if (!strcmp(words[i].word, word)) return words[i].dtype;
-    return -1;
-}
-
-const char *lc_safetensors_word(int dtype) {
-    for (int i = 0; i < WORDS; i++)
-        if (words[i].dtype == dtype) return words[i].word;
-    return NULL;
-}
 
 /* ---- one tensor of the header ---- */
 
@@ -100,18 +75,14 @@ static int read_range(const struct header *h, struct lc_entry *e, const lc_json 
                        " bytes but its data_offsets hold %" PRId64,
                        h->path, e->name, e->bytes, end - e->begin);
     e->begin += h->data;
+    e->span = e->bytes;
     return 0;
 }
 
-/* Makes room for as many entries as a header of n bytes can have. */
+/* As many entries as a header of n bytes can have. */
 static int reserve_entries(struct lc_entries *all, size_t n) {
     enum { SHORTEST = sizeof "\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]}" - 1 };
-    size_t room = all->count + n / SHORTEST + 1;
-    void *list = lc_realloc(all->list, room * sizeof *all->list);
-    if (!list) return -1;
-    all->list = list;
-    all->room = room;
-    return 0;
+    return lc_entries_reserve(all, n / SHORTEST + 1);
 }
 
 static int read_entry(struct header *h, const lc_json *v, const char *name) {
@@ -123,15 +94,11 @@ static int read_entry(struct header *h, const lc_json *v, const char *name) {
     size_t n;
     const char *word = dtype ? lc_json_string(dtype, &n) : NULL;
     if (!word) return refuse(h, name, "it has no dtype");
-    int bits = 0;
-    for (int i = 0; i < WORDS; i++) {
-        if (strcmp(words[i].word, word) != 0) continue;
-        e->dtype = words[i].word;
-        bits = words[i].bits;
-    }
-    if (!bits)
+    int known = lc_word_find(word);
+    if (known < 0)
         return lc_fail(LC_EINVAL, "%s: %.200s: there is no dtype '%.40s'", h->path, name, word);
-    if (size_of(h, e, lc_json_get(v, "shape"), bits) < 0) return -1;
+    e->dtype = lc_word_text(known);
+    if (size_of(h, e, lc_json_get(v, "shape"), lc_word_bits(known)) < 0) return -1;
     if (read_range(h, e, lc_json_get(v, "data_offsets")) < 0) return -1;
     h->entries->count++;
     return 0;
@@ -302,77 +269,22 @@ static int check_contiguous(const struct header *h, size_t first) {
     return 0;
 }
 
-static int name_order(const void *a, const void *b) {
-    return strcmp(((const struct lc_entry *)a)->name, ((const struct lc_entry *)b)->name);
-}
-
-static int check_names(const struct header *h, size_t first) {
-    struct lc_entry *list = h->entries->list + first;
-    size_t n = h->entries->count - first;
-    if (n > 1) qsort(list, n, sizeof *list, name_order);
-    for (size_t i = 1; i < n; i++)
-        if (name_order(list + i - 1, list + i) == 0)
-            return refuse(h, list[i].name, "this name stands twice");
-    return 0;
-}
-
-static int read_at(int fd, char *to, size_t n, int64_t from, const char *path) {
-    while (n > 0) {
-        ssize_t got = pread(fd, to, n, from);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return lc_fail_errno(path, "reading");
-        if (got == 0) return lc_fail(LC_EIO, "%s: it ends within its header", path);
-        to += got;
-        from += got;
-        n -= (size_t)got;
-    }
-    return 0;
-}
-
-/* What is no safetensors file at all is told by its first bytes. */
-static int name_other_format(const char *path, const char *text, size_t n) {
-    static const char pointer[] = "version https://git-lfs";
-    if (n >= sizeof pointer - 1 && !memcmp(text, pointer, sizeof pointer - 1))
-        return lc_fail(LC_EINVAL,
-                       "%s: it is a Git LFS pointer, not the file itself; git lfs pull gets it",
-                       path);
-    if (n >= 4 && !memcmp(text, "PK\3\4", 4))
-        return lc_fail(LC_EINVAL, "%s: it is a zip (PyTorch's format?), not safetensors", path);
-    while (n > 0 && isspace((unsigned char)*text)) text++, n--;
-    if ((n >= 9 && !strncasecmp(text, "<!doctype", 9)) ||
-        (n >= 5 && !strncasecmp(text, "<html", 5)))
-        return lc_fail(LC_EINVAL,
-                       "%s: it is an HTML page, not safetensors; the download went wrong", path);
-    return 0;
-}
-
 static int parse_header(struct header *h, char *text, size_t n) {
     size_t first = h->entries->count;
     struct piece whole = {text, text + n, 1, 1};
     if (n == 0 || text[0] != '{')
         return lc_fail(LC_EINVAL, "%s: its header does not begin with '{'", h->path);
     if (reserve_entries(h->entries, n) < 0 || read_members(h, &whole, read_member) < 0) return -1;
-    return check_names(h, first) < 0 ? -1 : check_contiguous(h, first);
-}
-
-/* Room for a header's text, which lives as long as the names in it. */
-static char *new_text(struct lc_entries *e, size_t n) {
-    char **texts = lc_realloc(e->texts, (e->text_count + 1) * sizeof *texts);
-    if (!texts) return NULL;
-    e->texts = texts;
-    char *text = lc_alloc(n + 1);
-    if (!text) return NULL;
-    text[n] = 0;
-    return texts[e->text_count++] = text;
+    if (lc_entries_check_names(h->entries, first, h->path) < 0) return -1;
+    return check_contiguous(h, first);
 }
 
 int lc_safetensors_read(struct lc_entries *e, int fd, int64_t size, const char *path, int file) {
-    char start[64] = {0};
-    size_t n = size < (int64_t)sizeof start ? (size_t)size : sizeof start;
-    if (read_at(fd, start, n, 0, path) < 0 || name_other_format(path, start, n) < 0) return -1;
+    char start[8];
     if (size < 8)
         return lc_fail(LC_EINVAL, "%s: it has %" PRId64 " bytes: too short for safetensors", path,
                        size);
+    if (lc_read_at(fd, start, sizeof start, 0, path) < 0) return -1;
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)start[i];
     if (length > LC_HEADER_LIMIT)
@@ -382,18 +294,10 @@ int lc_safetensors_read(struct lc_entries *e, int fd, int64_t size, const char *
         return lc_fail(LC_EINVAL,
                        "%s: its header of %" PRIu64 " bytes ends behind the file's %" PRId64, path,
                        length, size);
-    char *text = new_text(e, (size_t)length);
+    char *text = lc_entries_text(e, (size_t)length);
     if (!text) return -1;
     struct header h = {
         .entries = e, .path = path, .data = 8 + (int64_t)length, .size = size, .file = file};
-    if (read_at(fd, text, (size_t)length, 8, path) < 0) return -1;
+    if (lc_read_at(fd, text, (size_t)length, 8, path) < 0) return -1;
     return parse_header(&h, text, (size_t)length);
-}
-
-void lc_entries_free(struct lc_entries *e) {
-    for (size_t i = 0; i < e->text_count; i++) lc_free(e->texts[i]);
-    lc_free(e->texts);
-    lc_free(e->list);
-    lc_free(e->metadata);
-    *e = (struct lc_entries){0};
 }

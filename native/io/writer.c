@@ -131,7 +131,7 @@ static size_t bytes_of(const lc_tensor *t) {
 static void put_entry(struct text *t, const struct item *item, int64_t begin) {
     put_string(t, item->name);
     put_word(t, ":{\"dtype\":\"");
-    put_word(t, lc_safetensors_word(item->tensor->dtype));
+    put_word(t, lc_word_of(item->tensor->dtype));
     put_word(t, "\",\"shape\":[");
     for (int i = 0; i < item->tensor->ndim; i++) {
         if (i) put(t, ",", 1);
