@@ -228,8 +228,10 @@ int64_t     lc_forest_first(const lc_forest *f, int segment);   /* its first pac
 int64_t     lc_forest_position(const lc_forest *f, int segment);/* position of its first token = length of its ancestors */
 lc_tensor  *lc_forest_positions(const lc_forest *f, int device);/* i32 [rows] */
 
-/* ---- checkpoints: safetensors, a file or a folder with an index ---------------------------------------- */
+/* ---- checkpoints: safetensors or torch.save, a file or a folder with an index --------------------------- */
 
+/* A file of safetensors or of torch.save (.bin, .pth, .pt), told by its bytes and not by its name. Of a pickle nothing
+ * is run, and one that asks for more than tensors is refused; names are the keys on the way: "model.llama_proj.weight". */
 lc_checkpoint *lc_checkpoint_open(const char *path);
 void        lc_checkpoint_close(lc_checkpoint *c);
 int         lc_checkpoint_count(const lc_checkpoint *c);

@@ -1,4 +1,4 @@
--- Checkpoints: tensors by name, from a safetensors file or a folder that holds some.
+-- Checkpoints: tensors by name, from a file of safetensors or torch.save, or a folder that holds some.
 --   local c = lucid.checkpoint("llava-1.5-7b-hf")
 --   for _, name in ipairs(c:names()) do print(name, c:dtype(name), table.concat(c:shape(name), "x")) end
 local ffi = require "ffi"

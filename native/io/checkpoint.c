@@ -3,11 +3,12 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/format.h"
 #include "io/mmap.h"
 #include "io/safetensors.h"
+#include "io/torchfile.h"
 #include "tensor/tensor.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ struct file {
     char *path;
     int fd;
     int64_t size;
+    int format;
     struct lc_mapping *mapping; /* NULL until a tensor of it is asked for */
 };
 
@@ -46,7 +48,10 @@ static int add_file(lc_checkpoint *c, char *path) {
     if ((f->fd = lc_open_file(path)) < 0) return -1;
     if (fstat(f->fd, &s) < 0) return lc_fail_errno(path, "looking");
     f->size = (int64_t)s.st_size;
-    return lc_safetensors_read(&c->entries, f->fd, f->size, path, c->count - 1);
+    if ((f->format = lc_format_of(f->fd, f->size, path)) < 0) return -1;
+    if (f->format == LC_FORMAT_SAFETENSORS)
+        return lc_safetensors_read(&c->entries, f->fd, f->size, path, c->count - 1);
+    return lc_torchfile_read(&c->entries, f->fd, f->size, f->format, path, c->count - 1);
 }
 
 static char *join(const char *folder, const char *name) {
@@ -273,13 +278,26 @@ const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key) {
 /* For what does not stand where its dtype needs it. */
 static lc_tensor *copied(const struct file *f, const struct lc_entry *e, int dtype) {
     lc_tensor *t = lc_tensor_new(e->ndim, e->shape, dtype, LC_HOST);
-    char *to = t ? lc_data(t) : NULL;
-    for (int64_t had = 0; t && had < e->bytes;) {
-        ssize_t got = pread(f->fd, to + had, (size_t)(e->bytes - had), e->begin + had);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return lc_fail_errno(f->path, "reading"), NULL;
-        if (got == 0) return lc_fail_null(LC_EIO, "%s: it ends within %s", f->path, e->name);
-        had += got;
+    if (!t || lc_read_at(f->fd, lc_data(t), (size_t)e->bytes, e->begin, f->path) < 0) return NULL;
+    return t;
+}
+
+/* Elements end to end of what has strides in the file: transposed, or a part of something. */
+static lc_tensor *gathered(const struct file *f, const struct lc_entry *e, int dtype) {
+    lc_tensor *t = lc_tensor_new(e->ndim, e->shape, dtype, LC_HOST);
+    if (!t) return NULL;
+    const char *from = f->mapping->data + e->begin;
+    char *to = lc_data(t);
+    size_t width = lc_dtype_bytes(dtype);
+    int64_t at[LC_MAX_DIMS] = {0}, place = 0;
+    for (int64_t i = 0, n = lc_tensor_count(t); i < n; i++, to += width) {
+        memcpy(to, from + place * (int64_t)width, width);
+        for (int d = e->ndim - 1; d >= 0; d--) {
+            place += e->stride[d];
+            if (++at[d] < e->shape[d]) break;
+            place -= at[d] * e->stride[d];
+            at[d] = 0;
+        }
     }
     return t;
 }
@@ -308,7 +326,7 @@ lc_tensor *lc_checkpoint_tensor(lc_checkpoint *c, const char *name) {
         return lc_fail_null(LC_EMISSING, "%s: there is no tensor %s",
                             c->count ? c->files[0].path : "checkpoint", name);
     struct file *f = &c->files[e->file];
-    int dtype = lc_safetensors_dtype(e->dtype);
+    int dtype = lc_word_dtype(e->dtype);
     if (dtype < 0)
         return lc_fail_null(LC_EINVAL, "%s: %s is %s; F32, F16, BF16, I32 and U8 are loaded",
                             f->path, name, e->dtype);
@@ -316,8 +334,10 @@ lc_tensor *lc_checkpoint_tensor(lc_checkpoint *c, const char *name) {
         return lc_fail_null(LC_EINVAL, "%s: %s has %d dims, at most %d are possible", f->path, name,
                             e->ndim, LC_MAX_DIMS);
     if (still_whole(f) < 0) return NULL;
-    if (e->bytes == 0 || e->begin % (int64_t)lc_dtype_bytes(dtype)) return copied(f, e, dtype);
+    bool aligned = e->begin % (int64_t)lc_dtype_bytes(dtype) == 0;
+    if (e->bytes == 0 || (!e->stride && !aligned)) return copied(f, e, dtype);
     if (!f->mapping && !(f->mapping = lc_map(f->fd, (size_t)f->size, f->path))) return NULL;
+    if (e->stride) return gathered(f, e, dtype);
     f->mapping->holders++;
     return lc_tensor_wrap(e->ndim, e->shape, dtype, f->mapping->data + e->begin, lc_map_release,
                           f->mapping);

@@ -1,0 +1,74 @@
+-- Builds files of torch.save by hand, so that they can lie: pickles from their instructions, stored zips.
+local M = {}
+
+local function little(n, bytes)
+  local out = {}
+  for i = 1, bytes do
+    out[i] = string.char(n % 256)
+    n = math.floor(n / 256)
+  end
+  return table.concat(out)
+end
+M.little = little
+
+--- Instructions of pickle.
+function M.text(s) return "X" .. little(#s, 4) .. s end
+function M.global(module, name) return "c" .. module .. "\n" .. name .. "\n" end
+function M.int(n)
+  if n >= 0 and n < 256 then return "K" .. string.char(n) end
+  local digits = n % 1 == 0 and ("%.0f"):format(n) or tostring(n)
+  return "I" .. digits .. "\n"
+end
+function M.tuple(...) return "(" .. table.concat({ ... }) .. "t" end
+function M.dict(...) return "}(" .. table.concat({ ... }) .. "u" end
+function M.call(f, ...) return f .. M.tuple(...) .. "R" end
+function M.pickle(body) return "\128\2" .. body .. "." end
+
+local function numbers(list)
+  local out = {}
+  for i, n in ipairs(list) do out[i] = type(n) == "string" and n or M.int(n) end
+  return M.tuple(unpack(out))
+end
+
+--- The call that makes a tensor: { key =, elements =, offset =, size =, stride =, storage = class }.
+function M.tensor(t)
+  local persistent = M.tuple(M.text("storage"), M.global("torch", t.storage or "FloatStorage"),
+    M.text(t.key or "0"), M.text("cpu"), t.elements and M.int(t.elements) or M.int(6)) .. "Q"
+  return M.call(M.global("torch._utils", "_rebuild_tensor_v2"), persistent, M.int(t.offset or 0),
+    numbers(t.size or { 2, 3 }), numbers(t.stride or { 3, 1 }), "\137", M.dict())
+end
+
+--- A zip of { name, bytes, local_name =, local_size =, method =, flags =, size =, at = } without sums.
+function M.zip(entries, options)
+  options = options or {}
+  local body, directory, at = {}, {}, 0
+  for _, e in ipairs(entries) do
+    local name, data = e[1], e[2]
+    local inner = e.local_name or name
+    local part = "PK\3\4" .. little(0, 2) .. little(e.flags or 0, 2) .. little(e.method or 0, 2)
+      .. little(0, 8) .. little(e.local_size or #data, 4) .. little(e.local_size or #data, 4) .. little(#inner, 2) .. little(0, 2) .. inner .. data
+    directory[#directory + 1] = "PK\1\2" .. little(0, 4) .. little(e.flags or 0, 2) .. little(e.method or 0, 2)
+      .. little(0, 4) .. little(e.crc or 0, 4) .. little(e.size or #data, 4) .. little(e.size or #data, 4)
+      .. little(#name, 2) .. little(0, 2) .. little(0, 2) .. little(0, 2) .. little(0, 2) .. little(0, 4)
+      .. little(e.at or at, 4) .. name
+    body[#body + 1] = part
+    at = at + #part
+  end
+  local central = table.concat(directory)
+  return table.concat(body) .. central .. "PK\5\6" .. little(0, 4) .. little(options.count or #entries, 2)
+    .. little(options.count or #entries, 2) .. little(#central, 4) .. little(options.directory or at, 4)
+    .. little(0, 2)
+end
+
+--- A whole file: the pickle's body, and storage 0 (24 bytes: the numbers 0 to 5).
+function M.file(body, more)
+  local entries = {
+    { "archive/data.pkl", M.pickle(body) },
+    { "archive/byteorder", "little" },
+    { "archive/data/0", ("\0\0\0\0\0\0\128\63\0\0\0\64\0\0\64\64\0\0\128\64\0\0\160\64") },
+  }
+  for _, e in ipairs(more or {}) do entries[#entries + 1] = e end
+  return M.zip(entries)
+end
+
+return M
