@@ -292,14 +292,19 @@ enum { LC_IMAGE_TOKEN = -200 };
 lc_batch   *lc_batch_new(void);
 void        lc_batch_free(lc_batch *b);
 int         lc_batch_image(lc_batch *b, lc_tensor *features);             /* [rows, W]; its index; one tensor may serve many segments */
+int         lc_batch_picture(lc_batch *b, const lc_model *m, lc_tensor *features, const int32_t *text, int count);  /* the same for any bridge: it takes lc_model_image_rows token rows; text: lc_model_bridge's */
 int         lc_batch_segment(lc_batch *b, int parent, const int32_t *ids, int count, int image, int score);  /* at most one id is LC_IMAGE_TOKEN; its number */
 int         lc_batch_segments(const lc_batch *b);
 
 /* ---- models --------------------------------------------------------------------------------------------------- */
 
 lc_model   *lc_model_open(const char *folder, int dtype, int device);     /* weights from the folder's safetensors */
+/* LLaMA's folder, and the tower's and the bridge's weights of their own (NULL or "": the folder has them): MiniGPT-4
+ * of EVA's file and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.* */
+lc_model   *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype, int device);
 lc_model   *lc_model_init(const char *folder, int dtype, int device, uint64_t seed);   /* config.json alone: new weights */
 void        lc_model_free(lc_model *m);
+const char *lc_model_kind(const lc_model *m);                             /* "llava", "minigpt4", "instructblip" */
 int         lc_model_parameters(const lc_model *m);
 const char *lc_model_parameter_name(const lc_model *m, int i);            /* the checkpoint's own tensor name */
 lc_tensor  *lc_model_parameter(const lc_model *m, int i);                 /* borrowed */
@@ -311,7 +316,8 @@ int64_t     lc_model_image_rows(const lc_model *m);                       /* tok
 int64_t     lc_model_image_size(const lc_model *m);                       /* side of the tower's square input */
 int64_t     lc_model_max_positions(const lc_model *m);
 lc_tensor  *lc_model_vision(lc_model *m, lc_tensor *pixels);              /* f32 [N, 3, S, S] -> [N, rows, W]: the tower, before the projector */
-lc_tensor  *lc_model_project(lc_model *m, lc_tensor *features);           /* [rows, W] -> [rows, D] */
+lc_tensor  *lc_model_project(lc_model *m, lc_tensor *features);           /* one picture's [rows, W] -> [lc_model_image_rows, D]; LLaVA's takes any rows */
+lc_tensor  *lc_model_bridge(lc_model *m, lc_tensor *features, const int32_t *text, int count);   /* the same with the question's ids in the Q-Former's vocabulary (BERT's); other bridges read no text */
 lc_tensor  *lc_model_word_embeddings(lc_model *m);                        /* borrowed [V, D] */
 lc_tensor  *lc_model_logits(lc_model *m, lc_batch *b, int adapters);      /* f32 [rows, V], packed order */
 lc_tensor  *lc_model_token_logps(lc_model *m, lc_batch *b, int adapters); /* f32 [n], every scored token, segments in the caller's order */

@@ -5,7 +5,8 @@
 --   lucid.forest.pairs{ {image=, prompt=, chosen=, rejected=}, ... }
 --
 -- Segments and token places are counted from 1; ids are the tokenizer's own, and lucid.IMAGE (-200)
--- stands for the rows of the segment's picture: a path, a u8 tensor [H, W, 3] or features [rows, width].
+-- stands for the rows of the segment's picture: a path, a u8 tensor [H, W, 3] or features [rows, width];
+-- or { picture = any of these, text = ids } where the bridge reads the question, too (InstructBLIP).
 local file = require "lucid.file"
 
 local M = {}
@@ -20,10 +21,13 @@ M.IMAGE = -200
 ---@field image any              what IMAGE among the tokens stands for
 ---@field score boolean|nil      whether its tokens' log-probabilities are wanted
 
---- What decides whether two pictures are one: a file's content, a tensor's identity.
+--- What decides whether two pictures are one: a file's content, a tensor's identity, and the text with it.
 function M.image_key(image)
   if image == nil then return "" end
   if type(image) == "string" then return file.hash(image) end
+  if type(image) == "table" then
+    return M.image_key(image.picture) .. " " .. table.concat(image.text or {}, ",")
+  end
   return tostring(image):match("0x%x+") or tostring(image)
 end
 

@@ -30,6 +30,8 @@ Model.__index = Model
 ---@field template string|nil   a template's name, or a .lua file
 ---@field init boolean|nil      new weights from config.json
 ---@field seed integer|nil      of the new weights
+---@field vision string|nil     the vision tower's weights, where they are separate
+---@field bridge string|nil     the bridge's weights, where they are separate
 
 --- Opens a model folder. Raises one line when something is missing or does not fit.
 ---@param dir string
@@ -43,12 +45,13 @@ function M.open(dir, opt)
   if opt.init then
     handle = native.check(C.lc_model_init(dir, dtype, device, opt.seed or 0))
   else
-    handle = native.check(C.lc_model_open(dir, dtype, device))
+    handle = native.check(C.lc_model_open_parts(dir, opt.vision, opt.bridge, dtype, device))
   end
   local config = json.read(dir .. "/config.json")
   local self = setmetatable({
     dir = dir,
     config = config,
+    kind = ffi.string(C.lc_model_kind(handle)),
     handle = ffi.gc(handle, C.lc_model_free),
     adapters = 1,
     shared = { features = {}, kept = 0 },
@@ -177,9 +180,10 @@ end
 
 local FEATURES_KEPT = 8192          -- pictures whose features stay in memory
 
---- The tower's features of a picture (path, u8 tensor [H, W, 3], or features already):
---- [rows, width], without gradients. Those of files are kept.
+--- The tower's features of a picture (path, u8 tensor [H, W, 3], features already, or a table with one
+--- of these as its picture): [rows, width], without gradients. Those of files are kept.
 function Model:features(picture)
+  if type(picture) == "table" then return self:features(picture.picture) end
   if type(picture) ~= "string" then
     if picture:dtype() == "u8" then return self:vision { picture } end
     return picture
@@ -211,9 +215,20 @@ function Model:forget_features()
   self.shared.features, self.shared.kept = {}, 0
 end
 
---- Rows of the projector: [rows, W] -> [rows, D]; differentiable.
-function Model:project(features)
-  return native.adopt(C.lc_model_project(self.handle, features))
+-- A list of ids as C takes it, and its length.
+local function id_array(list)
+  local ids = ffi.new("int32_t[?]", math.max(#list, 1))
+  for i = 1, #list do ids[i - 1] = list[i] end
+  return ids, #list
+end
+
+--- Token rows of one picture's features: [rows, W] -> [image_rows, D] (LLaVA's projector takes any
+--- rows); differentiable.
+---@param features any
+---@param text integer[]|nil    the question, for a bridge that reads it: ids of its own vocabulary
+function Model:project(features, text)
+  local ids, n = id_array(text or {})
+  return native.adopt(C.lc_model_bridge(self.handle, features, ids, n))
 end
 
 --- The word embeddings [V, D].
@@ -233,13 +248,12 @@ function Model:batch(f)
       local key = forest.image_key(s.image)
       picture = index[key]
       if not picture then
-        picture = native.check(C.lc_batch_image(b, self:features(s.image)))
+        local text, n = id_array(type(s.image) == "table" and s.image.text or {})
+        picture = native.check(C.lc_batch_picture(b, self.handle, self:features(s.image), text, n))
         index[key] = picture
       end
     end
-    local n = #s.tokens
-    local ids = ffi.new("int32_t[?]", math.max(n, 1))
-    for i = 1, n do ids[i - 1] = s.tokens[i] end
+    local ids, n = id_array(s.tokens)
     native.check(C.lc_batch_segment(b, (s.parent or 0) - 1, ids, n, picture, s.score and 1 or 0))
   end
   return b

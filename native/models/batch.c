@@ -12,7 +12,10 @@ lc_batch *lc_batch_new(void) { return lc_alloc_zero(sizeof(lc_batch)); }
 void lc_batch_free(lc_batch *b) {
     if (!b) return;
     for (int i = 0; i < b->count; i++) lc_free(b->segments[i].ids);
-    for (int i = 0; i < b->image_count; i++) lc_tensor_release(b->images[i]);
+    for (int i = 0; i < b->image_count; i++) {
+        lc_tensor_release(b->images[i].features);
+        lc_free(b->images[i].text);
+    }
     lc_free(b->segments);
     lc_free(b->images);
     lc_free(b);
@@ -35,8 +38,19 @@ int lc_batch_image(lc_batch *b, lc_tensor *features) {
     if (features->ndim != 2)
         return lc_fail(LC_EINVAL, "batch image: features are %s, [rows, width] is expected",
                        lc_shape_text(features));
+    return lc_batch_add_picture(b, features, features->shape[0], NULL, 0);
+}
+
+int lc_batch_add_picture(lc_batch *b, lc_tensor *features, int64_t rows, const int32_t *text,
+                         int count) {
+    if (count < 0 || rows > INT32_MAX)
+        return lc_fail(LC_EINVAL, "batch picture: %" PRId64 " rows, %d ids of text", rows, count);
     if (grow((void **)&b->images, b->image_count, &b->image_room, sizeof *b->images) < 0) return -1;
-    b->images[b->image_count] = lc_tensor_retain(features);
+    int32_t *copy = lc_alloc((size_t)count * sizeof *copy);
+    if (!copy) return -1;
+    if (count) memcpy(copy, text, (size_t)count * sizeof *copy);
+    b->images[b->image_count] =
+        (struct lc_batch_image){lc_tensor_retain(features), (int32_t)rows, copy, count};
     return b->image_count++;
 }
 
@@ -76,7 +90,7 @@ int lc_batch_segment(lc_batch *b, int parent, const int32_t *ids, int count, int
     int32_t *copy = lc_alloc((size_t)count * sizeof *copy);
     if (!copy) return -1;
     if (count) memcpy(copy, ids, (size_t)count * sizeof *copy);
-    int32_t rows = count + (at < 0 ? 0 : (int32_t)b->images[image]->shape[0] - 1);
+    int32_t rows = count + (at < 0 ? 0 : b->images[image].rows - 1);
     b->segments[b->count] =
         (struct lc_batch_segment){parent, copy, count, image, at, rows, score != 0};
     return b->count++;
@@ -130,7 +144,7 @@ lc_tensor *lc_batch_placement(const lc_batch *b, const lc_forest *f) {
     int32_t text = 0, next = (int32_t)text_count(b);
     for (int i = 0; i < b->image_count; i++) {
         first[i] = next;
-        next += (int32_t)b->images[i]->shape[0];
+        next += b->images[i].rows;
     }
     for (int i = 0; i < b->count; i++) {
         const struct lc_batch_segment *s = &b->segments[i];
@@ -138,8 +152,7 @@ lc_tensor *lc_batch_placement(const lc_batch *b, const lc_forest *f) {
         for (int j = 0; j < s->count; j++) {
             if (j != s->image_at) *to++ = text++;
             else
-                for (int32_t r = 0; r < b->images[s->image]->shape[0]; r++)
-                    *to++ = first[s->image] + r;
+                for (int32_t r = 0; r < b->images[s->image].rows; r++) *to++ = first[s->image] + r;
         }
     }
     lc_free(first);

@@ -13,12 +13,23 @@ struct lc_batch_segment {
     bool score;
 };
 
+struct lc_batch_image {
+    lc_tensor *features; /* held; [tower's rows, W] */
+    int32_t rows;        /* of the language model, after the bridge */
+    int32_t *text;       /* what the bridge reads with it */
+    int32_t text_count;
+};
+
 struct lc_batch {
     struct lc_batch_segment *segments;
     int count, room;
-    lc_tensor **images; /* held; [rows, W] each */
+    struct lc_batch_image *images;
     int image_count, image_room;
 };
+
+/* Holds features, copies text; the picture's index. */
+int lc_batch_add_picture(lc_batch *b, lc_tensor *features, int64_t rows, const int32_t *text,
+                         int count);
 
 lc_forest *lc_batch_forest(const lc_batch *b);
 /* Packed row of each token row, and what stands there: index [rows] into embeddings of all text ids

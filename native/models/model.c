@@ -10,20 +10,33 @@
 
 /* ---- opening ---------------------------------------------------------------------------------- */
 
-static lc_model *open_model(const char *folder, int dtype, int device, bool from_file,
-                            uint64_t seed) {
+/* The folder's weights, and files of their own for tower and bridge where they are named. */
+static int open_sources(struct lc_params *p, const char *folder, const char *vision,
+                        const char *bridge) {
+    if (lc_params_source(p, LC_LANGUAGE, folder) < 0) return -1;
+    if (vision && lc_params_source(p, LC_VISION, vision) < 0) return -1;
+    return bridge ? lc_params_source(p, LC_PROJECTOR, bridge) : 0;
+}
+
+struct origin {
+    bool from_file;
+    const char *vision, *bridge; /* or NULL */
+    uint64_t seed;
+};
+
+static lc_model *open_model(const char *folder, int dtype, int device, struct origin from) {
     if (dtype != LC_F32 && dtype != LC_BF16 && dtype != LC_F16)
         return lc_fail_null(LC_EINVAL, "model: dtype %s; f32, bf16 or f16 is possible",
                             lc_dtype_name(dtype) ? lc_dtype_name(dtype) : "?");
     lc_model *m = lc_alloc_zero(sizeof *m);
     if (!m) return NULL;
-    m->params = (struct lc_params){.seed = seed, .dtype = dtype, .device = device};
+    m->params = (struct lc_params){.seed = from.seed, .dtype = dtype, .device = device};
     int recording = lc_grad_mode(0), opened = -1;
     lc_scope_outside(1);
     if (lc_config_open(&m->config, folder) < 0) goto end;
-    if (from_file && !(m->params.file = lc_checkpoint_open(folder))) goto end;
-    if (lc_llava_open(m) < 0) goto end;
-    opened = lc_params_finish(&m->params, folder, lc_llava_ignorable);
+    if (from.from_file && open_sources(&m->params, folder, from.vision, from.bridge) < 0) goto end;
+    if (lc_compose(m) < 0) goto end;
+    opened = lc_params_finish(&m->params, m->ignorable);
 end:
     lc_scope_outside(0);
     lc_grad_mode(recording);
@@ -33,16 +46,25 @@ end:
 }
 
 lc_model *lc_model_open(const char *folder, int dtype, int device) {
-    return open_model(folder, dtype, device, true, 0);
+    return open_model(folder, dtype, device, (struct origin){.from_file = true});
+}
+
+static const char *given(const char *path) { return path && *path ? path : NULL; }
+
+lc_model *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype,
+                              int device) {
+    return open_model(folder, dtype, device,
+                      (struct origin){true, given(vision), given(bridge), 0});
 }
 
 lc_model *lc_model_init(const char *folder, int dtype, int device, uint64_t seed) {
-    return open_model(folder, dtype, device, false, seed);
+    return open_model(folder, dtype, device, (struct origin){.seed = seed});
 }
 
 void lc_model_free(lc_model *m) {
     if (!m) return;
     lc_vit_close(&m->vision);
+    lc_bridge_close(&m->bridge);
     lc_llama_close(&m->language);
     lc_params_free(&m->params);
     lc_config_close(&m->config);
@@ -83,7 +105,10 @@ int lc_model_recompute(lc_model *m, int on) {
     return 0;
 }
 
-int64_t lc_model_image_rows(const lc_model *m) { return lc_vit_rows(&m->vision); }
+const char *lc_model_kind(const lc_model *m) { return m->kind; }
+int64_t lc_model_image_rows(const lc_model *m) {
+    return m->bridge.kind->rows(&m->bridge, lc_vit_rows(&m->vision));
+}
 int64_t lc_model_image_size(const lc_model *m) { return m->vision.size; }
 int64_t lc_model_max_positions(const lc_model *m) { return m->language.max_positions; }
 lc_tensor *lc_model_word_embeddings(lc_model *m) { return m->language.embedding; }
@@ -120,16 +145,24 @@ lc_tensor *lc_model_vision(lc_model *m, lc_tensor *pixels) {
     return lc_vit_forward(&m->vision, pixels);
 }
 
-static lc_tensor *project(const lc_model *m, lc_tensor *features) {
-    if (!lc_usable("project", features)) return NULL;
-    if (lc_tensor_width(features) != m->vision.width)
-        return lc_fail_null(LC_EINVAL, "project: features are %s but the tower's width is %" PRId64,
-                            lc_shape_text(features), m->vision.width);
-    if (features->dtype != m->params.dtype) features = lc_cast(features, m->params.dtype);
-    return lc_projector_forward(&m->projector, features);
+lc_tensor *lc_model_project(lc_model *m, lc_tensor *features) {
+    return lc_bridge_forward(&m->bridge, 1, &(struct lc_picture){.features = features});
 }
 
-lc_tensor *lc_model_project(lc_model *m, lc_tensor *features) { return project(m, features); }
+lc_tensor *lc_model_bridge(lc_model *m, lc_tensor *features, const int32_t *text, int count) {
+    return lc_bridge_forward(&m->bridge, 1, &(struct lc_picture){features, text, count});
+}
+
+int lc_batch_picture(lc_batch *b, const lc_model *m, lc_tensor *features, const int32_t *text,
+                     int count) {
+    if (!lc_usable("batch picture", features)) return -1;
+    int64_t rows = features->ndim == 2 ? m->bridge.kind->rows(&m->bridge, features->shape[0])
+                                       : lc_fail(LC_EINVAL,
+                                                 "batch picture: features are %s, [rows, width] is "
+                                                 "expected",
+                                                 lc_shape_text(features));
+    return rows < 0 ? -1 : lc_batch_add_picture(b, features, rows, text, count);
+}
 
 /* ---- passes over a batch -------------------------------------------------------------------------------- */
 
@@ -153,15 +186,35 @@ int lc_model_check_length(const lc_model *m, const lc_batch *b, const lc_forest 
     return 0;
 }
 
+/* The bridge's rows of all pictures. */
+static lc_tensor *picture_rows(const lc_model *m, const lc_batch *b) {
+    struct lc_picture *list = lc_alloc((size_t)b->image_count * sizeof *list);
+    int64_t rows = 0;
+    for (int i = 0; list && i < b->image_count; i++) {
+        const struct lc_batch_image *image = &b->images[i];
+        list[i] = (struct lc_picture){image->features, image->text, image->text_count};
+        rows += image->rows;
+    }
+    lc_tensor *x = list ? lc_bridge_forward(&m->bridge, b->image_count, list) : NULL;
+    lc_free(list);
+    if (x && x->shape[0] != rows)
+        return lc_fail_null(LC_EINVAL,
+                            "batch: its pictures take %" PRId64
+                            " rows but the bridge makes %" PRId64
+                            "; add them with lc_batch_picture",
+                            rows, x->shape[0]);
+    return x;
+}
+
 lc_tensor *lc_model_embed(const lc_model *m, const lc_batch *b, const lc_forest *f) {
     lc_tensor *ids = lc_batch_ids(b);
     lc_tensor *words = ids ? lc_embedding(m->language.embedding, ids) : NULL;
     if (!words) return NULL;
     lc_tensor *all = words;
     if (b->image_count) {
-        lc_tensor *features =
-            b->image_count == 1 ? b->images[0] : lc_cat(b->image_count, b->images, 0);
-        all = lc_cat(2, (lc_tensor *[]){words, project(m, features)}, 0);
+        lc_tensor *rows = picture_rows(m, b);
+        if (!rows) return NULL;
+        all = lc_cat(2, (lc_tensor *[]){words, rows}, 0);
     }
     lc_tensor *place = lc_batch_placement(b, f);
     return place ? lc_rows(all, place) : NULL;

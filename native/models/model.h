@@ -2,23 +2,24 @@
 #ifndef LC_MODEL_H
 #define LC_MODEL_H
 #include "models/batch.h"
+#include "models/bridge.h"
 #include "models/llama.h"
-#include "models/projector.h"
 #include "models/vit.h"
 
 struct lc_model {
     struct lc_config config;
     struct lc_params params;
+    const char *kind; /* "llava", "minigpt4" ... */
     struct lc_vit vision;
-    struct lc_projector projector;
+    struct lc_bridge bridge;
     struct lc_llama language;
     const char *language_prefix; /* of the decoder's tensor names; adapters are named after it */
+    bool (*ignorable)(const char *name); /* what its files may hold beside the parameters */
     bool recompute;
 };
 
-/* llava.c: reads config.json's parts and takes all weights, in either of the layouts that carry them. */
-int lc_llava_open(lc_model *m);
-bool lc_llava_ignorable(const char *name);
+/* compose.c: finds out which model this is, reads config.json's parts and takes all weights. */
+int lc_compose(lc_model *m);
 
 /* Input rows of a batch, packed: word embeddings with the pictures' projected rows in their places. */
 lc_tensor *lc_model_embed(const lc_model *m, const lc_batch *b, const lc_forest *f);

@@ -1,6 +1,6 @@
-/* vit.c - the vision tower of CLIP (Radford et al. 2021).
+/* vit.c - vision transformers: the graph, and the names and settings of CLIP's (Radford et al. 2021).
  *
- *   pixels -> patches (convolution, no bias) -> class token in front -> + learned positions -> LayerNorm
+ *   pixels -> patches (convolution) -> class token in front -> + learned positions -> LayerNorm (CLIP)
  *   block, L times:  x += out(attention(LayerNorm(x)))       bidirectional over one picture's tokens
  *                    x += fc2(act(fc1(LayerNorm(x))))
  *   features: the residual stream after the wanted block, before any last norm; the class token is
@@ -29,6 +29,16 @@ static int64_t patch_count(const struct lc_vit *v) {
 }
 int64_t lc_vit_rows(const struct lc_vit *v) { return patch_count(v) + v->keep_class; }
 
+int lc_vit_check_sizes(const struct lc_vit *v, const struct lc_config *c) {
+    if (v->width < 1 || v->mlp < 1 || v->layers < 1 || v->heads < 1 || v->patch < 1 ||
+        v->size < v->patch || v->width % v->heads || v->size % v->patch)
+        return lc_fail(LC_EINVAL,
+                       "%s/config.json: vision sizes do not fit: width %" PRId64 ", %" PRId64
+                       " heads, image %" PRId64 ", patch %" PRId64,
+                       c->folder, v->width, v->heads, v->size, v->patch);
+    return 0;
+}
+
 static int read_config(struct lc_vit *v, const struct lc_config *c) {
     bool ok = true;
     const lc_json *s = lc_json_get(c->root, "vision_config");
@@ -49,12 +59,7 @@ static int read_config(struct lc_vit *v, const struct lc_config *c) {
         return lc_fail(LC_EINVAL,
                        "%s/config.json: the vision tower is a %s; clip_vision_model is expected",
                        c->folder, type);
-    if (v->width < 1 || v->mlp < 1 || v->layers < 1 || v->heads < 1 || v->patch < 1 ||
-        v->size < v->patch || v->width % v->heads || v->size % v->patch)
-        return lc_fail(LC_EINVAL,
-                       "%s/config.json: vision sizes do not fit: width %" PRId64 ", %" PRId64
-                       " heads, image %" PRId64 ", patch %" PRId64,
-                       c->folder, v->width, v->heads, v->size, v->patch);
+    if (lc_vit_check_sizes(v, c) < 0) return -1;
     /* hidden_states has layers + 1 entries; entry 0 is what enters the first block. */
     v->run_layers = layer < 0 ? v->layers + 1 + layer : layer;
     if (v->run_layers < 0 || v->run_layers > v->layers)
@@ -117,7 +122,10 @@ int lc_vit_open(struct lc_vit *v, const struct lc_config *c, struct lc_params *p
     return 0;
 }
 
-void lc_vit_close(struct lc_vit *v) { lc_free(v->blocks); }
+void lc_vit_close(struct lc_vit *v) {
+    lc_free(v->blocks);
+    lc_tensor_release(v->no_bias);
+}
 
 /* ---- forward ----------------------------------------------------------------------------------- */
 
@@ -125,15 +133,34 @@ static lc_tensor *heads_of(lc_tensor *x, int64_t rows, int64_t heads, int64_t d)
     return lc_view(x, 3, (int64_t[]){rows, heads, d});
 }
 
+/* EVA's projection: all heads of queries, keys and values side by side, sliced without copies. */
+static bool project_fused(const struct lc_vit *v, const struct lc_vit_block *b, lc_tensor *n,
+                          lc_tensor *out[3]) {
+    int64_t rows = n ? n->shape[0] : 0, d = v->width / v->heads;
+    lc_tensor *bias =
+        b->qkv.bias ? b->qkv.bias : lc_cat(3, (lc_tensor *[]){b->q_bias, v->no_bias, b->v_bias}, 0);
+    lc_tensor *all = heads_of(lc_linear_bias(n, b->qkv.weight, bias), rows, 3 * v->heads, d);
+    for (int i = 0; i < 3; i++) out[i] = lc_slice(all, 1, i * v->heads, v->heads);
+    return out[2] != NULL;
+}
+
+static bool project(const struct lc_vit *v, const struct lc_vit_block *b, lc_tensor *n,
+                    lc_tensor *out[3]) {
+    if (b->qkv.weight) return project_fused(v, b, n, out);
+    const struct lc_linear_layer *layer[3] = {&b->q, &b->k, &b->v};
+    int64_t rows = n ? n->shape[0] : 0;
+    for (int i = 0; i < 3; i++)
+        out[i] = heads_of(lc_linear_apply(layer[i], n, false), rows, v->heads, v->width / v->heads);
+    return out[2] != NULL;
+}
+
 static lc_tensor *block_forward(const struct lc_vit *v, const struct lc_vit_block *b, lc_tensor *x,
                                 const lc_forest *forest) {
     int64_t rows = lc_forest_rows(forest), d = v->width / v->heads;
-    lc_tensor *n = lc_norm_apply(&b->norm1, x);
-    lc_tensor *q = heads_of(lc_linear_apply(&b->q, n, false), rows, v->heads, d);
-    lc_tensor *k = heads_of(lc_linear_apply(&b->k, n, false), rows, v->heads, d);
-    lc_tensor *w = heads_of(lc_linear_apply(&b->v, n, false), rows, v->heads, d);
-    lc_tensor *o =
-        lc_view(lc_attention(q, k, w, forest, 1 / sqrt((double)d)), 2, (int64_t[]){rows, v->width});
+    lc_tensor *qkv[3], *n = lc_norm_apply(&b->norm1, x);
+    if (!project(v, b, n, qkv)) return NULL;
+    lc_tensor *o = lc_attention(qkv[0], qkv[1], qkv[2], forest, 1 / sqrt((double)d));
+    o = lc_view(o, 2, (int64_t[]){rows, v->width});
     x = lc_add(x, lc_linear_apply(&b->out, o, false));
     n = lc_norm_apply(&b->norm2, x);
     return lc_add(
@@ -145,10 +172,12 @@ static lc_tensor *embed(const struct lc_vit *v, lc_tensor *pixels) {
     int64_t n = pixels->shape[0], tokens = patch_count(v) + 1, width = v->width;
     lc_tensor *first = lc_tensor_full(1, &n, LC_I32, pixels->storage->device, 0);
     lc_tensor *class_rows = lc_rows(lc_view(v->class_token, 2, (int64_t[]){1, width}), first);
-    lc_tensor *parts[2] = {lc_view(class_rows, 3, (int64_t[]){n, 1, width}),
-                           lc_patch_embed(pixels, v->patches)};
+    lc_tensor *patches = lc_patch_embed(pixels, v->patches);
+    if (v->patch_bias) patches = lc_add(patches, v->patch_bias);
+    lc_tensor *parts[2] = {lc_view(class_rows, 3, (int64_t[]){n, 1, width}), patches};
     lc_tensor *x = lc_add(lc_cat(2, parts, 1), v->position);
-    return lc_norm_apply(&v->before, lc_view(x, 2, (int64_t[]){n * tokens, width}));
+    x = lc_view(x, 2, (int64_t[]){n * tokens, width});
+    return v->before.weight ? lc_norm_apply(&v->before, x) : x;
 }
 
 lc_tensor *lc_vit_forward(const struct lc_vit *v, lc_tensor *pixels) {

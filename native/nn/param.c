@@ -43,20 +43,47 @@ void lc_params_free(struct lc_params *p) {
         lc_tensor_release(p->list[i].tensor);
     }
     lc_free(p->list);
-    lc_free(p->wrong);
-    lc_checkpoint_close(p->file);
+    for (int i = 0; i < p->source_count; i++) {
+        lc_checkpoint_close(p->sources[i].file);
+        lc_free(p->sources[i].path);
+        lc_free(p->sources[i].wrong);
+    }
     *p = (struct lc_params){0};
+}
+
+/* ---- sources ----------------------------------------------------------------------------------- */
+
+int lc_params_source(struct lc_params *p, enum lc_part part, const char *path) {
+    lc_assert(p->source_count < LC_PARTS);
+    struct lc_source *s = &p->sources[p->source_count];
+    *s = (struct lc_source){.file = lc_checkpoint_open(path)};
+    if (!s->file) return -1;
+    p->source_of[part] = p->source_count++; /* from here on lc_params_free closes it */
+    s->path = lc_copy_text(path);
+    return s->path ? 0 : -1;
+}
+
+static struct lc_source *source(struct lc_params *p, enum lc_part part) {
+    return p->source_count ? &p->sources[p->source_of[part]] : NULL;
+}
+
+lc_checkpoint *lc_params_file(const struct lc_params *p, enum lc_part part) {
+    return p->source_count ? p->sources[p->source_of[part]].file : NULL;
+}
+
+const char *lc_params_path(const struct lc_params *p, enum lc_part part) {
+    return p->source_count ? p->sources[p->source_of[part]].path : "?";
 }
 
 /* ---- taking ------------------------------------------------------------------------------------ */
 
-static void complain(struct lc_params *p, const char *name, const char *what) {
+static void complain(struct lc_source *s, const char *name, const char *what) {
     size_t more = strlen(name) + strlen(what) + 4;
-    char *text = lc_realloc(p->wrong, p->wrong_length + more);
+    char *text = lc_realloc(s->wrong, s->wrong_length + more);
     if (!text) return;
-    p->wrong = text;
-    p->wrong_length += (size_t)snprintf(text + p->wrong_length, more, "%s%s%s",
-                                        p->wrong_length ? ", " : "", name, what);
+    s->wrong = text;
+    s->wrong_length += (size_t)snprintf(text + s->wrong_length, more, "%s%s%s",
+                                        s->wrong_length ? ", " : "", name, what);
 }
 
 static int index_of(const lc_checkpoint *c, const char *name) {
@@ -70,19 +97,28 @@ static int index_of(const lc_checkpoint *c, const char *name) {
     return -1;
 }
 
-bool lc_params_has(const struct lc_params *p, const char *name) {
-    return !p->file || index_of(p->file, name) >= 0;
+bool lc_params_has(const struct lc_params *p, enum lc_part part, const char *name) {
+    const lc_checkpoint *file = lc_params_file(p, part);
+    return !file || index_of(file, name) >= 0;
 }
 
-static lc_tensor *from_file(struct lc_params *p, const char *name, int ndim, const int64_t *shape) {
-    if (index_of(p->file, name) < 0) {
-        complain(p, name, " (missing)");
+int lc_params_shape(const struct lc_params *p, enum lc_part part, const char *name,
+                    int64_t shape[LC_MAX_DIMS]) {
+    const lc_checkpoint *file = lc_params_file(p, part);
+    int at = file ? index_of(file, name) : -1;
+    return at < 0 ? -1 : lc_checkpoint_shape(file, at, shape);
+}
+
+static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char *name, int ndim,
+                            const int64_t *shape) {
+    if (index_of(s->file, name) < 0) {
+        complain(s, name, " (missing)");
         return NULL;
     }
-    lc_tensor *t = lc_checkpoint_tensor(p->file, name);
+    lc_tensor *t = lc_checkpoint_tensor(s->file, name);
     if (!t) {
-        complain(p, name, " (unreadable: ");
-        complain(p, lc_error(), ")");
+        complain(s, name, " (unreadable: ");
+        complain(s, lc_error(), ")");
         return NULL;
     }
     if (t->ndim != ndim || memcmp(t->shape, shape, (size_t)ndim * sizeof *shape)) {
@@ -92,7 +128,7 @@ static lc_tensor *from_file(struct lc_params *p, const char *name, int ndim, con
             used += snprintf(what + used, sizeof what - (size_t)used, i ? ", %lld" : "%lld",
                              (long long)shape[i]);
         snprintf(what + used, sizeof what - (size_t)used, "])");
-        complain(p, name, what);
+        complain(s, name, what);
         return NULL;
     }
     if (t->dtype == p->dtype) return t;
@@ -128,20 +164,49 @@ lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init i
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     int before = lc_pool();
-    lc_tensor *t = p->file ? from_file(p, name, ndim, shape) : made_new(p, name, init, ndim, shape);
+    struct lc_source *s = source(p, part);
+    lc_tensor *t = s ? from_file(p, s, name, ndim, shape) : made_new(p, name, init, ndim, shape);
     if (t && lc_params_add(p, part, name, t) < 0) t = NULL;
+    if (!t) p->failed = true;
     lc_pool_end(before, NULL);
     return t;
 }
 
-int lc_params_finish(struct lc_params *p, const char *folder, bool (*ignorable)(const char *name)) {
-    if (p->file && lc_checkpoint_count(p->file) != p->count) {
-        for (int i = 0; i < lc_checkpoint_count(p->file); i++) {
-            const char *name = lc_checkpoint_name(p->file, i);
-            if (!lc_params_find(p, name) && !ignorable(name))
-                complain(p, name, " (not part of this model)");
-        }
+/* Whether the name is among the complaints already. */
+static bool complained(const struct lc_source *s, const char *name) {
+    size_t n = strlen(name);
+    for (const char *at = s->wrong; at && (at = strstr(at, name)); at += n)
+        if ((at == s->wrong || at[-1] == ' ') && at[n] == ' ') return true;
+    return false;
+}
+
+/* Everything that is wrong with one source, or NULL; what is left over is among it. */
+static const char *faults(struct lc_params *p, struct lc_source *s,
+                          bool (*ignorable)(const char *name)) {
+    for (int i = 0; i < lc_checkpoint_count(s->file); i++) {
+        const char *name = lc_checkpoint_name(s->file, i);
+        if (!lc_params_find(p, name) && !ignorable(name) && !complained(s, name))
+            complain(s, name, " (not part of this model)");
     }
-    if (!p->wrong) return 0;
-    return lc_fail(LC_EINVAL, "%s: the weights do not fit config.json: %s", folder, p->wrong);
+    return s->wrong;
+}
+
+int lc_params_finish(struct lc_params *p, bool (*ignorable)(const char *name)) {
+    char *all = NULL;
+    size_t length = 0;
+    for (int i = 0; i < p->source_count; i++) {
+        const char *list = faults(p, &p->sources[i], ignorable);
+        if (!list) continue;
+        p->failed = true;
+        size_t more = strlen(p->sources[i].path) + strlen(list) + 64;
+        char *text = lc_realloc(all, length + more);
+        if (!text) break;
+        all = text;
+        length += (size_t)snprintf(all + length, more, "%s%s: the weights do not fit %s: %s",
+                                   length ? "; " : "", p->sources[i].path,
+                                   p->source_count > 1 ? "the model" : "config.json", list);
+    }
+    if (all) lc_fail(LC_EINVAL, "%s", all);
+    lc_free(all);
+    return p->failed ? -1 : 0; /* without a list: lc_error() has the reason already */
 }

@@ -15,15 +15,28 @@ struct lc_param {
     enum lc_part part;
 };
 
+/* A file or folder of weights. Several parts may share one. */
+struct lc_source {
+    lc_checkpoint *file;
+    char *path;
+    char *wrong; /* what was missing or misshapen, one after the other */
+    size_t wrong_length;
+};
+
 struct lc_params {
-    lc_checkpoint *file; /* NULL: new weights from seed */
+    struct lc_source sources[LC_PARTS]; /* none: new weights from seed */
+    int source_count;
+    int source_of[LC_PARTS]; /* which of them a part is taken from */
     uint64_t seed;
     int dtype, device;
     struct lc_param *list;
     int count, room;
-    char *wrong; /* what was missing or misshapen, one after the other */
-    size_t wrong_length;
+    bool failed; /* one could not be had, for whatever reason */
 };
+
+/* Opens the weights at path and takes a part from there; those of the first source carry all parts
+ * that have none of their own. */
+int lc_params_source(struct lc_params *p, enum lc_part part, const char *path);
 
 /* The parameter of that name and shape, borrowed; NULL when it is missing or misshapen, which
  * lc_params_finish reports for all of them at once. */
@@ -33,10 +46,16 @@ lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init i
 /* Adds one made elsewhere (an adapter's). */
 int lc_params_add(struct lc_params *p, enum lc_part part, const char *name, lc_tensor *t);
 lc_tensor *lc_params_find(const struct lc_params *p, const char *name);
-/* Whether the checkpoint holds that name; true without a checkpoint. */
-bool lc_params_has(const struct lc_params *p, const char *name);
+/* The file that a part is taken from; NULL: new weights. */
+lc_checkpoint *lc_params_file(const struct lc_params *p, enum lc_part part);
+const char *lc_params_path(const struct lc_params *p, enum lc_part part); /* "?" without a file */
+/* Whether the part's file holds that name; true without a file. */
+bool lc_params_has(const struct lc_params *p, enum lc_part part, const char *name);
+/* The shape that the part's file gives the tensor: its ndim, or -1 when there is none. */
+int lc_params_shape(const struct lc_params *p, enum lc_part part, const char *name,
+                    int64_t shape[LC_MAX_DIMS]);
 /* -1 and every name that was missing, misshapen, or is left over and not ignorable. */
-int lc_params_finish(struct lc_params *p, const char *folder, bool (*ignorable)(const char *name));
+int lc_params_finish(struct lc_params *p, bool (*ignorable)(const char *name));
 void lc_params_free(struct lc_params *p);
 
 #endif

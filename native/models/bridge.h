@@ -1,0 +1,47 @@
+/* bridge.h - from the rows of a vision tower to token rows of the language model. Two kinds:
+ * LLaVA's two linear layers (projector.c) and MiniGPT-4's joined rows (join.c). */
+#ifndef LC_BRIDGE_H
+#define LC_BRIDGE_H
+#include "models/config.h"
+#include "nn/layers.h"
+
+struct lc_vit;
+struct lc_bridge;
+
+/* What a bridge is given of one picture. */
+struct lc_picture {
+    lc_tensor *features; /* [rows, W] of the tower */
+    const int32_t *text; /* the question, in the bridge's own vocabulary */
+    int32_t text_count;
+};
+
+struct lc_bridge_kind {
+    const char *name;
+    /* Token rows that a picture with so many rows of features becomes; -1: it cannot. */
+    int64_t (*rows)(const struct lc_bridge *b, int64_t features);
+    /* features: those of all pictures, one after the other -> [rows of all pictures, D] */
+    lc_tensor *(*forward)(const struct lc_bridge *b, lc_tensor *features, int n,
+                          const struct lc_picture *pictures);
+};
+
+struct lc_bridge {
+    const struct lc_bridge_kind *kind;
+    int64_t in, tower_rows; /* width and rows of the tower's features */
+    int dtype;
+    struct lc_norm_layer norm;         /* of the tower's rows; no weight: there is none */
+    lc_tensor *identity[2];            /* held: ones and zeros, where the norm has no weights */
+    struct lc_linear_layer first, out; /* out: the last layer, into the language model */
+    lc_tensor *(*activation)(lc_tensor *x);
+};
+
+/* Each takes its weights; out: the language model's width; prefix: of the last layers' names. */
+int lc_projector_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
+                      const struct lc_vit *tower, int64_t out, const char *prefix);
+int lc_join_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
+                 const struct lc_vit *tower, int64_t out, const char *prefix);
+void lc_bridge_close(struct lc_bridge *b);
+
+/* [rows of all pictures, D], pictures one after the other */
+lc_tensor *lc_bridge_forward(const struct lc_bridge *b, int n, const struct lc_picture *pictures);
+
+#endif
