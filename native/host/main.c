@@ -2,7 +2,7 @@
  *
  *   lucid                    the REPL                lucid NAME [options]     recipes/NAME.lua
  *   lucid FILE.lua [args]    a script                lucid -e 'chunk'         one chunk
- *   lucid help | --version
+ *   lucid help [NAME] | --version
  *
  * Exit status: 0 done, 1 failed, 2 usage, 130 and 143 after SIGINT and SIGTERM. */
 #define _GNU_SOURCE
@@ -97,11 +97,14 @@ static bool find_root(char *root, size_t size, bool *installed) {
     return access(test, R_OK) == 0;
 }
 
+static char files_root[PATH_MAX + 16]; /* the folder of lua/ and recipes/, with a slash */
+
 static void set_paths(lua_State *L) {
     char root[PATH_MAX];
     bool installed;
     if (!find_root(root, sizeof root, &installed)) return;
     const char *lua = installed ? "share/lucid/lua" : "lua";
+    snprintf(files_root, sizeof files_root, "%s/%s", root, installed ? "share/lucid/" : "");
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "path");
     lua_pushfstring(L, "%s/%s/?.lua;%s/%s/?/init.lua;%s", root, lua, root, lua,
@@ -112,12 +115,48 @@ static void set_paths(lua_State *L) {
 
 /* ---- running --------------------------------------------------------------------------------------- */
 
-/* Keeps the message of an error; a traceback where LUCID_DEBUG asks for one. */
+static bool debugging(void) {
+    const char *debug = getenv("LUCID_DEBUG");
+    return debug && *debug && strcmp(debug, "0");
+}
+
+/* Whether a path of size bytes is of a Lua file of Lucid's own. Lua shortens long ones: "...tail". */
+static bool is_own(const char *path, size_t size) {
+    static const char *folders[] = {"lua/lucid/", "recipes/"};
+    char copy[PATH_MAX], whole[PATH_MAX];
+    bool cut = !strncmp(path, "...", 3);
+    snprintf(copy, sizeof copy, "%.*s", (int)size, path);
+    const char *name = cut ? copy + 3 : realpath(copy, whole);
+    size_t all = strlen(files_root);
+    for (size_t i = 0; name && i < sizeof folders / sizeof *folders; i++) {
+        const char *at = strstr(cut ? name : name + strnlen(name, all), folders[i]);
+        size_t before = at ? (size_t)(at - name) : all + 1;
+        if (before <= all && (cut || before == all) &&
+            !strncmp(files_root + all - before, name, before))
+            return true;
+    }
+    return false;
+}
+
+/* "FILE:LINE: text" without the place where FILE is Lucid's own: the user did not write it. What Lua
+ * itself raises there is a fault of Lucid's and keeps its place. */
+static const char *without_place(const char *text) {
+    static const char *bugs[] = {"attempt to ", "bad argument #", "stack overflow", "'for' "};
+    const char *colon = strstr(text, ".lua:");
+    if (!colon || !is_own(text, (size_t)(colon + 4 - text))) return text;
+    const char *rest = colon + 5 + strspn(colon + 5, "0123456789");
+    if (rest == colon + 5 || strncmp(rest, ": ", 2)) return text;
+    for (size_t i = 0; i < sizeof bugs / sizeof *bugs; i++)
+        if (!strncmp(rest + 2, bugs[i], strlen(bugs[i]))) return text;
+    return rest + 2;
+}
+
+/* The message of an error for the user; with its place and a traceback where LUCID_DEBUG asks. */
 static int explain(lua_State *L) {
     if (!lua_isstring(L, 1) && luaL_callmeta(L, 1, "__tostring")) lua_replace(L, 1);
-    const char *debug = getenv("LUCID_DEBUG");
-    if (lua_isstring(L, 1) && debug && *debug && strcmp(debug, "0"))
-        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    if (!lua_isstring(L, 1)) return 1;
+    if (debugging()) luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    else lua_pushstring(L, without_place(lua_tostring(L, 1)));
     return 1;
 }
 
@@ -140,8 +179,8 @@ static int report(lua_State *L) {
         return 128 + number;
     }
     const char *text = lua_tostring(L, -1);
+    if (text && !debugging()) text = luaL_gsub(L, luaL_gsub(L, text, "\n\t", " "), "\n", " ");
     fprintf(stderr, "lucid: %s\n", text ? text : "an error that is not a string");
-    lua_pop(L, 1);
     return FAILED;
 }
 
@@ -223,8 +262,10 @@ static int run(lua_State *L, int argc, char **argv) {
     if (argc < 2) return host_repl(L);
     const char *word = argv[1];
     if (!strcmp(word, "-e")) return run_chunk(L, argc, argv);
-    if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h"))
-        return ask(L, "help", argc > 2 ? argv[2] : NULL);
+    if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h")) {
+        char *named[] = {argv[0], argc > 2 ? argv[2] : NULL, "--help", NULL};
+        return argc > 2 ? run_recipe(L, 3, named) : ask(L, "help", NULL);
+    }
     if (!strcmp(word, "--version") || !strcmp(word, "-v")) return ask(L, "version", NULL);
     if (word[0] == '-') {
         fprintf(stderr, "lucid: unknown option %s; lucid help lists the commands\n", word);

@@ -44,6 +44,10 @@ describe("lucid", function()
     status, out = lucid("greet --help", path)
     assert.equal(0, status)
     assert.truthy(out:find("Greets.", 1, true) and out:find("--name TEXT", 1, true) and out:find("[2]", 1, true))
+    local asked = out
+    status, out = lucid("help greet", path)
+    assert.equal(0, status)
+    assert.equal(asked, out)
     status, out = lucid("help", path)
     assert.equal(0, status)
     assert.truthy(out:find("greet%s+Says hello%.") and out:find("llava", 1, true))
@@ -60,7 +64,7 @@ describe("lucid", function()
   end)
 
   it("answers a wrong command or option with one line and status 2", function()
-    for words, pattern in pairs { lava = "did you mean llava", ["--nonsense"] = "unknown option", ["-e"] = "a chunk is missing" } do
+    for words, pattern in pairs { lava = "did you mean llava", ["--nonsense"] = "unknown option", ["-e"] = "a chunk is missing", ["help lava"] = "did you mean llava" } do
       local status, out, err = lucid(words)
       assert.equal(2, status, words)
       assert.equal("", out)
