@@ -25,20 +25,26 @@ local opt = lucid.args {
 
 lucid.threads(opt.threads)
 local nouns = lucid.nouns.read(opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json")
+local judge = lucid.judge[opt.judge].new { nouns = nouns }
+local prompts = {}
+for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
+local statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns) or nil
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
   adapter = opt.adapter })
 local records = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
   max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed })
+if #records == 0 then
+  error(("%s: no picture there has %d to %d annotated things (--min-objects, --max-objects)"):format(opt.images,
+    opt.min_objects, opt.max_objects), 0)
+end
+local run = lucid.run.open(opt.out, "mine", opt)
 lucid.mine.describe(m, records, { max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
   quiet = opt.quiet, instructions = true })
 
-local judge = lucid.judge[opt.judge].new { nouns = nouns }
-local prompts = {}
-for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
 local descriptions, report = lucid.mine.descriptions(records, judge, { nouns = nouns, prompts = prompts,
   variants = opt.variants, complete = opt.complete, omission = opt.omission, omit = opt.omit, seed = opt.seed })
 local questions = lucid.mine.questions(records, { nouns = nouns, present = opt.present, absent = opt.absent,
-  seed = opt.seed, statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns) or nil })
+  seed = opt.seed, statistics = statistics })
 if opt.check then
   local requests, path = {}, {}
   for _, r in ipairs(records) do path[r.image_id] = r.image end
@@ -49,7 +55,6 @@ if opt.check then
   lucid.mine.check(questions, answers)
 end
 
-local run = lucid.run.open(opt.out, "mine", opt)
 lucid.data.hadpo.write(run.out, descriptions, questions)
 local wrong = 0
 for _, q in ipairs(questions) do wrong = wrong + (q.correct and 0 or 1) end

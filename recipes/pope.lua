@@ -46,6 +46,7 @@ local function ask(questions)
   for _, q in ipairs(questions) do q.answer = place[q.image .. "\n" .. q.text].answer end
 end
 
+local run = opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, lucid.run.hashes(opt, { "questions", "answers" }))
 local results, samples = {}, {}
 for path in opt.questions:gmatch("[^,]+") do
   local questions = lucid.data.pope.read(path, { limit = opt.limit })
@@ -59,8 +60,7 @@ for path in opt.questions:gmatch("[^,]+") do
 end
 
 local all = results
-if opt.out ~= "" then
-  local run = lucid.run.open(opt.out, "pope", opt, lucid.run.hashes(opt, { "questions", "answers" }))
+if run then
   all = run:results(results, samples)
   for name in pairs(results) do
     local lines = {}

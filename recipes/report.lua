@@ -9,9 +9,12 @@ local opt = lucid.args {
   { "title", "lucid", "its heading" },
   { "pictures", 6, "described pictures shown of each run that has judged descriptions", { whole = true } },
 }
-if #opt == 0 then error("report: name at least one run folder", 0) end
+if #opt == 0 then lucid.args.usage("report: name at least one run folder") end
 for _, dir in ipairs(opt) do
   if lucid.file.kind(dir) ~= "folder" then error(("report: %s: there is no such folder"):format(dir), 0) end
+  if not lucid.run.is_run(dir) then
+    error(("report: %s: there is no results.json, log.jsonl or samples.jsonl, so this is no run's folder"):format(dir), 0)
+  end
 end
 
 local page = lucid.report { title = opt.title }

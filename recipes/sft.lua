@@ -8,11 +8,11 @@ local opt = lucid.args {
   required = { "model", "data", "out" },
   { "data", "", "conversation files, separated by commas" },
   { "init", false, "begin with new weights: the model folder's config.json alone is read" },
-  { "train", "language", "parts to train, separated by commas: vision, projector, language" },
+  { "train", "language", "parts to train, separated by commas: vision, projector, language", { check = lucid.sft.parts } },
   { "lora-rank", 0, "train an adapter of this rank instead of the parts; 0: none", { whole = true } },
   { "lora-alpha", 16, "adapter scale: alpha / rank" },
   { "pictures", 0, "pictures a step, each with all its records; 0: --batch records a step", { whole = true } },
-  { "weights", "", "what each data file's mean loss counts: NAME:WEIGHT,NAME:WEIGHT (1 where not named)" },
+  { "weights", "", "what each data file's mean loss counts: NAME:WEIGHT,NAME:WEIGHT (1 where not named)", { check = lucid.sft.weights } },
   { "steps", 0, "optimizer steps; 0: --epochs over the data", { whole = true } },
   { "epochs", 1, "passes over the data when --steps is 0" },
   { "lr", 2e-5, "peak learning rate" },
@@ -23,29 +23,34 @@ local opt = lucid.args {
   { "beta2", 0.999, "AdamW", { max = 1 } },
   { "weight-decay", 0, "AdamW, decoupled" },
   { "clip", 1, "largest gradient norm; 0: none" },
+  { "skip-missing", false, "leave records out whose picture is missing, and count them" },
 }
 
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
   seed = opt.seed, template = opt.template })
-local sequences = {}
+local sequences, skipped = {}, 0
 for path in opt.data:gmatch("[^,]+") do
-  local records = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit })
+  local records, missing = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit,
+    skip_missing = opt.skip_missing })
+  skipped = skipped + missing
   for _, s in ipairs(lucid.sft.encode(m, records, path:match("([^/]+)%.%w+$") or path)) do
     sequences[#sequences + 1] = s
   end
 end
+if #sequences == 0 then lucid.args.usage("--data: it names no file") end
+if skipped > 0 and not opt.quiet then
+  io.stderr:write(("sft: %d records are left out: their pictures are missing\n"):format(skipped))
+end
 if opt.lora_rank > 0 then
   m:lora { rank = opt.lora_rank, alpha = opt.lora_alpha, seed = opt.seed }
 else
-  for _, part in ipairs { "vision", "projector", "language" } do
-    m:train(part, ("," .. opt.train .. ","):find("," .. part .. ",", 1, true) ~= nil)
-  end
+  local parts = lucid.sft.parts(opt.train)
+  for _, part in ipairs { "vision", "projector", "language" } do m:train(part, parts[part]) end
 end
 
 local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.batch, pictures = opt.pictures })
-local weights = {}
-for name, weight in opt.weights:gmatch("([^,:]+):([%d.]+)") do weights[name] = tonumber(weight) end
+local weights = lucid.sft.weights(opt.weights)
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
 local run = lucid.run.open(opt.out, "sft", opt)
 lucid.train.run {

@@ -19,8 +19,12 @@ local opt = lucid.args {
 
 lucid.threads(opt.threads)
 local nouns_path = opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json"
-local nouns = lucid.file.exists(nouns_path) and lucid.nouns.read(nouns_path) or nil
+local nouns = (opt.nouns ~= "" or lucid.file.exists(nouns_path)) and lucid.nouns.read(nouns_path) or nil
+local judge = lucid.judge[opt.judge].new { nouns = nouns }
+local metric = lucid.metric[opt.metric]
+local prompt = opt.prompt ~= "" and lucid.recipe.load(opt.prompt) or lucid.recipe.load("prompts/judge")
 local records = lucid.data.shr.read(opt.data, opt.images, { limit = opt.limit })
+local run = opt.out ~= "" and lucid.run.open(opt.out, "shr", opt, lucid.run.hashes(opt, { "responses", "nouns" }))
 if opt.responses ~= "" then
   lucid.data.shr.answers(opt.responses, records)
 else
@@ -30,12 +34,9 @@ else
     seed = opt.seed, quiet = opt.quiet })
 end
 
-local judge = lucid.judge[opt.judge].new { nouns = nouns }
-local prompt = opt.prompt ~= "" and lucid.recipe.load(opt.prompt) or lucid.recipe.load("prompts/judge")
-local metrics = lucid.metric[opt.metric].score(records, { judge = judge, nouns = nouns, prompt = prompt })
+local metrics = metric.score(records, { judge = judge, nouns = nouns, prompt = prompt })
 local results = { shr = metrics }
-if opt.out ~= "" then
-  local run = lucid.run.open(opt.out, "shr", opt, lucid.run.hashes(opt, { "responses", "nouns" }))
+if run then
   local samples = {}
   for i, r in ipairs(records) do
     samples[i] = { image_id = r.image_id, image = r.image, response = r.response,

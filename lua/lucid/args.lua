@@ -10,7 +10,8 @@
 --
 -- The type of an option is that of its default; "" stands for nothing given. A number is 0 or more
 -- unless a fourth field says otherwise: { min = 1, whole = true }, { min = -1 }; { choices = "a b" } names
--- the only texts that are possible. opt.given[name] says whether the user gave it. A wrong option or value is one line on stderr and exit status 2.
+-- the only texts that are possible; { check = f }: f(text) raises what is wrong with a text. opt.given[name]
+-- says whether the user gave it. A wrong option or value is one line on stderr and exit status 2.
 local M = {}
 
 -- What many recipes take, each worded once.
@@ -36,10 +37,13 @@ M.COMMON = {
   ["dry-run"] = { false, "show the plan and stop" },
 }
 
-local function usage(message)
+--- Ends the program as a wrong option does: one line, exit status 2.
+function M.usage(message)
   io.stderr:write("lucid: ", message, "\n")
   os.exit(2, true)
 end
+
+local usage = M.usage
 
 -- Edit distance of two short words.
 local function distance(a, b)
@@ -126,6 +130,10 @@ local function convert(o, text)
   local choices = o.rule.choices
   if choices and not (" " .. choices .. " "):find(" " .. text .. " ", 1, true) then
     usage(("--%s: '%s' is none of %s"):format(o.name, text, (choices:gsub(" ", ", "))))
+  end
+  if o.rule.check then
+    local ok, reason = pcall(o.rule.check, text)
+    if not ok then usage(("--%s: %s"):format(o.name, tostring(reason))) end
   end
   return text
 end

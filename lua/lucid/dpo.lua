@@ -40,11 +40,13 @@ end
 --- "desc:16,pope:64" -> { desc = 16, pope = 64 }, in order under [1], [2].
 function M.mix(text)
   local mix = {}
-  for kind, count in text:gmatch("([%w_]+):(%d+)") do
+  for item in text:gmatch("[^,]+") do
+    local kind, count = item:match("^%s*([%w_]+):(%d+)%s*$")
+    if not kind then error(("'%s' is not KIND:COUNT"):format(item), 0) end
     mix[#mix + 1], mix[kind] = kind, tonumber(count)
-    if mix[kind] < 1 then error(("mix: %s: counts are 1 or more"):format(text), 0) end
+    if mix[kind] < 1 then error(("'%s': counts are 1 or more"):format(item), 0) end
   end
-  if #mix == 0 then error("mix: " .. text .. " is not KIND:COUNT,KIND:COUNT", 0) end
+  if #mix == 0 then error(("'%s' is not KIND:COUNT,KIND:COUNT"):format(text), 0) end
   return mix
 end
 
@@ -60,7 +62,7 @@ function M.sampler(encoded, opt)
   if opt.mix then
     local draw = {}
     for _, kind in ipairs(opt.mix) do
-      if not kinds[kind] then error("mix: there are no pairs of the kind " .. kind, 0) end
+      if not kinds[kind] then error("--mix: there are no pairs of the kind " .. kind, 0) end
       draw[kind] = cycle(kinds[kind], opt.seed, kind)
     end
     return function()

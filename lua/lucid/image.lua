@@ -95,11 +95,11 @@ end
 -- Hugging Face's numbers for Pillow's filters.
 local RESAMPLE = { [0] = "nearest", [2] = "bilinear", [3] = "bicubic" }
 
-local function sizes(size, what)
+local function sizes(size, name)
   if type(size) == "number" then return { shortest_edge = size } end
   local known = type(size) == "table" and (size.shortest_edge or (size.height and size.width))
   if known then return size end
-  error(("preprocessor_config.json: %s needs shortest_edge, or height and width"):format(what), 3)
+  error(("%s: size needs shortest_edge, or height and width"):format(name), 0)
 end
 
 -- The size a picture is brought to: the short side to shortest_edge, the long one in proportion.
@@ -128,18 +128,22 @@ end
 --- [3, S, S]: pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale,
 --- normalise, as transformers' CLIPImageProcessor.
 ---@param config table
+---@param name string|nil    the file's name, for messages
 ---@return fun(t: any): any
-function M.processor(config)
+function M.processor(config, name)
+  name = name or "preprocessor_config.json"
+  if type(config) ~= "table" or config == json.null or #config > 0 then
+    error(name .. ": a JSON object is expected", 0)
+  end
   local mean, std, colour = value(config, "image_mean"), value(config, "image_std"), {}
   for i = 1, 3 do colour[i] = math.floor(255 * mean[i]) end
   if config.do_normalize == false then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end
   local scale = config.do_rescale == false and 1 or value(config, "rescale_factor")
   local filter = RESAMPLE[value(config, "resample")]
   if not filter then
-    error(("preprocessor_config.json: resample %s is not known; 0, 2 and 3 are"):format(
-      tostring(config.resample)), 2)
+    error(("%s: resample %s is not known; 0, 2 and 3 are"):format(name, tostring(config.resample)), 0)
   end
-  local resize = config.do_resize ~= false and sizes(value(config, "size"), "size") or nil
+  local resize = config.do_resize ~= false and sizes(value(config, "size"), name) or nil
   local crop = config.do_center_crop ~= false and value(config, "crop_size") or nil
   if type(crop) == "number" then crop = { height = crop, width = crop } end
   local pad = config.do_pad == true or config.image_aspect_ratio == "pad"

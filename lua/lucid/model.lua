@@ -60,7 +60,7 @@ function M.open(dir, opt)
   }, Model)
   if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
   local processor = dir .. "/preprocessor_config.json"
-  if file.exists(processor) then self.processor = image.processor(json.read(processor)) end
+  if file.exists(processor) then self.processor = image.processor(json.read(processor), processor) end
   -- A folder may name its template; LLaVA-1.5's is the rule.
   self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template or "llava_v1")
   if (opt.adapter or "") ~= "" then self:load_adapter(opt.adapter) end
@@ -205,6 +205,10 @@ function Model:vision(pictures)
   return native.no_grad(function()
     local pixels = self.processor(pictures[1])
     local s = self.size
+    if pixels:size(2) ~= s or pixels:size(3) ~= s then
+      error(("%s: its preprocessor_config.json makes pictures of %d x %d, its vision tower takes %d x %d"):format(
+        self.dir, pixels:size(3), pixels:size(2), s, s), 0)
+    end
     local out = native.adopt(C.lc_model_vision(self.handle, pixels:view(1, 3, s, s)))
     return out:view(out:size(2), out:size(3))
   end)

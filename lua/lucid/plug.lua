@@ -4,6 +4,16 @@
 --
 --   local loss = require("lucid.plug")("loss");   loss.sigmoid;   loss["./mine.lua"]
 
+-- What the value of a kind has to be: a function, or a table with a function of this name.
+local NEEDS = { loss = "function", metric = "score", judge = "new" }
+
+local function fits(kind, value)
+  local need = NEEDS[kind]
+  if not need then return true end
+  if need == "function" then return type(value) == "function", "a function" end
+  return type(value) == "table" and type(value[need]) == "function", ("a table with a function '%s'"):format(need)
+end
+
 local function find(kind, name)
   if type(name) ~= "string" then error(("%s: %s is no name"):format(kind, tostring(name)), 3) end
   if name:find("%.lua$") then
@@ -11,6 +21,8 @@ local function find(kind, name)
     if not chunk then error(("%s %s"):format(kind, reason), 3) end
     local value = chunk()
     if value == nil then error(("%s %s: the file returns nothing"):format(kind, name), 3) end
+    local ok, what = fits(kind, value)
+    if not ok then error(("%s %s: the file returns a %s, not %s"):format(kind, name, type(value), what), 3) end
     return value
   end
   local module = ("lucid.%s.%s"):format(kind, name)

@@ -37,8 +37,11 @@ function M.template(name)
     local chunk, reason = loadfile(name)
     if not chunk then error("template " .. reason, 2) end
     t = chunk()
+    if type(t) ~= "table" or type(t.text) ~= "string" then
+      error(("template %s: the file does not return { text = ... }"):format(name), 2)
+    end
   end
-  if type(t) ~= "table" or type(t.text) ~= "string" then
+  if not t then
     error(("there is no template '%s'; llava_v1 and tiny_v1 are known, or a .lua file that returns "
       .. "{ text = ... }"):format(name), 2)
   end

@@ -94,6 +94,11 @@ function M.print(results)
   end
 end
 
+local function object(value, name)
+  if type(value) ~= "table" then error(name .. ": a JSON object is expected", 0) end
+  return value
+end
+
 -- The tasks of a results.json: what is not about the run itself.
 local function tasks_of(all)
   local tasks = {}
@@ -110,7 +115,7 @@ function M.tables(page, runs)
   local rows, columns, seen = {}, {}, {}
   for _, dir in ipairs(runs) do
     if file.exists(dir .. "/results.json") then
-      local tasks = tasks_of(json.read(dir .. "/results.json"))
+      local tasks = tasks_of(object(json.read(dir .. "/results.json"), dir .. "/results.json"))
       for _, task in ipairs(sorted(tasks)) do
         for _, metric in ipairs(sorted(tasks[task])) do
           if not seen[metric] then
@@ -139,7 +144,7 @@ end
 function M.history(dir)
   local list, path = {}, dir .. "/log.jsonl"
   if file.exists(path) then
-    for record in json.each(path) do list[#list + 1] = record end
+    for record in json.each(path) do list[#list + 1] = object(record, path) end
   end
   return list
 end
@@ -166,6 +171,14 @@ function M.curves(page, runs)
     end
     if #series > 0 then page:curves(name, series) end
   end
+end
+
+--- Whether a folder holds something that a page shows of a run.
+function M.is_run(dir)
+  for _, name in ipairs { "results.json", "log.jsonl", "samples.jsonl" } do
+    if file.exists(dir .. "/" .. name) then return true end
+  end
+  return false
 end
 
 -- A sample's sentences as a page shows them.

@@ -12,6 +12,32 @@ local M = {}
 ---@field ids integer[]
 ---@field score_from integer
 
+--- Which parts of a model "vision,language" trains: { vision = true, projector = false, ... }.
+---@param text string
+---@return table<string, boolean>
+function M.parts(text)
+  local parts = { vision = false, projector = false, language = false }
+  for name in text:gmatch("[^,]+") do
+    if parts[name] == nil then error(("'%s' is none of vision, projector, language"):format(name), 0) end
+    parts[name] = true
+  end
+  return parts
+end
+
+--- The numbers of "NAME:WEIGHT,NAME:WEIGHT" by name.
+---@param text string
+---@return table<string, number>
+function M.weights(text)
+  local weights = {}
+  for item in text:gmatch("[^,]+") do
+    local name, weight = item:match("^([^:]+):(%d[%d.eE+-]*)$")
+    weight = tonumber(weight)
+    if not weight then error(("'%s' is not NAME:WEIGHT"):format(item), 0) end
+    weights[name] = weight
+  end
+  return weights
+end
+
 --- Turns conversation records { id, image, turns = { {question, answer}, ... } } into sequences, one
 --- for every answer: what came before it is given, its own tokens and the end token are scored.
 ---@return lucid.SftSequence[]

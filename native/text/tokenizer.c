@@ -54,12 +54,10 @@ static int ready(void) {
 
 /* ---- models ---------------------------------------------------------------------------------------- */
 
-static int read_model(const char *path, char **bytes, size_t *n) {
-    char file[PATH_MAX];
+static int read_model(const char *path, char file[PATH_MAX], char **bytes, size_t *n) {
     int folder = lc_file_kind(path) == 2;
-    int length = snprintf(file, sizeof file, folder ? "%s/tokenizer.model" : "%s", path);
-    if (length >= (int)sizeof file)
-        return lc_fail(LC_EINVAL, "%.64s...: the path is too long", path);
+    int length = snprintf(file, PATH_MAX, folder ? "%s/tokenizer.model" : "%s", path);
+    if (length >= PATH_MAX) return lc_fail(LC_EINVAL, "%.64s...: the path is too long", path);
     if (lc_file_kind(file) != 1)
         return lc_fail(LC_EMISSING, "%s: there is no %s", path,
                        folder ? "tokenizer.model in this folder" : "such tokenizer");
@@ -72,11 +70,11 @@ static int read_model(const char *path, char **bytes, size_t *n) {
 }
 
 lc_tokenizer *lc_tokenizer_open(const char *path) {
-    char *bytes;
+    char file[PATH_MAX], *bytes;
     size_t n;
-    if (ready() < 0 || read_model(path, &bytes, &n) < 0) return NULL;
+    if (ready() < 0 || read_model(path, file, &bytes, &n) < 0) return NULL;
     lc_tokenizer *t = lc_alloc(sizeof *t);
-    if (t && !(t->processor = text.open(bytes, n, path))) {
+    if (t && !(t->processor = text.open(bytes, n, file))) {
         lc_free(t);
         t = NULL;
     }

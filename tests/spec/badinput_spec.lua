@@ -18,6 +18,8 @@ local function fails(words, expected, ...)
   assert.equal(expected, status, words .. "\n" .. text)
   local _, lines = text:gsub("\n", "")
   assert.equal(1, lines, text)
+  assert.falsy(text:find("lucid/[%w_/]+%.lua:%d+:"), "a place in lucid's own files: " .. text)
+  assert.falsy(text:find("recipes/[%w_/]+%.lua:%d+:"), "a place in a recipe: " .. text)
   for _, part in ipairs { ... } do
     assert.truthy(text:find(part, 1, true), ("'%s' is not in: %s"):format(part, text))
   end
@@ -126,6 +128,101 @@ describe("bad input", function()
     file.write(pairs_dir .. "/pope_data.json", "[]")
     fails(train_with(""), 1, "no pairs")
     write_pairs(300001)
+  end)
+
+  it("names files of the user's own that do not hold what they should", function()
+    local three, bad, nothing = put("three.lua", "return 3"), put("bad.lua", "return 3 +"), put("nothing.lua", "")
+    fails(train_with("--loss nix"), 1, "no loss 'nix'")
+    fails(train_with("--loss " .. three), 1, "three.lua", "a number, not a function")
+    fails(train_with("--loss " .. nothing), 1, "nothing.lua", "returns nothing")
+    fails(train_with("--loss " .. bad), 1, "bad.lua:1: unexpected symbol")   -- theirs: the place helps
+    fails(train_with("--loss " .. dir .. "/none.lua"), 1, "none.lua", "No such file")
+    fails(describe_with("--template nix"), 1, "no template 'nix'")
+    fails(describe_with("--template " .. three), 1, "three.lua", "{ text = ... }")
+    fails(describe_with("--template " .. put("t.lua", "return { text = 'Q: {q}' }")), 1, "t.lua", "<image>")
+    local described = ("shr --model %s --data %s/shr --images %s --quiet "):format(model, world, world)
+    fails(described .. "--judge nix", 1, "no judge 'nix'")
+    fails(described .. "--judge " .. three, 1, "three.lua", "'new'")
+    fails(described .. "--metric " .. three, 1, "three.lua", "'score'")
+    fails(described .. "--prompt " .. dir .. "/none.lua", 1, "none.lua")
+    fails(described .. "--nouns " .. dir .. "/none.json", 1, "none.json")
+    fails(described .. "--nouns " .. put("n.json", '{"a": 1}'), 1, "n.json", "no categories")
+    fails(described .. "--responses " .. put("r.json", '{"300001": 3}'), 1, "r.json", "300001")
+  end)
+
+  it("names lists in options that are none", function()
+    for more, part in pairs {
+      ["--mix desc:0"] = "1 or more", ["--mix desc"] = "'desc' is not KIND:COUNT", ["--repeat desc:x"] = "KIND:COUNT",
+    } do fails(train_with(more), 2, part) end
+    fails(train_with("--mix dsc:3"), 1, "dsc")
+    fails(train_with("--targets nix"), 1, "nix", "q_proj")
+    local words = tuned_with(dir .. "/none.json")
+    for more, part in pairs {
+      ["--train ear"] = "'ear' is none of vision", ["--weights a:b"] = "'a:b' is not NAME:WEIGHT", ["--weights a"] = "'a'",
+    } do fails(words .. " " .. more, 2, part) end
+    fails(tuned_with(","), 2, "--data")
+    fails(words, 1, "none.json")
+  end)
+
+  it("names conversations whose picture is missing, or leaves them out", function()
+    local turns = '"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]'
+    local path = put("two.json", ('[{"id": "p", "image": "nix.jpg", %s}, {"id": "q", %s}]'):format(turns, turns))
+    fails(tuned_with(path), 1, "two.json", "nix.jpg", "--skip-missing")
+    assert.equal(0, (lucid(tuned_with(path) .. " --skip-missing --no-quiet")))
+    assert.truthy(file.read(dir .. "/err"):find("1 records are left out", 1, true))
+    file.write(path, ('[{"id": "p", "image": "nix.jpg", %s}]'):format(turns))
+    fails(tuned_with(path) .. " --skip-missing", 1, "two.json", "no conversations")
+  end)
+
+  it("names answers, questions and runs that are not there", function()
+    local questions = world .. "/pope/coco_pope_random.json"
+    fails(("pope --questions %s --answers %s/none.jsonl"):format(questions, dir), 1, "none.jsonl")
+    fails(("pope --questions %s --answers %s"):format(questions, put("a.jsonl", '{"question_id": 1}\n')), 1, "a.jsonl", "'answer'")
+    fails(("pope --questions %s --answers %s"):format(questions, put("a.jsonl", '{"question_id": 1')), 1, "a.jsonl:1:18")
+    fails(("pope --questions %s --images %s"):format(questions, world), 1, "--model")
+    fails(("pope --questions %s --images %s/none --model %s --quiet"):format(questions, dir, model), 1, "300001.jpg", "--images")
+    fails(("score --model %s --images %s --data %s --explain 99"):format(model, world, pairs_dir), 1, "--explain 99")
+    fails(("mine --model %s --images %s --out %s/mined --min-objects 99"):format(model, world, dir), 1, "--min-objects")
+    local page = (" --out %s/page.html"):format(dir)
+    fails("report" .. page, 2, "at least one")
+    fails(("report %s/none"):format(dir) .. page, 1, "no such folder")
+    fails("report " .. world .. page, 1, "no run's folder")
+    file.mkdir(dir .. "/odd")
+    for text, part in pairs { ["3"] = "a JSON object", ["{"] = "results.json:1:2" } do
+      put("odd/results.json", text)
+      fails(("report %s/odd"):format(dir) .. page, 1, "results.json", part)
+    end
+    assert.falsy(file.exists(dir .. "/page.html"))
+  end)
+
+  it("names the parts of a model's folder that are broken", function()
+    local broken = dir .. "/parts"
+    local words = ("describe --model %s --image %s"):format(broken, picture)
+    for name, cases in pairs {
+      ["tokenizer.model"] = { [""] = "tokenizer.model", ["x"] = "tokenizer.model" },
+      ["preprocessor_config.json"] = { [""] = ":1:1", ["null"] = "a JSON object", ["[1]"] = "a JSON object",
+        ['{"size": "x"}'] = "shortest_edge", ['{"resample": 9}'] = "resample 9", ["{}"] = "224 x 224" },
+      ["config.json"] = { [""] = ":1:1", ["null"] = "object", ['{"model_type": 3}'] = "model_type" },
+      ["model.safetensors"] = { [""] = "0 bytes", ["12345678{}"] = "header" },
+    } do
+      for text, part in pairs(cases) do
+        os.execute(("rm -rf '%s' && cp -r '%s' '%s'"):format(broken, model, broken))
+        put("parts/" .. name, text)
+        fails(words, 1, name, part)
+      end
+    end
+  end)
+
+  it("keeps the place in scripts, and of faults in lucid itself when asked", function()
+    local script = put("s.lua", "local lucid = require 'lucid'\nlucid.zeros{2, 3}:matmul(lucid.zeros{2, 3})")
+    fails(script, 1, "s.lua:2: matmul", "[2, 3]")
+    fails(put("s.lua", "\nerror 'theirs'"), 1, "s.lua:2: theirs")
+    fails(put("s.lua", "\n\nlocal x = nil + 1"), 1, "s.lua:3: attempt")
+    fails(put("s.lua", "require 'no.such.module'"), 1, "s.lua:1: module 'no.such.module' not found")
+    fails(dir .. "/none.lua", 1, "none.lua")
+    os.execute(("LUCID_DEBUG=1 bin/lucid %s 2>%s/err"):format(describe_with "--device gpu", dir))
+    local text = file.read(dir .. "/err")
+    assert.truthy(text:find("describe%.lua:%d+: there is no device 'gpu'") and text:find("stack traceback", 1, true), text)
   end)
 
   it("says where it cannot write", function()

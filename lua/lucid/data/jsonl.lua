@@ -54,7 +54,7 @@ function M.conversations(path, opt)
       if type(image) ~= "string" then
         error(("%s: record %d has an 'image' that is no text"):format(path, number), 0)
       end
-      image = opt.images and opt.images .. "/" .. image or image
+      if (opt.images or "") ~= "" then image = opt.images .. "/" .. image end
       if known[image] == nil then known[image] = file.exists(image) end
     end
     if image and not known[image] then

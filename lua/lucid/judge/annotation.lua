@@ -28,7 +28,7 @@ Judge.__index = Judge
 function M.new(opt)
   local nouns = opt.nouns
   if type(nouns) == "string" then nouns = noun_table.read(nouns) end
-  if not nouns then error("judge annotation: needs nouns, a table of nouns or its file", 2) end
+  if not nouns then error("judge annotation: needs nouns, a table of nouns or its file (--nouns)", 2) end
   return setmetatable({ nouns = nouns }, Judge)
 end
 
