@@ -107,7 +107,14 @@ static bool plain_name(const char *name, size_t n) {
 static int shard(lc_checkpoint *c, const char *folder, const char *name) {
     for (int i = 0; i < c->count; i++)
         if (!strcmp(strrchr(c->files[i].path, '/') + 1, name)) return i;
-    return add_file(c, join(folder, name)) < 0 ? -1 : c->count - 1;
+    char *path = join(folder, name);
+    if (path && lc_file_kind(path) == 0) {
+        lc_fail(LC_EMISSING, "%s: the index names this file, but it is not there; get it, too",
+                path);
+        lc_free(path);
+        return -1;
+    }
+    return add_file(c, path) < 0 ? -1 : c->count - 1;
 }
 
 static int read_places(struct index *x, lc_checkpoint *c, const char *folder) {
@@ -121,8 +128,9 @@ static int read_places(struct index *x, lc_checkpoint *c, const char *folder) {
     for (const lc_json *v = lc_json_first(map); v; v = lc_json_next(v)) {
         const char *name = lc_json_key(v, &n), *file = lc_json_string(v, &n);
         if (!file || !plain_name(file, n))
-            return lc_fail(LC_EINVAL, "%s: %.200s: '%.200s' is no file beside the index", x->path,
-                           name, file ? file : "");
+            return lc_fail(LC_EINVAL,
+                           "%s: %.200s: '%.200s' is no file beside the index; get the index again",
+                           x->path, name, file ? file : "");
         int at = shard(c, folder, file);
         if (at < 0) return -1;
         x->list[x->count++] = (struct place){name, at};
@@ -149,12 +157,25 @@ static int compare(struct index *x, const lc_checkpoint *c) {
     return lc_fail(LC_EINVAL, "%s: the index does not fit its files: %s", x->path, x->wrong);
 }
 
+/* A page or a pointer in the place of the index is named as such, not as faulty JSON. */
+static int check_text(const char *path) {
+    struct stat s;
+    int fd = lc_open_file(path);
+    if (fd < 0) return -1;
+    int format = fstat(fd, &s) < 0 ? lc_fail_errno(path, "looking")
+                                   : lc_format_of(fd, (int64_t)s.st_size, path);
+    close(fd);
+    if (format <= LC_FORMAT_SAFETENSORS) return format;
+    return lc_fail(LC_EINVAL, "%s: it holds tensors, not an index; get it again", path);
+}
+
 static int open_index(lc_checkpoint *c, const char *folder, const char *path) {
     struct index x = {.path = path};
     char *text = NULL;
     size_t n;
     int result = -1;
-    if (lc_file_read(path, &text, &n) == 0) x.root = lc_json_parse(text, n, path, 1);
+    if (check_text(path) == 0 && lc_file_read(path, &text, &n) == 0)
+        x.root = lc_json_parse(text, n, path, 1);
     if (x.root) result = read_places(&x, c, folder);
     if (result == 0 && c->entries.count > 1)
         qsort(c->entries.list, c->entries.count, sizeof *c->entries.list, name_order);
@@ -178,13 +199,13 @@ static int no_weights(const char *folder) {
     enum { SHOWN = 12 };
     char held[1024] = "";
     size_t used = 0, count = 0;
-    bool pickled = false;
+    bool weights = false;
     char *names = lc_folder_list(folder);
     if (!names) return -1;
     for (char *name = names, *end; (end = strchr(name, '\n')); name = end + 1, count++) {
         size_t n = (size_t)(end - name);
-        pickled |=
-            ends_with(name, n, ".bin") || ends_with(name, n, ".pth") || ends_with(name, n, ".pt");
+        weights |= ends_with(name, n, ".bin") || ends_with(name, n, ".pth") ||
+                   ends_with(name, n, ".pt") || ends_with(name, n, ".safetensors");
         if (count < SHOWN)
             used += (size_t)snprintf(held + used, sizeof held - used, "%s%.*s", count ? ", " : "",
                                      n < 60 ? (int)n : 60, name);
@@ -192,23 +213,30 @@ static int no_weights(const char *folder) {
     lc_free_bytes(names);
     if (count > SHOWN) snprintf(held + used, sizeof held - used, " and %zu more", count - SHOWN);
     return lc_fail(LC_EMISSING,
-                   "%s: no model.safetensors, model.safetensors.index.json or "
-                   "adapter_model.safetensors; it holds %s%s",
+                   "%s: no model.safetensors, pytorch_model.bin or index of their parts, and no "
+                   "adapter_model.safetensors or adapter_model.bin; it holds %s%s",
                    folder, count ? held : "nothing",
-                   pickled ? "; PyTorch's pickles are not read, save them as safetensors" : "");
+                   weights ? "; one of its files alone is read when its own path is given" : "");
 }
 
+/* What a folder's weights are called, the first that is there; a safetensors file goes before a pickle. */
 static int open_folder(lc_checkpoint *c, const char *folder) {
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
-                                        "adapter_model.safetensors"};
-    for (int i = 0; i < 3; i++) {
-        char *path = join(folder, names[i]);
+    static const struct {
+        const char *name;
+        bool index;
+    } names[] = {
+        {"model.safetensors", false},         {"model.safetensors.index.json", true},
+        {"pytorch_model.bin", false},         {"pytorch_model.bin.index.json", true},
+        {"adapter_model.safetensors", false}, {"adapter_model.bin", false},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = join(folder, names[i].name);
         if (!path) return -1;
         if (lc_file_kind(path) != 1) {
             lc_free(path);
             continue;
         }
-        if (i != 1) return add_file(c, path);
+        if (!names[i].index) return add_file(c, path);
         int result = open_index(c, folder, path);
         lc_free(path);
         return result;

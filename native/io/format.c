@@ -65,7 +65,7 @@ static int refuse_page(const char *path, const char *text, size_t n) {
 int lc_format_of(int fd, int64_t size, const char *path) {
     unsigned char start[512] = {0};
     size_t n = size < (int64_t)sizeof start ? (size_t)size : sizeof start;
-    if (n == 0) return lc_fail(LC_EINVAL, "%s: it is empty; get it again", path);
+    if (n == 0) return lc_fail(LC_EINVAL, "%s: it has 0 bytes; get it again", path);
     if (lc_read_at(fd, start, n, 0, path) < 0) return -1;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!memcmp(start + others[i].at, others[i].bytes, (size_t)others[i].length))

@@ -356,10 +356,10 @@ describe("safetensors", function()
     local one, two = tensor.ones { 1 }, tensor.full({ 1 }, 2)
 
     it("is model.safetensors, an index, or an adapter", function()
-      assert.matches("adapter_model.safetensors; it holds nothing$", select(2, open(folder)))
-      file.write(folder .. "/pytorch_model.bin", "")
+      assert.matches("adapter_model.bin; it holds nothing$", select(2, open(folder)))
+      file.write(folder .. "/mm_projector.bin", "")
       file.write(folder .. "/config.json", "{}")
-      assert.matches("it holds config.json, pytorch_model.bin; PyTorch's pickles are not read",
+      assert.matches("it holds config.json, mm_projector.bin; one of its files alone is read when its own path",
         select(2, open(folder)))
       assert(write(folder .. "/adapter_model.safetensors", { l = one }))
       assert.same({ "l" }, names(open(folder)))
@@ -379,7 +379,7 @@ describe("safetensors", function()
       assert.matches("c %(not in the index%)", (shards({ a = "s1.safetensors", b = "s2.safetensors" }, files)))
       local swapped = shards({ a = "s2.safetensors", b = "s2.safetensors", c = "s1.safetensors" }, files)
       assert.matches("a %(missing%), a %(not in the index%)", swapped)
-      assert.matches("s3.safetensors: opening", (shards({ a = "s3.safetensors" }, files)))
+      assert.matches("s3.safetensors: the index names this file, but it is not there; get it, too", (shards({ a = "s3.safetensors" }, files)))
       files["s2.safetensors"].a = two
       assert.matches("a %(not in the index%)", (shards({ a = "s1.safetensors", b = "s2.safetensors",
         c = "s1.safetensors" }, files)))

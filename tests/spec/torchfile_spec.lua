@@ -237,6 +237,68 @@ describe("a file of torch.save", function()
     end
   end)
 
+  it("is named for what it is when it is something else, with what to do", function()
+    for what, bytes in pairs {
+      ["Git LFS pointer, not the file itself; git lfs pull gets it"] =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
+      ["HTML page, not weights; the download went wrong"] = "\n<!DOCTYPE html><html></html>",
+      ["XML reply, not weights"] = "<?xml version='1.0'?><Error/>",
+      ["tar archive, which PyTorch wrote before 0.4"] = ("x"):rep(257) .. "ustar\0" .. ("\0"):rep(400),
+      ["compressed with gzip; unpack it first"] = "\31\139\8\0",
+      ["it has 0 bytes; get it again"] = "",
+      ["pickle of Python, but not one of torch.save"] = build.pickle(build.text("hello")),
+    } do
+      file.write(path, bytes)
+      local c, reason = open(path)
+      assert.is_nil(c)
+      assert.matches(what, reason, 1, true)
+      assert.equal(path, reason:sub(1, #path))
+    end
+  end)
+
+  describe("in a folder", function()
+    local one = build.file(build.dict(build.text("a"), build.tensor {}))
+    local two = build.file(build.dict(build.text("b"), build.tensor {}))
+
+    it("is pytorch_model.bin, its parts, or adapter_model.bin; safetensors go first", function()
+      file.write(folder .. "/adapter_model.bin", one)
+      assert.same({ "a" }, checkpoint.open(folder):names())
+      file.write(folder .. "/p1.bin", one)
+      file.write(folder .. "/p2.bin", two)
+      local index = folder .. "/pytorch_model.bin.index.json"
+      json.write(index, { weight_map = { a = "p1.bin", b = "p2.bin" } })
+      local c = checkpoint.open(folder)
+      assert.same({ "a", "b" }, c:names())
+      assert.same({ 0, 1, 2, 3, 4, 5 }, flat(c:tensor("b"):tolist()))
+      file.write(folder .. "/pytorch_model.bin", two)
+      assert.same({ "b" }, checkpoint.open(folder):names())
+      checkpoint.save(folder .. "/model.safetensors", { s = tensor.zeros { 1 } })
+      assert.same({ "s" }, checkpoint.open(folder):names())
+    end)
+
+    it("is refused when its index does not fit, with the file's name", function()
+      local index = folder .. "/pytorch_model.bin.index.json"
+      file.write(folder .. "/p1.bin", one)
+      local function refused(what, map)
+        json.write(index, { weight_map = map })
+        assert.matches(what, select(2, open(folder)), 1, true)
+      end
+      refused("/p2.bin: the index names this file, but it is not there; get it, too", { a = "p1.bin", b = "p2.bin" })
+      refused("'../p1.bin' is no file beside the index", { a = "../p1.bin" })
+      refused("'/etc/passwd' is no file beside the index", { a = "/etc/passwd" })
+      refused("the index does not fit its files: b (missing)", { a = "p1.bin", b = "p1.bin" })
+      refused("a (not in the index)", { b = "p1.bin" })
+      file.write(folder .. "/p2.bin", "version https://git-lfs.github.com/spec/v1\n")
+      refused("/p2.bin: it is a Git LFS pointer", { a = "p1.bin", b = "p2.bin" })
+      file.write(index, "version https://git-lfs.github.com/spec/v1\n")
+      assert.matches(index .. ": it is a Git LFS pointer", select(2, open(folder)), 1, true)
+      file.write(index, "<html>")
+      assert.matches(index .. ": it is an HTML page", select(2, open(folder)), 1, true)
+      file.write(index, one)
+      assert.matches(index .. ": it holds tensors, not an index", select(2, open(folder)), 1, true)
+    end)
+  end)
+
   it("is told from hostile pickles of others", function()
     local others = "../shared/data/pickle/picklescan/data"
     local list = file.list(others)

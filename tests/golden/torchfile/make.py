@@ -77,6 +77,7 @@ def walk(value, name, out):
 
 
 def main():
+    torch.manual_seed(0)
     golden = {"versions": {"python": sys.version.split()[0], "torch": torch.__version__}}
     young = {"u16": torch.arange(3).to(torch.uint16), "f8": torch.tensor([0.5, -2.0]).to(torch.float8_e4m3fn)}
     files = {
@@ -87,6 +88,7 @@ def main():
         "attributed.pth": (attributed(), {}),
         "attributed_before16.pth": (attributed(), {"_use_new_zipfile_serialization": False}),
         "young.pth": (young, {}),
+        "metadata.pth": (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).state_dict(), {}),
         "alone.pth": (torch.arange(4.0), {}),
     }
     for name, (value, options) in files.items():
