@@ -73,7 +73,7 @@ describe("bad input", function()
     fails("describe --model " .. model, 2, "--image is required")
     for more, part in pairs {
       ["--batch 0"] = "--batch", ["--rank 0"] = "--rank", ["--steps -1"] = "--steps", ["--lr -1"] = "--lr",
-      ["--schedule x"] = "cosine, linear, constant", ["--sampling x"] = "offline, all, zip",
+      ["--schedule x"] = "none of cosine, linear", ["--sampling x"] = "offline, all, zip",
     } do fails(train_with(more), 2, part) end
   end)
 
@@ -106,7 +106,7 @@ describe("bad input", function()
     os.execute(("cp -r '%s' '%s'"):format(model, broken))
     local words = ("describe --model %s --image %s"):format(broken, picture)
     file.write(broken .. "/model.safetensors", "")
-    fails(words, 1, "model.safetensors", "0 bytes")
+    fails(words, 1, "model.safetensors", "empty")
     file.write(broken .. "/config.json", "[1,\n")
     fails(words, 1, "config.json:2:1")
     fails(("describe --model %s/none --image %s"):format(dir, picture), 1, "none", "no such folder")
@@ -203,7 +203,7 @@ describe("bad input", function()
       ["preprocessor_config.json"] = { [""] = ":1:1", ["null"] = "a JSON object", ["[1]"] = "a JSON object",
         ['{"size": "x"}'] = "shortest_edge", ['{"resample": 9}'] = "resample 9", ["{}"] = "224 x 224" },
       ["config.json"] = { [""] = ":1:1", ["null"] = "object", ['{"model_type": 3}'] = "model_type" },
-      ["model.safetensors"] = { [""] = "0 bytes", ["12345678{}"] = "header" },
+      ["model.safetensors"] = { [""] = "empty", ["12345678{}"] = "header" },
     } do
       for text, part in pairs(cases) do
         os.execute(("rm -rf '%s' && cp -r '%s' '%s'"):format(broken, model, broken))
