@@ -106,7 +106,7 @@ describe("bad input", function()
     os.execute(("cp -r '%s' '%s'"):format(model, broken))
     local words = ("describe --model %s --image %s"):format(broken, picture)
     file.write(broken .. "/model.safetensors", "")
-    fails(words, 1, "model.safetensors", "empty")
+    fails(words, 1, "model.safetensors", "0 bytes")
     file.write(broken .. "/config.json", "[1,\n")
     fails(words, 1, "config.json:2:1")
     fails(("describe --model %s/none --image %s"):format(dir, picture), 1, "none", "no such folder")
@@ -203,7 +203,7 @@ describe("bad input", function()
       ["preprocessor_config.json"] = { [""] = ":1:1", ["null"] = "a JSON object", ["[1]"] = "a JSON object",
         ['{"size": "x"}'] = "shortest_edge", ['{"resample": 9}'] = "resample 9", ["{}"] = "224 x 224" },
       ["config.json"] = { [""] = ":1:1", ["null"] = "object", ['{"model_type": 3}'] = "model_type" },
-      ["model.safetensors"] = { [""] = "empty", ["12345678{}"] = "header" },
+      ["model.safetensors"] = { [""] = "0 bytes", ["12345678{}"] = "header" },
     } do
       for text, part in pairs(cases) do
         os.execute(("rm -rf '%s' && cp -r '%s' '%s'"):format(broken, model, broken))
