@@ -143,8 +143,8 @@ int lc_eva_open(struct lc_vit *v, const struct lc_config *c, struct lc_params *p
     if (read_config(v, c, &n, p) < 0) return -1;
     v->blocks = lc_alloc_zero((size_t)v->layers * sizeof *v->blocks);
     v->no_bias = lc_tensor_full(1, &v->width, p->dtype, p->device, 0);
+    if (v->no_bias) lc_tensor_retain(v->no_bias);
     if (!v->blocks || !v->no_bias) return -1;
-    lc_tensor_retain(v->no_bias);
     int64_t grid = v->size / v->patch, w = v->width;
     v->patches = lc_params_take(p, LC_VISION, LC_FAN_IN, 4, (int64_t[]){w, 3, v->patch, v->patch},
                                 "%s.weight", named(&n, n.l->patches));

@@ -169,6 +169,7 @@ static lc_tensor *block_forward(const struct lc_vit *v, const struct lc_vit_bloc
 
 /* A class token in front of every picture's patches: [N, P, W] -> [N * (1 + P), W], positions added. */
 static lc_tensor *embed(const struct lc_vit *v, lc_tensor *pixels) {
+    if (!pixels) return NULL;
     int64_t n = pixels->shape[0], tokens = patch_count(v) + 1, width = v->width;
     lc_tensor *first = lc_tensor_full(1, &n, LC_I32, pixels->storage->device, 0);
     lc_tensor *class_rows = lc_rows(lc_view(v->class_token, 2, (int64_t[]){1, width}), first);

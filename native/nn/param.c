@@ -116,6 +116,7 @@ static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char
         return NULL;
     }
     lc_tensor *t = lc_checkpoint_tensor(s->file, name);
+    if (!t && lc_error_code() == LC_ENOMEM) return NULL;
     if (!t) {
         complain(s, name, " (unreadable: ");
         complain(s, lc_error(), ")");
@@ -160,14 +161,17 @@ lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init i
                           const int64_t *shape, const char *format, ...) {
     char name[NAME_LENGTH];
     va_list args;
+    if (p->out_of_memory) return NULL;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     int before = lc_pool();
     struct lc_source *s = source(p, part);
+    lc_error_clear();
     lc_tensor *t = s ? from_file(p, s, name, ndim, shape) : made_new(p, name, init, ndim, shape);
     if (t && lc_params_add(p, part, name, t) < 0) t = NULL;
     if (!t) p->failed = true;
+    if (!t && lc_error_code() == LC_ENOMEM) p->out_of_memory = true;
     lc_pool_end(before, NULL);
     return t;
 }
@@ -194,13 +198,17 @@ static const char *faults(struct lc_params *p, struct lc_source *s,
 int lc_params_finish(struct lc_params *p, bool (*ignorable)(const char *name)) {
     char *all = NULL;
     size_t length = 0;
+    if (p->out_of_memory) return -1;
     for (int i = 0; i < p->source_count; i++) {
         const char *list = faults(p, &p->sources[i], ignorable);
         if (!list) continue;
         p->failed = true;
         size_t more = strlen(p->sources[i].path) + strlen(list) + 64;
         char *text = lc_realloc(all, length + more);
-        if (!text) break;
+        if (!text) {
+            lc_free(all);
+            return -1;
+        }
         all = text;
         length += (size_t)snprintf(all + length, more, "%s%s: the weights do not fit %s: %s",
                                    length ? "; " : "", p->sources[i].path,
@@ -208,5 +216,5 @@ int lc_params_finish(struct lc_params *p, bool (*ignorable)(const char *name)) {
     }
     if (all) lc_fail(LC_EINVAL, "%s", all);
     lc_free(all);
-    return p->failed ? -1 : 0; /* without a list: lc_error() has the reason already */
+    return p->failed ? -1 : 0;
 }

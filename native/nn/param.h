@@ -31,7 +31,8 @@ struct lc_params {
     int dtype, device;
     struct lc_param *list;
     int count, room;
-    bool failed; /* one could not be had, for whatever reason */
+    bool failed;        /* one could not be had, for whatever reason */
+    bool out_of_memory; /* that was it: lc_error() says so, and no more are asked for */
 };
 
 /* Opens the weights at path and takes a part from there; those of the first source carry all parts
