@@ -8,6 +8,15 @@
 
 void lc_bridge_close(struct lc_bridge *b) {
     for (int i = 0; i < 2; i++) lc_tensor_release(b->identity[i]);
+    lc_qformer_close(&b->qformer);
+}
+
+int lc_bridge_tower_rows(const struct lc_bridge *b, int64_t features) {
+    if (features == b->tower_rows) return 0;
+    return lc_fail(LC_EINVAL,
+                   "project: a picture has %" PRId64
+                   " rows of features but the tower makes %" PRId64,
+                   features, b->tower_rows);
 }
 
 static int check_picture(const struct lc_bridge *b, const lc_tensor *features) {

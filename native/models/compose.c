@@ -39,6 +39,11 @@ static const struct composition {
     /* LLaMA's folder, EVA's file, and a file of what was trained between them */
     {"minigpt4", "llama", LC_PROJECTOR, "llama_proj.weight", lc_eva_open, "", lc_join_open,
      "llama_proj", "model", "lm_head"},
+    {"instructblip", "llama", LC_PROJECTOR, "llm_proj.weight", lc_eva_open, "", lc_qformer_open,
+     "llm_proj", "model", "lm_head"},
+    {"instructblip", "instructblip", LC_PROJECTOR, "language_projection.weight", lc_eva_open,
+     "vision_model.", lc_qformer_open, "language_projection", "language_model.model",
+     "language_model.lm_head"},
 };
 enum { COMPOSITIONS = sizeof compositions / sizeof *compositions };
 

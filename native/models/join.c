@@ -15,11 +15,7 @@
 enum { JOINED = 4 };
 
 static int64_t rows(const struct lc_bridge *b, int64_t features) {
-    if (features != b->tower_rows)
-        return lc_fail(LC_EINVAL,
-                       "project: a picture has %" PRId64 " rows of features but the tower makes "
-                       "%" PRId64,
-                       features, b->tower_rows);
+    if (lc_bridge_tower_rows(b, features) < 0) return -1;
     return (features - 1) / JOINED;
 }
 

@@ -14,7 +14,11 @@ local function part(name) return ROOT .. name .. ".safetensors" end
 local CASES = {
   { name = "minigpt4", kind = "minigpt4", dir = ROOT .. "language",
     parts = { vision = part "tower", bridge = part "joined" } },
+  { name = "qformer", kind = "instructblip", dir = ROOT .. "language",
+    parts = { vision = part "tower", bridge = part "qformer" } },
+  { name = "instructblip", kind = "instructblip", dir = ROOT .. "instructblip", parts = {} },
 }
+local ZERO = 1e-4     -- softmax cancels a key's bias: what is left of its gradient is rounding
 
 local function open(case, dtype)
   return lucid.model(case.dir, { dtype = dtype, vision = case.parts.vision, bridge = case.parts.bridge })
@@ -101,6 +105,89 @@ for _, case in ipairs(CASES) do
     end)
   end)
 end
+
+describe("golden instructblip", function()
+  local name = ROOT .. "instructblip"
+  local want = lucid.json.read(name .. ".expected.json")
+  local tensors = lucid.checkpoint(name .. ".expected.safetensors")
+
+  it("continues a prompt greedily as transformers does", function()
+    local m = lucid.model(name)
+    m.tokenizer = lucid.tokenizer(native.root .. "tests/golden/llava_tiny/classic")
+    local pair = pairs_of(want, lucid.no_grad(tower, m, tensors))[1]
+    local _, answer = m:generate { image = pair.image, ids = pair.prompt, max_new_tokens = #want.greedy }
+    assert.same(want.greedy, answer.ids)
+  end)
+
+  it("has transformers' gradient by every parameter of tower, bridge and language model", function()
+    local m, seen, all = lucid.model(name), 0, 0
+    for _, which in ipairs { "vision", "projector", "language" } do m:train(which, true) end
+    local first = pairs_of(want, tower(m, tensors))[1]
+    lucid.scope(function()
+      first.rejected = first.chosen
+      m:logps(lucid.forest.pairs { first }):slice(1, 1, 1):sum():backward()
+    end)
+    for _, p in ipairs(m:all_parameters()) do
+      local norm, square, grad = want.grad_norms[p.name], 0, p.tensor.grad
+      for _, g in ipairs(grad and grad:view(-1):tolist() or {}) do square = square + g * g end
+      if norm and norm >= ZERO then
+        golden.agree({ math.sqrt(square) }, { norm }, 1e-3, "norm of " .. p.name)
+        seen = seen + 1
+      else
+        assert(math.sqrt(square) < ZERO, p.name .. " has a gradient, but should have none")
+      end
+    end
+    for _, norm in pairs(want.grad_norms) do all = all + (norm >= ZERO and 1 or 0) end
+    assert.equal(all, seen)
+  end)
+end)
+
+describe("the Q-Former", function()
+  local m = lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "qformer" })
+  local tensors = lucid.checkpoint(ROOT .. "qformer.expected.safetensors")
+  local pairs_list = pairs_of(lucid.json.read(ROOT .. "qformer.expected.json"),
+    lucid.no_grad(tower, m, tensors))
+  local picture = pairs_list[1].image.picture
+
+  it("works without a text", function()
+    lucid.no_grad(function()
+      golden.agree(m:project(picture), tensors:tensor("rows_without_text"), 1e-4, "rows")
+    end)
+  end)
+
+  it("gives a picture the same bits in any company", function()
+    local function prompts(list)
+      local sequences = {}
+      for i, image in ipairs(list) do
+        sequences[i] = { image = image, ids = { 1, lucid.IMAGE, 5, 6, 7 }, score_from = 5 }
+      end
+      return lucid.no_grad(m.token_logps, m, lucid.forest.of(sequences)):tolist()
+    end
+    local silent = { picture = picture, text = {} }
+    local list = { pairs_list[1].image, silent, pairs_list[2].image, { picture = picture, text = { 4 } } }
+    local together = prompts(list)
+    for i, image in ipairs(list) do assert.equal(together[i], prompts({ image })[1]) end
+    assert.not_equal(together[1], together[2])
+  end)
+
+  it("refuses texts that it has no place for", function()
+    local function refusal(text)
+      local worked, reason = pcall(m.project, m, picture, text)
+      assert.is_false(worked)
+      return tostring(reason)
+    end
+    assert.truthy(refusal({ 3, 50 }):find("is 50 but the Q-Former's vocabulary is 50", 1, true))
+    local long = {}
+    for i = 1, 17 do long[i] = 3 end
+    assert.truthy(refusal(long):find("has 17 tokens but the Q-Former has 16 positions", 1, true))
+  end)
+
+  it("refuses features of another tower", function()
+    local worked, reason = pcall(m.project, m, lucid.zeros { 16, 32 })
+    assert.is_false(worked)
+    assert.truthy(tostring(reason):find("16 rows of features but the tower makes 17", 1, true))
+  end)
+end)
 
 describe("weights of parts", function()
   local dir

@@ -234,14 +234,20 @@ def sample(rng, texts, vocabulary):
     return {"beta": BETA, "rank": RANK, "alpha": ALPHA, "targets": list(TARGETS), "pairs": pairs}
 
 
-def expect(facts, pixels, features, rows, words, forward, adapters, prefix=""):
-    """Logits of the chosen rows with the adapters off, the pairs' log-probabilities, the preference
-    loss with the adapters off as its reference, and its gradient by every adapter."""
-    def logits(pair, i, answer):
-        ids = [torch.tensor(pair[k]) for k in ("before", "after")]
-        parts = [words(ids[0]), rows[i], words(ids[1]), words(torch.tensor(pair[answer]))]
-        return forward(torch.cat(parts)[None])[0]
+def from_embeddings(language, rows):
+    """Logits of an answer after its prompt, the bridge's rows put between the prompt's embeddings."""
+    words = language.get_input_embeddings()
 
+    def logits(pair, i, answer):
+        ids = [words(torch.tensor(pair[k])) for k in ("before", "after", answer)]
+        return language(inputs_embeds=torch.cat([ids[0], rows[i], *ids[1:]])[None]).logits[0]
+    return logits
+
+
+def expect(facts, pixels, features, rows, logits, adapters, parameters=()):
+    """Logits of the chosen rows with the adapters off, the pairs' log-probabilities, the preference
+    loss with the adapters off as its reference, and its gradient by every adapter. Of parameters the
+    norm of the first chosen answer's gradient, adapters off."""
     def logp(pair, i, answer):
         targets = torch.tensor(pair[answer])
         scores = torch.log_softmax(logits(pair, i, answer), -1)[-len(targets) - 1:-1]
@@ -253,19 +259,23 @@ def expect(facts, pixels, features, rows, words, forward, adapters, prefix=""):
         for i, pair in enumerate(pairs):
             tensors[f"logits.{i + 1}"] = logits(pair, i, "chosen")
         reference = [[logp(p, i, k) for k in ("chosen", "rejected")] for i, p in enumerate(pairs)]
+    if parameters:
+        logp(pairs[0], 0, "chosen").backward()
+        facts["grad_norms"] = {n: float(p.grad.double().norm()) for n, p in parameters
+                               if p.grad is not None}
     Adapted.on = True
     policy = [[logp(p, i, k) for k in ("chosen", "rejected")] for i, p in enumerate(pairs)]
     margins = [(pc - pr) - (rc - rr)
                for (pc, pr), (rc, rr) in zip(policy, reference, strict=True)]
     loss = -F.logsigmoid(BETA * torch.stack(margins)).mean()
     loss.backward()
-    facts["reference"] = [[float(x) for x in row] for row in reference]
-    facts["policy"] = [[float(x) for x in row] for row in policy]
-    facts["loss"] = float(loss)
+    facts["reference"] = [[x.item() for x in row] for row in reference]
+    facts["policy"] = [[x.item() for x in row] for row in policy]
+    facts["loss"] = loss.item()
     for name, adapter in adapters.items():
         for letter, p in (("A", adapter.a), ("B", adapter.b)):
-            tensors[f"lora.{prefix}{name}.lora_{letter}.weight"] = p
-            tensors[f"grad.{prefix}{name}.lora_{letter}.weight"] = p.grad
+            tensors[f"lora.{name}.lora_{letter}.weight"] = p
+            tensors[f"grad.{name}.lora_{letter}.weight"] = p.grad
     return {n: t.detach().float().contiguous() for n, t in tensors.items()}
 
 
@@ -315,12 +325,71 @@ def from_parts():
             rows = bridge(features, [p["text"] for p in facts["pairs"]])
             silent = None if bridge is joined else bridge(features[:1], [[]])[0]
         language.zero_grad()
-        tensors = expect(facts, pixels, features, rows, language.get_input_embeddings(),
-                         lambda x: language(inputs_embeds=x).logits, adapters)
+        tensors = expect(facts, pixels, features, rows, from_embeddings(language, rows), adapters)
         if silent is not None:
             tensors["rows_without_text"] = silent
         save(name, tensors, facts)
         print(name, facts["loss"])
+
+
+# ---- whole --------------------------------------------------------------------------------------------------
+
+
+def whole():
+    """transformers' InstructBLIP, saved by itself."""
+    image = VOCAB - 1
+    config = InstructBlipConfig(
+        vision_config=dict(hidden_size=24, intermediate_size=28, num_hidden_layers=2,
+                           num_attention_heads=3, image_size=15, patch_size=5),
+        qformer_config=dict(hidden_size=20, intermediate_size=28, num_hidden_layers=3,
+                            num_attention_heads=2, encoder_hidden_size=24, vocab_size=40,
+                            max_position_embeddings=12),
+        text_config=LlamaConfig(**LLAMA), num_query_tokens=4, image_token_index=image)
+    config._attn_implementation = "eager"
+    model = randomise(InstructBlipForConditionalGeneration(config).float(), 11)
+    folder = HERE / "instructblip"
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+    pixels = torch.randn(2, 3, 15, 15, generator=torch.Generator().manual_seed(12))
+    facts = sample(np.random.default_rng(13), (6, 2), 40)
+    parameters = list(model.named_parameters())
+    adapters = adapt(model, 14)
+    kept = {}
+    model.vision_model.encoder.register_forward_hook(
+        lambda m, args, out: kept.__setitem__("features", out.last_hidden_state))
+    model.language_projection.register_forward_hook(
+        lambda m, args, out: kept.__setitem__("rows", out))
+
+    def given(pair, i, ids):
+        ids, text = torch.tensor([ids]), torch.tensor([pair["text"]])
+        return dict(pixel_values=pixels[i:i + 1], qformer_input_ids=text, input_ids=ids,
+                    qformer_attention_mask=torch.ones_like(text),
+                    attention_mask=torch.ones_like(ids))
+
+    def prompt(pair):
+        return pair["before"] + [image] * 4 + pair["after"]
+
+    def logits(pair, i, answer):
+        return model(**given(pair, i, prompt(pair) + pair[answer])).logits[0]
+
+    with torch.no_grad():
+        seen = [(logits(p, i, "chosen"), kept["features"], kept["rows"])
+                for i, p in enumerate(facts["pairs"])]
+        features, rows = (torch.cat([x[k] for x in seen]) for k in (1, 2))
+        Adapted.on = False
+        out = model.generate(**given(facts["pairs"][0], 0, prompt(facts["pairs"][0])),
+                             do_sample=False, max_new_tokens=8, min_new_tokens=8,
+                             return_dict_in_generate=True, output_logits=True)
+    facts["greedy"] = out.sequences[0, -8:].tolist()
+    top = torch.stack(out.logits)[:, 0].topk(2).values
+    assert 2 not in facts["greedy"] and len(set(facts["greedy"])) > 3, "choose another seed"
+    assert (top[:, 0] - top[:, 1]).min() > 1e-2, "choose another seed: a tie is near"
+    tensors = expect(facts, pixels, features, rows, logits, adapters, parameters)
+    save("instructblip", tensors, facts)
+    print("instructblip", facts["loss"], facts["greedy"])
 
 
 def main():
@@ -329,6 +398,7 @@ def main():
     for name in ("language", "instructblip"):
         shutil.rmtree(HERE / name, ignore_errors=True)
     from_parts()
+    whole()
 
 
 if __name__ == "__main__":
