@@ -327,8 +327,7 @@ static bool equal(const char *text, size_t n, const char *word) {
     return strlen(word) == n && !memcmp(text, word, n);
 }
 
-/* For messages: what a terminal can show. */
-static void copy_plain(char *to, size_t room, const char *text, size_t n) {
+void lc_pickle_show(char *to, size_t room, const char *text, size_t n) {
     size_t i = 0;
     for (; i < n && i + 1 < room; i++) to[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
     to[i] = 0;
@@ -339,8 +338,8 @@ static int make_name(struct machine *m, const char *module, size_t n, const char
         if (equal(module, n, m->names[i].module) && equal(name, k, m->names[i].name))
             return make(m, (struct lc_pickle_value){.kind = LC_PICKLE_NAME, .name = i});
     char left[80], right[80];
-    copy_plain(left, sizeof left, module, n);
-    copy_plain(right, sizeof right, name, k);
+    lc_pickle_show(left, sizeof left, module, n);
+    lc_pickle_show(right, sizeof right, name, k);
     return lc_fail(
         LC_EINVAL,
         "%s: its pickle asks for %s.%s, which no tensor needs; nothing of it was run (a file of "

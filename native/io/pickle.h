@@ -64,6 +64,8 @@ static inline const struct lc_pickle_value *
 lc_pickle_item(const struct lc_pickle *p, const struct lc_pickle_value *v, uint32_t i) {
     return &p->values[v->items[i]];
 }
+/* For messages: as much of a text as there is room for, '?' for what a terminal cannot show. */
+void lc_pickle_show(char *to, size_t room, const char *text, size_t n);
 bool lc_pickle_is_text(const struct lc_pickle_value *v, const char *text);
 
 #endif

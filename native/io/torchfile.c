@@ -249,9 +249,12 @@ static int place(struct loader *l, struct lc_entry *e, const struct reference *r
     const struct storage *s = find_storage(l, r->key, r->length);
     int width = lc_word_bits(word) / 8;
     int64_t storage_bytes, from, behind;
-    if (!s)
-        return lc_fail(LC_EINVAL, "%s: %.200s: its storage '%.*s' is not in the file; get it again",
-                       l->path, l->name, r->length < 40 ? (int)r->length : 40, r->key);
+    if (!s) {
+        char key[40];
+        lc_pickle_show(key, sizeof key, r->key, r->length);
+        return lc_fail(LC_EINVAL, "%s: %.200s: its storage '%s' is not in the file; get it again",
+                       l->path, l->name, key);
+    }
     if (bytes_of(l, r->elements, r->word, &storage_bytes) < 0) return -1;
     if (storage_bytes != s->bytes)
         return lc_fail(LC_EINVAL,

@@ -178,7 +178,8 @@ static int read_entry(struct zip *z, const char *text, size_t n, size_t *at, cha
                                .flags = (uint16_t)number(record + 8, 2),
                                .method = (uint16_t)number(record + 10, 2),
                                .crc = (uint32_t)number(record + 16, 4)};
-    if (strlen(name) != length) return refuse(z, "a name with a zero byte");
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)name[i] < ' ') return refuse(z, "a name with a control character");
     if (number(record + 34, 2) != 0 && number(record + 34, 2) != 0xFFFF)
         return refuse_entry(z, name, "it is on another disk");
     if (read_large(z, e, record, record + CENTRAL + length, extra, &packed) < 0) return -1;

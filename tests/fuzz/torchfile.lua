@@ -6,10 +6,16 @@ local lucid = require "lucid"
 local seconds, seed = tonumber(arg[1]) or 20, tonumber(arg[2]) or os.time()
 local GOLDEN = "tests/golden/torchfile/"
 local seeds = {}
-for _, name in ipairs { "alone", "attributed", "attributed_before16", "before16", "nested", "plain", "protocol4", "young" } do
-  seeds[#seeds + 1] = assert(lucid.file.read(GOLDEN .. name .. ".pth"))
+
+-- Without the sums of the zip's entries, so that changes of the pickle are not found by them.
+local function without_sums(s)
+  return (s:gsub("PK\1\2" .. ("."):rep(12) .. "....", function(record) return record:sub(1, 16) .. "\0\0\0\0" end))
 end
-for i = 3, #arg do seeds[#seeds + 1] = assert(lucid.file.read(arg[i])) end
+
+for _, name in ipairs { "alone", "attributed", "attributed_before16", "before16", "metadata", "nested", "plain", "protocol4", "young" } do
+  seeds[#seeds + 1] = without_sums(assert(lucid.file.read(GOLDEN .. name .. ".pth")))
+end
+for i = 3, #arg do seeds[#seeds + 1] = without_sums(assert(lucid.file.read(arg[i]))) end
 
 math.randomseed(seed)
 local random = math.random

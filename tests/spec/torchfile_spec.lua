@@ -196,7 +196,9 @@ describe("a file of torch.save", function()
     local refused, read = 0, 0
     for _, name in ipairs { "alone.pth", "attributed_before16.pth", "before16.pth", "nested.pth" } do
       local whole = file.read(GOLDEN .. "/" .. name)
-      for at = 1, #whole, name == "nested.pth" and 3 or 1 do
+      -- Without the sums of the zip's entries, which would find changes of the pickle first.
+      whole = whole:gsub("(PK\1\2" .. ("."):rep(12) .. ")....", "%1\0\0\0\0")
+      for at = 1, #whole, 3 do
         local byte = string.char((whole:byte(at) + 1 + random(255)) % 256)
         local bytes = whole:sub(1, at - 1) .. byte .. whole:sub(at + 1)
         if random(8) == 0 then bytes = bytes:sub(1, random(#bytes) + 1) end
@@ -217,7 +219,7 @@ describe("a file of torch.save", function()
         end
       end
     end
-    assert.is_true(refused > 500 and read > 500, refused .. " refused, " .. read .. " read")
+    assert.is_true(refused > 300 and read > 300, refused .. " refused, " .. read .. " read")
   end)
 
   it("loses no memory when memory ends", function()
