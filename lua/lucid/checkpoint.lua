@@ -48,6 +48,16 @@ function Checkpoint:shape(name)
   return shape
 end
 
+--- The bytes of a tensor's elements.
+function Checkpoint:bytes(name) return tonumber(C.lc_checkpoint_bytes(self.handle, place(self, name))) end
+
+--- The file that holds a tensor: its path, and "safetensors", "PyTorch zip" or "PyTorch before 1.6".
+---@return string, string
+function Checkpoint:file(name)
+  local i = place(self, name)
+  return ffi.string(C.lc_checkpoint_file(self.handle, i)), ffi.string(C.lc_checkpoint_format(self.handle, i))
+end
+
 --- A tensor: mapped, not copied, where the file lets it be.
 function Checkpoint:tensor(name)
   place(self, name)

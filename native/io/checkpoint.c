@@ -295,6 +295,21 @@ int lc_checkpoint_shape(const lc_checkpoint *c, int i, int64_t *shape5) {
     return e->ndim;
 }
 
+int64_t lc_checkpoint_bytes(const lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    return e ? e->bytes : -1;
+}
+
+const char *lc_checkpoint_file(const lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    return e ? c->files[e->file].path : NULL;
+}
+
+const char *lc_checkpoint_format(const lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    return e ? lc_format_name(c->files[e->file].format) : NULL;
+}
+
 const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key) {
     for (size_t i = 0; i < c->entries.pairs; i++)
         if (!strcmp(c->entries.metadata[i].key, key)) return c->entries.metadata[i].value;

@@ -1,0 +1,21 @@
+-- What a file or folder of weights holds, and what it is.
+--   lucid inspect llava-1.5-7b-hf [--tensors] [--json]
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "Lists the weights of a file or folder, safetensors or PyTorch's, and tells what they are of.\n"
+    .. "Nothing of a file is run, and none is read as a whole.",
+  positional = "files or folders",
+  common = "json",
+  { "tensors", false, "list every tensor" },
+}
+if #opt == 0 then lucid.args.usage("inspect: name a file or a folder of weights") end
+
+local list = {}
+for i, path in ipairs(opt) do
+  local found = lucid.inspect(path)
+  list[i] = lucid.inspect.plain(found, opt.tensors)
+  if not opt.json then print(lucid.inspect.text(found, opt.tensors)) end
+end
+if opt.json then print(lucid.json.encode(#list == 1 and list[1] or lucid.json.array(list), { indent = 2 })) end
+return list
