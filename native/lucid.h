@@ -302,8 +302,9 @@ int         lc_batch_segments(const lc_batch *b);
 /* ---- models --------------------------------------------------------------------------------------------------- */
 
 lc_model   *lc_model_open(const char *folder, int dtype, int device);     /* weights from the folder's safetensors */
-/* LLaMA's folder, and the tower's and the bridge's weights of their own (NULL or "": the folder has them): MiniGPT-4
- * of EVA's file and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.* */
+/* LLaMA's folder, and files of tower and bridge (NULL or "": the folder has them), .pth or safetensors, as published:
+ * MiniGPT-4 of EVA's and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.*;
+ * a training run's checkpoint has these under "model.". Sizes are the tensors'. */
 lc_model   *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype, int device);
 lc_model   *lc_model_init(const char *folder, int dtype, int device, uint64_t seed);   /* config.json alone: new weights */
 void        lc_model_free(lc_model *m);

@@ -120,7 +120,7 @@ static void take_block(struct lc_vit *v, struct names *n, struct lc_params *p, i
                   {"mlp.fc1", &b->fc1, v->mlp, v->width},
                   {"mlp.fc2", &b->fc2, v->width, v->mlp}};
     bool whole = l->whole_bias;
-    if (lc_params_file(p, LC_VISION))
+    if (lc_params_loaded(p, LC_VISION))
         whole = whole && !lc_params_has(p, LC_VISION, in_block(n, i, l->q_bias));
     for (size_t j = 0; j < sizeof linear / sizeof *linear; j++)
         *linear[j].layer = lc_take_linear(p, LC_VISION, linear[j].n, linear[j].k, j || whole,

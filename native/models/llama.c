@@ -127,7 +127,7 @@ int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_param
     m->norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);
     snprintf(name, sizeof name, "%s.weight", head);
     bool shared =
-        m->tied && (!lc_params_file(p, LC_LANGUAGE) || !lc_params_has(p, LC_LANGUAGE, name));
+        m->tied && (!lc_params_loaded(p, LC_LANGUAGE) || !lc_params_has(p, LC_LANGUAGE, name));
     m->head =
         shared ? m->embedding : lc_params_take(p, LC_LANGUAGE, LC_FAN_IN, 2, table, "%s", name);
     return 0;

@@ -53,23 +53,35 @@ void lc_params_free(struct lc_params *p) {
 
 /* ---- sources ----------------------------------------------------------------------------------- */
 
+/* Where a training run puts a model's weights, beside the optimizer's and its settings. */
+static const char RUN[] = "model.";
+
+static bool begins(const char *name, const char *with) {
+    return strncmp(name, with, strlen(with)) == 0;
+}
+
+static const char *root_of(const lc_checkpoint *c) {
+    for (int i = 0; i < lc_checkpoint_count(c); i++)
+        if (begins(lc_checkpoint_name(c, i), RUN)) return RUN;
+    return "";
+}
+
 int lc_params_source(struct lc_params *p, enum lc_part part, const char *path) {
     lc_assert(p->source_count < LC_PARTS);
     struct lc_source *s = &p->sources[p->source_count];
     *s = (struct lc_source){.file = lc_checkpoint_open(path)};
     if (!s->file) return -1;
-    p->source_of[part] = p->source_count++; /* from here on lc_params_free closes it */
+    s->root = p->source_count ? root_of(s->file) : ""; /* a decoder's own names begin alike */
+    p->source_of[part] = p->source_count++;            /* from here on lc_params_free closes it */
     s->path = lc_copy_text(path);
     return s->path ? 0 : -1;
 }
 
-static struct lc_source *source(struct lc_params *p, enum lc_part part) {
+static const struct lc_source *source(const struct lc_params *p, enum lc_part part) {
     return p->source_count ? &p->sources[p->source_of[part]] : NULL;
 }
 
-lc_checkpoint *lc_params_file(const struct lc_params *p, enum lc_part part) {
-    return p->source_count ? p->sources[p->source_of[part]].file : NULL;
-}
+bool lc_params_loaded(const struct lc_params *p, enum lc_part part) { return source(p, part); }
 
 const char *lc_params_path(const struct lc_params *p, enum lc_part part) {
     return p->source_count ? p->sources[p->source_of[part]].path : "?";
@@ -86,10 +98,22 @@ static void complain(struct lc_source *s, const char *name, const char *what) {
                                         s->wrong_length ? ", " : "", name, what);
 }
 
-static int index_of(const lc_checkpoint *c, const char *name) {
-    int low = 0, high = lc_checkpoint_count(c) - 1; /* names are sorted */
+struct full_name {
+    char text[NAME_LENGTH + sizeof RUN];
+};
+
+static struct full_name in_file(const struct lc_source *s, const char *name) {
+    struct full_name full;
+    snprintf(full.text, sizeof full.text, "%s%s", s->root, name);
+    return full;
+}
+
+static int index_of(const struct lc_source *s, const char *name) {
+    struct full_name full = in_file(s, name);
+    int low = 0, high = lc_checkpoint_count(s->file) - 1; /* names are sorted */
     while (low <= high) {
-        int middle = (low + high) / 2, order = strcmp(name, lc_checkpoint_name(c, middle));
+        int middle = (low + high) / 2;
+        int order = strcmp(full.text, lc_checkpoint_name(s->file, middle));
         if (!order) return middle;
         if (order < 0) high = middle - 1;
         else low = middle + 1;
@@ -98,38 +122,44 @@ static int index_of(const lc_checkpoint *c, const char *name) {
 }
 
 bool lc_params_has(const struct lc_params *p, enum lc_part part, const char *name) {
-    const lc_checkpoint *file = lc_params_file(p, part);
-    return !file || index_of(file, name) >= 0;
+    const struct lc_source *s = source(p, part);
+    return !s || index_of(s, name) >= 0;
 }
 
 int lc_params_shape(const struct lc_params *p, enum lc_part part, const char *name,
                     int64_t shape[LC_MAX_DIMS]) {
-    const lc_checkpoint *file = lc_params_file(p, part);
-    int at = file ? index_of(file, name) : -1;
-    return at < 0 ? -1 : lc_checkpoint_shape(file, at, shape);
+    const struct lc_source *s = source(p, part);
+    int at = s ? index_of(s, name) : -1;
+    return at < 0 ? -1 : lc_checkpoint_shape(s->file, at, shape);
+}
+
+static void complain_of_shape(struct lc_source *s, const char *name, const lc_tensor *t, int ndim,
+                              const int64_t *shape) {
+    char what[400];
+    int used = snprintf(what, sizeof what, " (%s, expected [", lc_shape_text(t));
+    for (int i = 0; i < ndim; i++)
+        used += snprintf(what + used, sizeof what - (size_t)used, i ? ", %lld" : "%lld",
+                         (long long)shape[i]);
+    snprintf(what + used, sizeof what - (size_t)used, "])");
+    complain(s, name, what);
 }
 
 static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char *name, int ndim,
                             const int64_t *shape) {
-    if (index_of(s->file, name) < 0) {
-        complain(s, name, " (missing)");
+    struct full_name full = in_file(s, name);
+    if (index_of(s, name) < 0) {
+        complain(s, full.text, " (missing)");
         return NULL;
     }
-    lc_tensor *t = lc_checkpoint_tensor(s->file, name);
+    lc_tensor *t = lc_checkpoint_tensor(s->file, full.text);
     if (!t && lc_error_code() == LC_ENOMEM) return NULL;
     if (!t) {
-        complain(s, name, " (unreadable: ");
+        complain(s, full.text, " (unreadable: ");
         complain(s, lc_error(), ")");
         return NULL;
     }
     if (t->ndim != ndim || memcmp(t->shape, shape, (size_t)ndim * sizeof *shape)) {
-        char what[160];
-        int used = snprintf(what, sizeof what, " (%s, expected [", lc_shape_text(t));
-        for (int i = 0; i < ndim; i++)
-            used += snprintf(what + used, sizeof what - (size_t)used, i ? ", %lld" : "%lld",
-                             (long long)shape[i]);
-        snprintf(what + used, sizeof what - (size_t)used, "])");
-        complain(s, name, what);
+        complain_of_shape(s, full.text, t, ndim, shape);
         return NULL;
     }
     if (t->dtype == p->dtype) return t;
@@ -166,7 +196,7 @@ lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init i
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     int before = lc_pool();
-    struct lc_source *s = source(p, part);
+    struct lc_source *s = p->source_count ? &p->sources[p->source_of[part]] : NULL;
     lc_error_clear();
     lc_tensor *t = s ? from_file(p, s, name, ndim, shape) : made_new(p, name, init, ndim, shape);
     if (t && lc_params_add(p, part, name, t) < 0) t = NULL;
@@ -188,9 +218,10 @@ static bool complained(const struct lc_source *s, const char *name) {
 static const char *faults(struct lc_params *p, struct lc_source *s,
                           bool (*ignorable)(const char *name)) {
     for (int i = 0; i < lc_checkpoint_count(s->file); i++) {
-        const char *name = lc_checkpoint_name(s->file, i);
-        if (!lc_params_find(p, name) && !ignorable(name) && !complained(s, name))
-            complain(s, name, " (not part of this model)");
+        const char *full = lc_checkpoint_name(s->file, i), *name = full + strlen(s->root);
+        if (begins(full, s->root) && !lc_params_find(p, name) && !ignorable(name) &&
+            !complained(s, full))
+            complain(s, full, " (not part of this model)");
     }
     return s->wrong;
 }

@@ -18,6 +18,8 @@ struct lc_param {
 /* A file or folder of weights. Several parts may share one. */
 struct lc_source {
     lc_checkpoint *file;
+    const char
+        *root; /* its weights' names begin with this, and what else it holds is passed over */
     char *path;
     char *wrong; /* what was missing or misshapen, one after the other */
     size_t wrong_length;
@@ -36,7 +38,8 @@ struct lc_params {
 };
 
 /* Opens the weights at path and takes a part from there; those of the first source carry all parts
- * that have none of their own. */
+ * that have none of their own. Later sources may be a training run's checkpoint, whose weights are under
+ * "model." beside the optimizer's. */
 int lc_params_source(struct lc_params *p, enum lc_part part, const char *path);
 
 /* The parameter of that name and shape, borrowed; NULL when it is missing or misshapen, which
@@ -47,8 +50,8 @@ lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init i
 /* Adds one made elsewhere (an adapter's). */
 int lc_params_add(struct lc_params *p, enum lc_part part, const char *name, lc_tensor *t);
 lc_tensor *lc_params_find(const struct lc_params *p, const char *name);
-/* The file that a part is taken from; NULL: new weights. */
-lc_checkpoint *lc_params_file(const struct lc_params *p, enum lc_part part);
+/* Whether the part is taken from a file. */
+bool lc_params_loaded(const struct lc_params *p, enum lc_part part);
 const char *lc_params_path(const struct lc_params *p, enum lc_part part); /* "?" without a file */
 /* Whether the part's file holds that name; true without a file. */
 bool lc_params_has(const struct lc_params *p, enum lc_part part, const char *name);

@@ -157,11 +157,11 @@ describe("a model whose n-th allocation fails", function()
   describe("made of parts", function()
     local parts = native.root .. "tests/golden/bridges/"
     local function open_parts(bridge)
-      return C.lc_model_open_parts(parts .. "language", parts .. "tower.safetensors", parts .. bridge,
+      return C.lc_model_open_parts(parts .. "language", parts .. "tower.pth", parts .. bridge,
         C.LC_BF16, C.LC_HOST)
     end
 
-    for _, bridge in ipairs { "joined.safetensors", "qformer.safetensors" } do
+    for _, bridge in ipairs { "joined.pth", "qformer.pth" } do
       it("opens whole or not at all: " .. bridge, function()
         fail_everywhere(function()
           local model = open_parts(bridge)

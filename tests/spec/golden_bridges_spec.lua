@@ -8,7 +8,7 @@ local golden = require "tests.support.golden"
 local C = native.C
 local ROOT = native.root .. "tests/golden/bridges/"
 
-local function part(name) return ROOT .. name .. ".safetensors" end
+local function part(name) return ROOT .. name .. ".pth" end
 
 -- How each model is opened, what it is, and what its expectations are called.
 local CASES = {
@@ -215,12 +215,12 @@ describe("weights of parts", function()
       t["blocks.1.norm2.weight"] = lucid.zeros { 33 }
       t["blocks.0.attn.k_bias"] = lucid.zeros { 32 }
     end)
-    local bridge = changed("joined", function(t) t["llama_proj.bias"] = lucid.zeros { 41 } end)
+    local bridge = changed("joined", function(t) t["model.llama_proj.bias"] = lucid.zeros { 41 } end)
     local reason = refusal(vision, bridge)
     for _, what in ipairs { "tower.safetensors: the weights do not fit the model: ",
       "blocks.1.attn.q_bias (missing)", "blocks.1.norm2.weight (f32 [33], expected [32])",
       "blocks.0.attn.k_bias (not part of this model)", "; ", "joined.safetensors: ",
-      "llama_proj.bias (f32 [41], expected [40])" } do
+      "model.llama_proj.bias (f32 [41], expected [40])" } do
       assert.truthy(reason:find(what, 1, true), what .. "\n" .. reason)
     end
     assert.is_nil(reason:find("norm2.weight (not part", 1, true))
@@ -228,7 +228,7 @@ describe("weights of parts", function()
 
   it("are asked for when a language model stands alone", function()
     assert.truthy(refusal(nil, nil):find("neither llama_proj.weight", 1, true))
-    assert.truthy(refusal(part "tower", part "tower"):find("tower.safetensors: it holds neither", 1, true))
+    assert.truthy(refusal(part "tower", part "tower"):find("tower.pth: it holds neither", 1, true))
     assert.truthy(refusal(part "tower", dir .. "/none"):find("/none", 1, true))
   end)
 

@@ -290,6 +290,17 @@ def dump(path, tensors):
               metadata={"format": "pt"})
 
 
+def run_of(weights):
+    """What a training run of LAVIS saves: the weights are one entry of several."""
+    first = next(iter(weights.values()))
+    moments = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    groups = [{"lr": 1e-5, "betas": (0.9, 0.999), "weight_decay": 0.05, "params": [0]}]
+    return {"model": {n: t.clone() for n, t in weights.items()},
+            "optimizer": {"state": {0: moments}, "param_groups": groups},
+            "config": {"run": {"amp": True, "seed": 42}, "dtype": str(first.dtype)},
+            "scaler": {"scale": 65536.0, "growth_interval": 2000}, "epoch": 3}
+
+
 # ---- from parts -----------------------------------------------------------------------------------------
 
 
@@ -311,10 +322,12 @@ def from_parts():
     # The published file goes on after the 39th block, which is the last one in use.
     beyond = {"blocks.39.norm1.weight": torch.ones(32), "norm.weight": torch.ones(32),
               "head.bias": torch.zeros(1)}
-    dump(HERE / "tower.safetensors", {**tower.state_dict(), **beyond})
-    dump(HERE / "joined.safetensors", joined.state_dict())
-    dump(HERE / "qformer.safetensors",
-         {QFormer.published_name(n): t for n, t in qformer.state_dict().items()})
+    halves = {n: t.half() for n, t in {**tower.state_dict(), **beyond}.items()}
+    tower.load_state_dict({n: t.float() for n, t in halves.items()}, strict=False)
+    torch.save(halves, HERE / "tower.pth")
+    torch.save(run_of(joined.state_dict()), HERE / "joined.pth")
+    names = {QFormer.published_name(n): t for n, t in qformer.state_dict().items()}
+    torch.save(run_of(names), HERE / "qformer.pth")
 
     adapters = adapt(language, 5)
     pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(6))
