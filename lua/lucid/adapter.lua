@@ -1,9 +1,10 @@
--- LoRA adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
+-- LoRA adapters in PEFT's format: adapter_config.json and adapter_model.safetensors, or adapter_model.bin
+-- of PEFT 0.4. LLaVA's trainer leaves the projector beside it, in non_lora_trainables.bin.
 --
 -- A tensor is called base_model.model.PATH.lora_A.weight there, PATH being the layer's in the base
 -- model. How the same layer is called depends on who saved the base (model.layers.0...,
--- language_model.model.layers.0..., model.language_model.layers.0...), so paths are compared without
--- these roots.
+-- language_model.model.layers.0..., llm_model.model.layers.0...), so paths are compared from "layers."
+-- on, and the projector by one of its names.
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local json = require "lucid.json"
@@ -15,13 +16,21 @@ local M = {}
 
 local ROOT = "base_model.model."
 
+-- The projector's layers in LLaVA's original layout and in Hugging Face's.
+local PROJECTOR = { ["0"] = "linear_1", ["2"] = "linear_2" }
+
 -- What a layer is called whatever its base model's layout, and whatever stage of PEFT wrote it: in
--- memory it has the adapter's name inside (lora_A.default.weight).
+-- memory it has the adapter's name inside (lora_A.default.weight). The picture tower has layers, too.
 local function canonical(name)
   name = name:gsub("^base_model%.model%.", "")
   name = name:gsub("^model%.", ""):gsub("^language_model%.", ""):gsub("^model%.", "")
   name = name:gsub("%.modules_to_save%.default%.", ".")
-  return (name:gsub("%.(lora_[AB])%.default%.weight$", ".%1.weight"))
+  name = name:gsub("%.(lora_[AB])%.default%.weight$", ".%1.weight")
+  local root, layer = name:match("^(.-)(layers%.%d+%.%a[%w_]*%.[%w_]+_proj%.lora_[AB]%.weight)$")
+  if layer and not root:find("vision", 1, true) then return layer end
+  return (name:gsub("^mm_projector%.(%d)%.", function(i)
+    return PROJECTOR[i] and "multi_modal_projector." .. PROJECTOR[i] .. "."
+  end))
 end
 
 local function is_lora(name) return name:find("%.lora_[AB]%.weight$") ~= nil end
@@ -80,21 +89,24 @@ end
 -- ---- reading --------------------------------------------------------------------------------------------
 
 ---@class lucid.Adapter
+---@field dir string
 ---@field config table              adapter_config.json
 ---@field rank integer
 ---@field scale number              of B A x: alpha / rank, or alpha / sqrt(rank) with use_rslora
 ---@field targets string[]          the last names of the layers: "q_proj" ...
 ---@field tensors table<string, string>   canonical name -> name in the file
----@field checkpoint table
+---@field sources table<string, table>    canonical name -> the checkpoint that holds it
 
-local function by_canonical_name(names, path)
-  local found = {}
-  for _, name in ipairs(names) do
+-- Adds what a file holds to an adapter's tensors.
+local function add_names(adapter, path)
+  local source = checkpoint(path)
+  for _, name in ipairs(source:names()) do
     local key = canonical(name)
-    if found[key] then refuse(path, "'%s' and '%s' are the same tensor", found[key], name) end
-    found[key] = name
+    if adapter.tensors[key] then
+      refuse(path, "'%s' and '%s' are the same tensor", adapter.tensors[key], name)
+    end
+    adapter.tensors[key], adapter.sources[key] = name, source
   end
-  return found
 end
 
 -- The layers that have an adapter, by their last names; every one with A and B of the right rank.
@@ -105,7 +117,7 @@ local function targets_of(adapter, path)
     if layer then
       local other = layer .. ".lora_" .. (which == "A" and "B" or "A") .. ".weight"
       if not adapter.tensors[other] then broken[#broken + 1] = name .. " (without its other half)" end
-      local shape = adapter.checkpoint:shape(name) or {}
+      local shape = adapter.sources[key]:shape(name) or {}
       local rank = shape[which == "A" and 1 or 2]
       if #shape ~= 2 or rank ~= adapter.rank then
         broken[#broken + 1] = ("%s ([%s] at rank %d)"):format(name, table.concat(shape, ", "), adapter.rank)
@@ -124,7 +136,7 @@ local function targets_of(adapter, path)
   return targets
 end
 
---- Opens an adapter folder.
+--- Opens an adapter folder; a safetensors file in it goes before a pickle.
 ---@param dir string
 ---@return lucid.Adapter
 function M.load(dir)
@@ -134,12 +146,16 @@ function M.load(dir)
   end
   local config = json.read(path)
   check_config(config, path)
-  local weights = dir .. "/adapter_model.safetensors"
-  local adapter = { config = config, rank = config.r, checkpoint = checkpoint(
-    file.exists(weights) and weights or dir) }
+  local weights = dir
+  for _, name in ipairs { "adapter_model.bin", "adapter_model.safetensors" } do
+    if file.exists(dir .. "/" .. name) then weights = dir .. "/" .. name end
+  end
+  local adapter = { config = config, rank = config.r, dir = dir, tensors = {}, sources = {} }
   adapter.scale = config.lora_alpha / (config.use_rslora == true and math.sqrt(config.r) or config.r)
-  adapter.tensors = by_canonical_name(adapter.checkpoint:names(), weights)
+  add_names(adapter, weights)
   adapter.targets = targets_of(adapter, weights)
+  local others = dir .. "/non_lora_trainables.bin"
+  if file.exists(others) then add_names(adapter, others) end
   return adapter
 end
 
@@ -161,15 +177,15 @@ function M.assign(adapter, own, dir)
   if missing[1] or extra[1] then
     table.sort(missing)
     table.sort(extra)
-    error(("%s: the adapter does not fit the model%s%s"):format(dir or adapter.checkpoint.path,
+    error(("%s: the adapter does not fit the model%s%s"):format(dir or adapter.dir,
       missing[1] and "; missing: " .. table.concat(missing, ", ") or "",
       extra[1] and "; not in the model: " .. table.concat(extra, ", ") or ""), 2)
   end
   native.scope(function()
     for key, name in pairs(adapter.tensors) do
       local ok, reason = pcall(native.check,
-        C.lc_tensor_copy(targets[key], adapter.checkpoint:tensor(name)))
-      if not ok then error(("%s: %s: %s"):format(adapter.checkpoint.path, name, reason), 0) end
+        C.lc_tensor_copy(targets[key], adapter.sources[key]:tensor(name)))
+      if not ok then error(("%s: %s: %s"):format(adapter.sources[key].path, name, reason), 0) end
     end
   end)
 end

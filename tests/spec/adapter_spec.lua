@@ -130,6 +130,56 @@ describe("an adapter folder", function()
       loaded.targets)
   end)
 
+  it("reads what PEFT 0.4 and LLaVA's trainer wrote", function()
+    local golden = "tests/golden/torchfile/adapter04"
+    local loaded = adapter.load(golden)
+    assert.equal(2, loaded.rank)
+    assert.equal(2, loaded.scale)
+    assert.same({ "q_proj", "v_proj" }, loaded.targets)
+    local m = lucid.model("tests/golden/llava_tiny/classic", { adapter = golden })
+    local tensors, compared = {}, 0
+    for _, p in ipairs(m:all_parameters()) do tensors[p.name] = p.tensor end
+    for name, expected in pairs(json.read(golden .. "/expected.json").tensors) do
+      name = name:gsub("^base_model%.model%.", "")
+      name = name:gsub("^model%.mm_projector%.0", "multi_modal_projector.linear_1")
+        :gsub("^model%.mm_projector%.2", "multi_modal_projector.linear_2")
+      local t = tensors[name] or tensors["language_model." .. name]
+      assert.truthy(t, name)
+      local list, sum = t:view(expected.n):tolist(), 0
+      for _, v in ipairs(list) do sum = sum + v end
+      assert.same({ expected.n, expected.first, expected.last }, { #list, list[1], list[#list] })
+      assert.near(expected.sum, sum, 1e-9)
+      compared = compared + 1
+    end
+    assert.equal(12, compared)
+  end)
+
+  it("fits the language models inside of MiniGPT-4 and InstructBLIP, but no picture tower", function()
+    for _, root in ipairs { "llama_model.", "llm_model.", "module.llama_model." } do
+      write()
+      local target = own(root)
+      adapter.assign(adapter.load(dir), target)
+      assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, target[root .. A]:tolist())
+    end
+    local layer = "base_model.model.model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj"
+    write(nil, { a = layer .. ".lora_A.weight", b = layer .. ".lora_B.weight" })
+    local ok, reason = pcall(adapter.assign, adapter.load(dir), own())
+    assert.is_false(ok)
+    assert.matches("not in the model: " .. layer, reason, 1, true)
+  end)
+
+  it("takes safetensors before a pickle, and refuses one tensor in two files", function()
+    write()
+    file.write(dir .. "/adapter_model.bin", "<html>")
+    assert.equal(2, adapter.load(dir).rank)
+    file.write(dir .. "/non_lora_trainables.bin", "<html>")
+    refused("non_lora_trainables.bin: it is an HTML page")
+    local build = require "tests.support.torchfile"
+    file.write(dir .. "/non_lora_trainables.bin",
+      build.file(build.dict(build.text("base_model.model." .. A), build.tensor {})))
+    refused("are the same tensor")
+  end)
+
   it("is refused for what it cannot compute, by name", function()
     write { use_dora = true }
     refused("not supported: use_dora = true")
