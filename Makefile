@@ -64,7 +64,7 @@ LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
-             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c) native/text/tokenizer.c
+             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c)
 OBJECTS := $(SOURCES:native/%.c=$(BUILD)/obj/%.o)
 TEXT    := $(BUILD)/obj/text/sentencepiece.o
 HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))

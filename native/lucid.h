@@ -262,17 +262,20 @@ lc_tensor  *lc_image_pad_square(lc_tensor *image, int red, int green, int blue);
 lc_tensor  *lc_image_normalize(lc_tensor *image, double scale, const float *mean3, const float *std3);   /* -> f32 [3, H, W]: (v * scale - mean) / std */
 void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pixels);     /* 0 keeps a limit; 32 MiB, 8192, 40 million at first */
 
-/* ---- text (liblucid_text.so, opened at first use) --------------------------------------------------------- */
+/* ---- text: LLaMA's SentencePiece (liblucid_text.so, opened at first use) and BERT's WordPiece --------------- */
 
-lc_tokenizer *lc_tokenizer_open(const char *path);                        /* a *.model file of SentencePiece, or a folder that holds tokenizer.model */
+lc_tokenizer *lc_tokenizer_open(const char *path);                        /* a *.model file, a *.txt word list (a piece a line), or a folder that holds tokenizer.model or vocab.txt */
 void        lc_tokenizer_close(lc_tokenizer *t);
+int         lc_tokenizer_is_wordpiece(const lc_tokenizer *t);             /* BERT's kind: lower case, no accents */
 int         lc_tokenizer_pieces(const lc_tokenizer *t);
-/* No BOS, no EOS. Bytes that are no UTF-8 are read as U+FFFD each; U+2581 is read as a space. ids: lc_free_bytes */
-int         lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t n, int32_t **ids, size_t *count);
+/* No BOS, no EOS. What is no UTF-8 is read as U+FFFD, once for the bytes that begin a character (Python's
+ * decode(errors="replace")). SentencePiece: U+2581 is a space; inside: the text goes on after other ids, and no space
+ * is put in front of it. ids: lc_free_bytes */
+int         lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t n, int inside, int32_t **ids, size_t *count);
 int         lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t count, char **text, size_t *n);  /* UTF-8, whatever the ids; lc_free_bytes */
 const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id);              /* "\xE2\x96\x81the"; borrowed from the tokenizer */
 int32_t     lc_tokenizer_id(lc_tokenizer *t, const char *piece);          /* -1: no such piece */
-int32_t     lc_tokenizer_special(lc_tokenizer *t, int which);             /* 0 unk, 1 bos, 2 eos, 3 pad; -1 none */
+int32_t     lc_tokenizer_special(lc_tokenizer *t, int which);             /* 0 unk, 1 bos ([CLS]), 2 eos ([SEP]), 3 pad; -1 none */
 /* SentencePiece BPE with LLaMA's settings from a text file, a sentence a line. At most that many pieces, of which
  * 259 are <unk>, <s>, </s> and the bytes. words: each ended by '\n', each becomes one piece, or the call fails and
  * lists those that did not. The same corpus gives the same bytes. */

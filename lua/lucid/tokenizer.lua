@@ -1,8 +1,11 @@
--- Tokenizers: LLaMA's SentencePiece, with the special strings of a model's folder.
+-- Tokenizers: LLaMA's SentencePiece and BERT's WordPiece, with the special strings of a model's folder.
 --
---   local tk = lucid.tokenizer("checkpoints/llava")          a folder, or a *.model file
+--   local tk = lucid.tokenizer("checkpoints/llava")          a folder, a *.model file or a vocab.txt
 --   tk:encode("A dog.")  tk:encode("<s>A dog.", { special = true })  tk:decode(ids)
+--   tk:encode(question, { bos = true, eos = true, max = 128, truncate = "left" })
 --   local s = tk:stream()  io.write(s:push(id))  ...  io.write(s:finish())
+--
+-- Ids are those of transformers' slow LlamaTokenizer, legacy or not, and BertTokenizer.
 local ffi = require "ffi"
 local native = require "lucid.native"
 local file = require "lucid.file"
@@ -12,13 +15,14 @@ local C = native.C
 local M = {}
 
 ---@class lucid.Tokenizer
----@field bos integer|nil      ids of the special pieces that there are
+---@field kind string           "sentencepiece" or "wordpiece"
+---@field bos integer|nil       ids of the special pieces that there are; BERT's are [CLS] and [SEP]
 ---@field eos integer|nil
 ---@field unk integer|nil
 ---@field pad integer|nil
----@field special table        special string -> { id =, lstrip =, rstrip = }
----@field names table          id -> special string
----@field legacy boolean       every chunk of text begins with a space, not only the first
+---@field special table         registered string -> { id =, special =, lstrip =, rstrip =, single_word = }
+---@field names table           id -> registered string
+---@field legacy boolean        every chunk of text begins with a space, not only the first
 local Tokenizer = {}
 Tokenizer.__index = Tokenizer
 
@@ -26,62 +30,124 @@ local SPACE = "\226\150\129"    -- U+2581, a space in a piece
 
 -- ---- opening -----------------------------------------------------------------------------------
 
--- A string that is cut out of texts; lstrip, rstrip: it takes the spaces before, behind it along.
-local function register(self, content, id, options)
-  if type(content) ~= "string" or content == "" or type(id) ~= "number" then return end
-  local lstrip, rstrip = options.lstrip == true, options.rstrip == true
-  self.special[content] = { id = id, lstrip = lstrip, rstrip = rstrip }
+---@class lucid.Registered
+---@field id integer|nil            default: the piece's own, or the first free one
+---@field special boolean|nil       decode leaves it out (the default); false: it is shown
+---@field lstrip boolean|nil        it takes the white space before it along
+---@field rstrip boolean|nil        ... behind it
+---@field single_word boolean|nil   only where spaces stand around it
+
+--- Registers a string that is cut out of texts, and gives its id.
+---@param content string
+---@param opt lucid.Registered|nil
+function Tokenizer:add(content, opt)
+  opt = opt or {}
+  if type(content) ~= "string" or content == "" then error("add: a string is expected", 2) end
+  local id = opt.id or self:id(content) or self.count
+  if type(id) ~= "number" or id < 0 or id % 1 ~= 0 then
+    error(("add: %s has no whole number for its id"):format(content), 2)
+  end
+  local old = self.special[content]
+  if old and old.id ~= id then self.names[old.id] = nil end
+  self.special[content] = {
+    id = id, special = opt.special ~= false, lstrip = opt.lstrip == true, rstrip = opt.rstrip == true,
+    single_word = opt.single_word == true,
+  }
   self.names[id] = content
+  self.count = math.max(self.count, id + 1)
+  return id
 end
 
 -- "<pad>" or { content = "<pad>" }
 local function content_of(value)
-  if type(value) == "table" then return value.content end
-  return type(value) == "string" and value or nil
+  if type(value) == "table" then value = value.content end
+  return type(value) == "string" and value ~= "" and value or nil
 end
 
--- What a folder registers beside the model's own pieces, in Hugging Face's files.
+local NAMED = { "unk", "bos", "eos", "pad", "cls", "sep", "mask" }
+
+-- The strings that tokenizer_config.json or special_tokens_map.json names: content -> flags.
+local function named_strings(map)
+  local list = {}
+  local function note(value)
+    local content = content_of(value)
+    if content then list[content] = type(value) == "table" and value or list[content] or {} end
+  end
+  for _, name in ipairs(NAMED) do note(map[name .. "_token"]) end
+  for _, value in ipairs(map.additional_special_tokens or {}) do note(value) end
+  return list
+end
+
+-- What a folder registers beside the model's own pieces, in Hugging Face's files. As there, a list in
+-- tokenizer_config.json makes the older files void.
 local function read_folder(self, dir)
   local function read(name)
     local path = dir .. "/" .. name
-    return file.kind(path) == "file" and json.read(path) or {}
+    local value = file.kind(path) == "file" and json.read(path) or {}
+    if type(value) ~= "table" then error(("%s: an object is expected"):format(path), 0) end
+    return value
   end
-  for content, id in pairs(read "added_tokens.json") do register(self, content, id, {}) end
-  for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do
-    register(self, t.content, t.id, t)
+  local function register(content, id, flags, special)
+    if not content_of(content) or type(id) ~= "number" then return end
+    self:add(content, { id = id, special = special, lstrip = flags.lstrip, rstrip = flags.rstrip,
+      single_word = flags.single_word })
   end
   local config = read "tokenizer_config.json"
-  for id, t in pairs(config.added_tokens_decoder or {}) do
-    register(self, t.content, tonumber(id), t)
+  if config.do_lower_case == false and self.kind == "wordpiece" then
+    error(("%s: do_lower_case is false; of BERT's tokenizers only uncased ones are known"):format(dir), 0)
   end
-  for _, name in ipairs { "unk", "bos", "eos", "pad" } do
-    local entry = self.special[content_of(config[name .. "_token"])]
-    if entry then self[name] = entry.id end
+  local names, named = { config }, named_strings(config)
+  if config.added_tokens_decoder then
+    for id, t in pairs(config.added_tokens_decoder) do
+      register(t.content, tonumber(id), t, t.special == true or named[t.content] ~= nil)
+    end
+  else
+    local map = read "special_tokens_map.json"
+    names[2] = map
+    for content, flags in pairs(named_strings(map)) do named[content] = flags end
+    for content, id in pairs(read "added_tokens.json") do
+      register(content, id, {}, named[content] ~= nil)
+    end
+    for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do
+      register(t.content, t.id, t, t.special == true or named[t.content] ~= nil)
+    end
   end
+  for content, flags in pairs(named) do
+    local id = not self.special[content] and self:id(content)
+    if id then register(content, id, flags, true) end
+  end
+  for _, map in ipairs(names) do
+    for _, name in ipairs(NAMED) do
+      local entry = self.special[content_of(map[name .. "_token"])]
+      if entry then self[name] = entry.id end
+    end
+  end
+  if self.kind == "wordpiece" then self.bos, self.eos = self.cls or self.bos, self.sep or self.eos end
   if config.legacy == false then self.legacy = false end
 end
 
 --- Opens a tokenizer.
----@param path string      a folder with tokenizer.model, or a *.model file
+---@param path string      a folder with tokenizer.model or vocab.txt, a *.model or a *.txt file
 ---@return lucid.Tokenizer
 function M.open(path)
   local handle = C.lc_tokenizer_open(path)
   if handle == nil then native.fail(2) end
   local self = setmetatable({
     handle = ffi.gc(handle, C.lc_tokenizer_close),
+    kind = C.lc_tokenizer_is_wordpiece(handle) ~= 0 and "wordpiece" or "sentencepiece",
     legacy = true, special = {}, names = {},
     pieces = C.lc_tokenizer_pieces(handle),
   }, Tokenizer)
+  self.count = self.pieces
   for i, name in ipairs { "unk", "bos", "eos", "pad" } do
     local id = C.lc_tokenizer_special(handle, i - 1)
     if id >= 0 then
       self[name] = id
-      register(self, ffi.string(C.lc_tokenizer_piece(handle, id)), id, {})
+      self:add(ffi.string(C.lc_tokenizer_piece(handle, id)), { id = id })
     end
   end
+  if self.kind == "wordpiece" and self:id "[MASK]" then self:add "[MASK]" end
   if file.kind(path) == "folder" then read_folder(self, path) end
-  self.count = self.pieces
-  for id in pairs(self.names) do self.count = math.max(self.count, id + 1) end
   return self
 end
 
@@ -90,35 +156,20 @@ end
 local out_ids, out_count = ffi.new("int32_t *[1]"), ffi.new("size_t[1]")
 local out_text = ffi.new("char *[1]")
 
-local function encode_chunk(self, text, ids)
-  native.check(C.lc_tokenizer_encode(self.handle, text, #text, out_ids, out_count))
+local function encode_chunk(self, text, inside, ids)
+  native.check(C.lc_tokenizer_encode(self.handle, text, #text, inside and 1 or 0, out_ids, out_count))
   local list, n, at = out_ids[0], tonumber(out_count[0]), #ids
   for i = 0, n - 1 do ids[at + i + 1] = list[i] end
   C.lc_free_bytes(list)
 end
 
--- A chunk behind a special string. Legacy: it gets a leading space as any text does. Newer: the
--- space that SentencePiece puts in front of the first piece is taken off, unless the text begins
--- with one itself.
-local function encode_later_chunk(self, text, ids)
-  local first = #ids + 1
-  encode_chunk(self, text, ids)
-  if self.legacy or text:sub(1, 1) == " " then return end
-  local piece = self:piece(ids[first])
-  if piece == SPACE then
-    table.remove(ids, first)
-  elseif piece:sub(1, #SPACE) == SPACE then
-    ids[first] = self:id(piece:sub(#SPACE + 1)) or self.unk
-  end
-end
-
--- The special strings of a text in their order, as an iterator: where each begins and ends, and its
--- entry. Of those that begin at one place it is the longest.
+-- The registered strings of a text in their order, as an iterator: where each begins and ends. Of those
+-- that begin at one place it is the longest.
 local function specials_in(self, text)
   local at, ahead = 1, {}         -- ahead: content -> its next place, false when there is none
   return function()
-    local best, best_end, entry
-    for content, e in pairs(self.special) do
+    local best, best_end
+    for content in pairs(self.special) do
       local first = ahead[content]
       if first == nil or (first and first < at) then
         first = text:find(content, at, true) or false
@@ -126,35 +177,106 @@ local function specials_in(self, text)
       end
       local last = first and first + #content - 1
       if first and (not best or first < best or (first == best and last > best_end)) then
-        best, best_end, entry = first, last, e
+        best, best_end = first, last
       end
     end
     if best then at = best_end + 1 end
-    return best, best_end, entry
+    return best, best_end
   end
 end
 
+-- What Python's strip takes away.
+local WHITE = {}
+for _, c in ipairs {
+  "\t", "\n", "\v", "\f", "\r", "\28", "\29", "\30", "\31", " ", "\194\133", "\194\160", "\225\154\128",
+  "\226\128\168", "\226\128\169", "\226\128\175", "\226\129\159", "\227\128\128",
+} do WHITE[c] = true end
+for last = 128, 138 do WHITE["\226\128" .. string.char(last)] = true end
+
+local function strip_left(text)
+  local at, n = 1, 1
+  while n <= 3 do
+    if WHITE[text:sub(at, at + n - 1)] then at, n = at + n, 1 else n = n + 1 end
+  end
+  return text:sub(at)
+end
+
+local function strip_right(text)
+  local last, n = #text, 1
+  while n <= 3 do
+    if WHITE[text:sub(last - n + 1, last)] then last, n = last - n, 1 else n = n + 1 end
+  end
+  return text:sub(1, last)
+end
+
+-- A registered string takes white space from its neighbours; one that needs to be a word of its own and
+-- is none becomes part of a neighbour. In transformers' order, from left to right over the parts.
+local function settle(self, parts)
+  for i, part in ipairs(parts) do
+    local entry = self.special[part]
+    local left, right = parts[i - 1], parts[i + 1]
+    if left == "" then left = nil end
+    if right == "" then right = nil end
+    if entry then
+      if entry.rstrip and right then parts[i + 1] = strip_left(right) end
+      if entry.lstrip and left then parts[i - 1] = strip_right(left) end
+      if entry.single_word and left and left:sub(-1) ~= " " then
+        parts[i - 1], parts[i] = parts[i - 1] .. part, ""
+      elseif entry.single_word and right and right:sub(1, 1) ~= " " then
+        parts[i + 1], parts[i] = part .. parts[i + 1], ""
+      end
+    end
+  end
+end
+
+local function parts_of(self, text)
+  local parts, at = {}, 1
+  for first, last in specials_in(self, text) do
+    if first > at then parts[#parts + 1] = text:sub(at, first - 1) end
+    parts[#parts + 1] = text:sub(first, last)
+    at = last + 1
+  end
+  if at <= #text then parts[#parts + 1] = text:sub(at) end
+  settle(self, parts)
+  return parts
+end
+
+-- Legacy: SentencePiece puts a space in front of every chunk. Newer: the one in front of the whole text
+-- is written here, and is left out again before a special string.
 local function encode_with_specials(self, text, ids)
-  local at, strip, later = 1, false, false
-  local function chunk(last, strip_end)
-    local s = text:sub(at, last)
-    if strip then s = s:gsub("^%s+", "") end
-    if strip_end then s = s:gsub("%s+$", "") end
-    if s ~= "" then (later and encode_later_chunk or encode_chunk)(self, s, ids) end
+  local newer = self.kind == "sentencepiece" and not self.legacy
+  local from = #ids
+  if newer and text ~= "" then text = SPACE .. text:gsub(SPACE, " ") end
+  for _, part in ipairs(parts_of(self, text)) do
+    local entry = self.special[part]
+    if entry then
+      ids[#ids + 1] = entry.id
+    elseif part ~= "" then
+      encode_chunk(self, part, newer, ids)
+    end
   end
-  for first, last, entry in specials_in(self, text) do
-    chunk(first - 1, entry.lstrip)
-    ids[#ids + 1] = entry.id
-    at, strip, later = last + 1, entry.rstrip, true
-  end
-  chunk(#text, false)
+  local second = newer and self.special[self.names[ids[from + 2]]]
+  if second and second.special and ids[from + 1] == self:id(SPACE) then table.remove(ids, from + 1) end
+end
+
+-- Cuts ids down so that bos and eos fit, too. The end goes, or with side = "left" the beginning.
+local function truncate(ids, most, side)
+  local over = #ids - math.max(most, 0)
+  if over <= 0 then return ids end
+  local from = side == "left" and over or 0
+  local kept = {}
+  for i = 1, #ids - over do kept[i] = ids[from + i] end
+  return kept
 end
 
 ---@class lucid.EncodeOptions
 ---@field bos boolean|nil       begin with the BOS id
----@field special boolean|nil   special strings in the text become their ids; else they are text
+---@field eos boolean|nil       end with the EOS id
+---@field special boolean|nil   registered strings in the text become their ids; else they are text
+---@field max integer|nil       most ids, BOS and EOS included
+---@field truncate string|nil   the side that is cut off when there are more: "right" (default), "left"
 
---- The ids of a text. Every byte that is no UTF-8 is read as U+FFFD.
+--- The ids of a text. What is no UTF-8 is read as U+FFFD.
 ---@param text string
 ---@param opt lucid.EncodeOptions|nil
 ---@return integer[]
@@ -162,13 +284,18 @@ function Tokenizer:encode(text, opt)
   if type(text) ~= "string" then
     error("encode: a string is expected, not a " .. type(text), 2)
   end
+  opt = opt or {}
   local ids = {}
-  if opt and opt.bos then ids[1] = self.bos end
-  if opt and opt.special then
+  if opt.special then
     encode_with_specials(self, text, ids)
   elseif text ~= "" then
-    encode_chunk(self, text, ids)
+    encode_chunk(self, text, false, ids)
   end
+  if opt.max then
+    ids = truncate(ids, opt.max - (opt.bos and 1 or 0) - (opt.eos and 1 or 0), opt.truncate)
+  end
+  if opt.bos then table.insert(ids, 1, self.bos) end
+  if opt.eos then ids[#ids + 1] = self.eos end
   return ids
 end
 
@@ -183,25 +310,44 @@ local function decode_run(self, ids)
   return text
 end
 
---- The text of ids, without the space that every text begins with. Special ids are left out, or
---- with { special = true } shown as their strings, each run between them a text of its own.
----@param ids integer[]
----@param opt table|nil
----@return string
-function Tokenizer:decode(ids, opt)
+-- The texts of the runs between registered strings, with those strings that are wanted in between.
+local function decoded_parts(self, ids, wanted)
   local parts, run = {}, {}
+  local function finish(last)
+    local text = #run > 0 and decode_run(self, run) or ""
+    if text ~= "" or (last and #run > 0) then parts[#parts + 1] = text end
+    run = {}
+  end
   for i = 1, #ids do
     local name = self.names[ids[i]]
     if not name then
       run[#run + 1] = ids[i]
-    elseif opt and opt.special then
-      parts[#parts + 1] = decode_run(self, run)
+    elseif wanted(self.special[name]) then
+      finish()
       parts[#parts + 1] = name
-      run = {}
     end
   end
-  parts[#parts + 1] = decode_run(self, run)
-  return table.concat(parts)
+  finish(true)
+  return parts
+end
+
+-- BERT's pieces are words, and special strings are words among them.
+local function join_words(parts)
+  local text = table.concat(parts, " "):gsub(" ##", "")
+  return (text:gsub("^%s+", ""):gsub("%s+$", ""))
+end
+
+--- The text of ids, without the space that every text begins with. Special ids are left out, and other
+--- registered strings stand between spaces, as in transformers. With { special = true } all are shown,
+--- and each run between them is a text of its own.
+---@param ids integer[]
+---@param opt table|nil
+---@return string
+function Tokenizer:decode(ids, opt)
+  local all = opt and opt.special
+  local parts = decoded_parts(self, ids, function(entry) return all or not entry.special end)
+  if self.kind == "wordpiece" then return join_words(parts) end
+  return table.concat(parts, all and "" or " ")
 end
 
 -- ---- one id after the other --------------------------------------------------------------------
@@ -241,27 +387,52 @@ local function drain(self, ended)
   return table.concat(out)
 end
 
+-- A registered string that is shown: a part of its own between spaces, as in decode.
+local function push_name(self, name)
+  local before = drain(self, true)
+  local text = before .. ((self.said or before ~= "") and " " or "") .. name
+  self.begun, self.gap, self.said = false, true, true
+  return text
+end
+
+-- Text behind such a string begins with a space.
+local function spaced(self, text)
+  if text == "" then return "" end
+  if self.gap then text = " " .. text end
+  self.gap, self.said = false, true
+  return text
+end
+
+local function push_word(self, piece)
+  local text = self.begun and (piece:match "^##(.*)" or " " .. piece) or piece
+  self.begun = true
+  return text
+end
+
 --- The text that one more id completes; "" while a character of several bytes is not whole.
 ---@param id integer
 ---@return string
 function Stream:push(id)
   local tk = self.tokenizer
-  if tk.names[id] then return "" end
+  local name = tk.names[id]
+  if name and tk.special[name].special then return "" end
+  if tk.kind == "wordpiece" then return push_word(self, name or tk:piece(id)) end
+  if name then return push_name(self, name) end
   local piece = tk:piece(id)
   local byte = piece:match("^<0x(%x%x)>$")
   if byte then
     self.held, self.begun = self.held .. string.char(tonumber(byte, 16)), true
-    return drain(self, false)
+    return spaced(self, drain(self, false))
   end
   local before = drain(self, true)
   local text = piece:gsub(SPACE, " ")
   if not self.begun and text:sub(1, 1) == " " then text = text:sub(2) end
   self.begun = true
-  return before .. text
+  return spaced(self, before .. text)
 end
 
 --- What is still held back.
-function Stream:finish() return drain(self, true) end
+function Stream:finish() return spaced(self, drain(self, true)) end
 
 --- Decodes ids as they come: all that push and finish return, joined, is what decode returns.
 ---@return lucid.TokenStream

@@ -1,5 +1,6 @@
-/* plugin.h - what liblucid_text.so is to the core: one exported function that fills a table. The core
- * opens it at the first use of a tokenizer, so that start-up does not pay for a C++ library. */
+/* plugin.h - a kind of tokenizer is a table of functions. SentencePiece's comes from liblucid_text.so,
+ * which has one exported function that fills it: the core opens it at the first use, so that start-up
+ * does not pay for a C++ library. */
 #ifndef LC_TEXT_PLUGIN_H
 #define LC_TEXT_PLUGIN_H
 #include <stddef.h>
@@ -11,13 +12,14 @@ struct lc_text_host {
     void *(*alloc)(size_t bytes);
 };
 
-/* The tokenizer functions of lucid.h over an opaque SentencePiece processor. Results that are handed
- * out come from host.alloc; name is for messages. */
+/* The tokenizer functions of lucid.h over an opaque vocabulary. Results that are handed out come from
+ * host.alloc; name is for messages; texts are UTF-8 already. */
 struct lc_text {
     void *(*open)(const char *model, size_t n, const char *name);
     void (*close)(void *p);
     int (*pieces)(const void *p);
-    int (*encode)(const void *p, const char *text, size_t n, int32_t **ids, size_t *count);
+    int (*encode)(const void *p, const char *text, size_t n, int inside, int32_t **ids,
+                  size_t *count);
     int (*decode)(const void *p, const int32_t *ids, size_t count, char **text, size_t *n);
     const char *(*piece)(const void *p, int32_t id);
     int32_t (*id)(const void *p, const char *piece);
@@ -26,7 +28,7 @@ struct lc_text {
                  size_t *n);
 };
 
-enum { LC_TEXT_VERSION = 2 };
+enum { LC_TEXT_VERSION = 3 };
 typedef int lc_text_open_fn(int version, const struct lc_text_host *host, struct lc_text *out);
 
 #endif

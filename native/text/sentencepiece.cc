@@ -24,8 +24,13 @@ using sentencepiece::SentencePieceTrainer;
 
 lc_text_host host;
 
+/* A model, and the same one without the space that it puts in front of texts. */
+struct Model {
+    SentencePieceProcessor usual, inside;
+};
+
 const SentencePieceProcessor &model_of(const void *p) {
-    return *static_cast<const SentencePieceProcessor *>(p);
+    return static_cast<const Model *>(p)->usual;
 }
 
 /* Runs f; an exception becomes an error of the core. */
@@ -66,12 +71,19 @@ int check(const SentencePieceProcessor &p, const char *name) {
     return 0;
 }
 
+/* Later fields of a protocol buffer win, and messages in them are merged: normalizer_spec (3) with
+ * add_dummy_prefix (3) = false. */
+const char NO_PREFIX[] = {3 << 3 | 2, 2, 3 << 3, 0};
+
 void *open_model(const char *model, size_t n, const char *name) {
-    SentencePieceProcessor *p = nullptr;
+    Model *p = nullptr;
     int done = guarded(name, [&] {
-        p = new SentencePieceProcessor;
-        auto status = p->LoadFromSerializedProto(std::string_view(model, n));
-        if (status.ok()) return check(*p, name);
+        p = new Model;
+        std::string bytes(model, n);
+        auto status = p->usual.LoadFromSerializedProto(bytes);
+        bytes.append(NO_PREFIX, sizeof NO_PREFIX);
+        if (status.ok()) status = p->inside.LoadFromSerializedProto(bytes);
+        if (status.ok()) return check(p->usual, name);
         return host.fail(LC_EINVAL, "%s: not a SentencePiece model%s", name,
                          reason(status).c_str());
     });
@@ -80,7 +92,7 @@ void *open_model(const char *model, size_t n, const char *name) {
     return nullptr;
 }
 
-void close_model(void *p) { delete static_cast<SentencePieceProcessor *>(p); }
+void close_model(void *p) { delete static_cast<Model *>(p); }
 int pieces(const void *p) { return model_of(p).GetPieceSize(); }
 
 const char *piece(const void *p, int32_t id) {
@@ -106,10 +118,11 @@ int32_t special(const void *p, int which) {
 
 /* ---- text --------------------------------------------------------------------------------------- */
 
-int encode(const void *p, const char *text, size_t n, int32_t **ids, size_t *count) {
+int encode(const void *p, const char *text, size_t n, int inside, int32_t **ids, size_t *count) {
     return guarded("encode", [&] {
         std::vector<int> out;
-        auto status = model_of(p).Encode(std::string_view(text, n), &out);
+        auto m = static_cast<const Model *>(p);
+        auto status = (inside ? m->inside : m->usual).Encode(std::string_view(text, n), &out);
         if (!status.ok()) return host.fail(LC_EINVAL, "encode%s", reason(status).c_str());
         static_assert(sizeof(int) == sizeof(int32_t), "ids are copied as they are");
         *count = out.size();

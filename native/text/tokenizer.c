@@ -1,4 +1,5 @@
-/* tokenizer.c - tokenizers, served by liblucid_text.so, which is opened at the first use. */
+/* tokenizer.c - tokenizers of both kinds: SentencePiece's, served by liblucid_text.so, which is opened
+ * at the first use, and BERT's. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
@@ -9,11 +10,14 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "text/plugin.h"
+#include "text/utf8.h"
+#include "text/wordpiece.h"
 
 enum { MOST_MODEL = 256 << 20 }; /* bytes of a model file; LLaMA's has half a million */
 
 struct lc_tokenizer {
-    void *processor;
+    const struct lc_text *kind;
+    void *vocabulary;
 };
 
 /* ---- the plug-in --------------------------------------------------------------------------------- */
@@ -54,13 +58,20 @@ static int ready(void) {
 
 /* ---- models ---------------------------------------------------------------------------------------- */
 
-static int read_model(const char *path, char file[PATH_MAX], char **bytes, size_t *n) {
+/* A folder stands for its tokenizer.model or else its vocab.txt. */
+static int find_model(const char *path, char file[PATH_MAX]) {
+    static const char *const names[] = {"%s/tokenizer.model", "%s/vocab.txt"};
     int folder = lc_file_kind(path) == 2;
-    int length = snprintf(file, PATH_MAX, folder ? "%s/tokenizer.model" : "%s", path);
-    if (length >= PATH_MAX) return lc_fail(LC_EINVAL, "%.64s...: the path is too long", path);
-    if (lc_file_kind(file) != 1)
-        return lc_fail(LC_EMISSING, "%s: there is no %s", path,
-                       folder ? "tokenizer.model in this folder" : "such tokenizer");
+    for (int i = 0; i < (folder ? 2 : 1); i++) {
+        if (snprintf(file, PATH_MAX, folder ? names[i] : "%s", path) >= PATH_MAX)
+            return lc_fail(LC_EINVAL, "%.64s...: the path is too long", path);
+        if (lc_file_kind(file) == 1) return 0;
+    }
+    return lc_fail(LC_EMISSING, "%s: there is no %s", path,
+                   folder ? "tokenizer.model in this folder, and no vocab.txt" : "such tokenizer");
+}
+
+static int read_model(const char *file, char **bytes, size_t *n) {
     int64_t size = lc_file_size(file);
     if (size < 0) return -1;
     if (size > MOST_MODEL)
@@ -69,12 +80,20 @@ static int read_model(const char *path, char file[PATH_MAX], char **bytes, size_
     return lc_file_read(file, bytes, n);
 }
 
+static int is_word_list(const char *file) {
+    size_t n = strlen(file);
+    return n >= 4 && strcmp(file + n - 4, ".txt") == 0;
+}
+
 lc_tokenizer *lc_tokenizer_open(const char *path) {
     char file[PATH_MAX], *bytes;
     size_t n;
-    if (ready() < 0 || read_model(path, file, &bytes, &n) < 0) return NULL;
+    if (find_model(path, file) < 0) return NULL;
+    const struct lc_text *kind = is_word_list(file) ? &lc_wordpiece : &text;
+    if ((kind == &text && ready() < 0) || read_model(file, &bytes, &n) < 0) return NULL;
     lc_tokenizer *t = lc_alloc(sizeof *t);
-    if (t && !(t->processor = text.open(bytes, n, file))) {
+    if (t) *t = (lc_tokenizer){kind, kind->open(bytes, n, file)};
+    if (t && !t->vocabulary) {
         lc_free(t);
         t = NULL;
     }
@@ -84,27 +103,39 @@ lc_tokenizer *lc_tokenizer_open(const char *path) {
 
 void lc_tokenizer_close(lc_tokenizer *t) {
     if (!t) return;
-    text.close(t->processor);
+    t->kind->close(t->vocabulary);
     lc_free(t);
 }
 
-int lc_tokenizer_pieces(const lc_tokenizer *t) { return text.pieces(t->processor); }
-int32_t lc_tokenizer_id(lc_tokenizer *t, const char *piece) { return text.id(t->processor, piece); }
+int lc_tokenizer_is_wordpiece(const lc_tokenizer *t) { return t->kind == &lc_wordpiece; }
+int lc_tokenizer_pieces(const lc_tokenizer *t) { return t->kind->pieces(t->vocabulary); }
 
-const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id) { return text.piece(t->processor, id); }
+int32_t lc_tokenizer_id(lc_tokenizer *t, const char *piece) {
+    return t->kind->id(t->vocabulary, piece);
+}
+
+const char *lc_tokenizer_piece(lc_tokenizer *t, int32_t id) {
+    return t->kind->piece(t->vocabulary, id);
+}
 
 int32_t lc_tokenizer_special(lc_tokenizer *t, int which) {
-    return text.special(t->processor, which);
+    return t->kind->special(t->vocabulary, which);
 }
 
 /* ---- text ------------------------------------------------------------------------------------------ */
 
-int lc_tokenizer_encode(lc_tokenizer *t, const char *s, size_t n, int32_t **ids, size_t *count) {
-    return text.encode(t->processor, s, n, ids, count);
+int lc_tokenizer_encode(lc_tokenizer *t, const char *s, size_t n, int inside, int32_t **ids,
+                        size_t *count) {
+    const char *clean;
+    size_t length;
+    if (lc_utf8_clean(s, n, &clean, &length) < 0) return -1;
+    int done = t->kind->encode(t->vocabulary, clean, length, inside, ids, count);
+    if (clean != s) lc_free((void *)(uintptr_t)clean);
+    return done;
 }
 
 int lc_tokenizer_decode(lc_tokenizer *t, const int32_t *ids, size_t count, char **s, size_t *n) {
-    return text.decode(t->processor, ids, count, s, n);
+    return t->kind->decode(t->vocabulary, ids, count, s, n);
 }
 
 /* ---- training -------------------------------------------------------------------------------------- */

@@ -129,7 +129,12 @@ describe("a tokenizer", function()
     assert.equal(402, older:size())
     assert.equal(401, older.pad)
     assert.is_false(older.legacy)
+    assert.same({ 401 }, older:encode("<pad>", { special = true }))
+    assert.same({ older:id(SPACE), 400 }, older:encode("<image>", { special = true }))   -- registered, not special
+    older.legacy = true
     assert.same({ 400 }, older:encode("<image>", { special = true }))
+    assert.equal("a <image> b", older:decode(older:encode("a<image>b<pad>", { special = true })))
+    assert.equal("a <image> b", streamed(older, older:encode("a<image>b<pad>", { special = true })))
     support.remove(folder)
   end)
 end)

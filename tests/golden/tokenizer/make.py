@@ -1,6 +1,6 @@
 """Golden ids: a small SentencePiece model, and what sentencepiece and transformers make of texts with it.
 
-    pip install "sentencepiece==0.2.3" "transformers==4.31.0" protobuf "numpy<2"
+    pip install "sentencepiece==0.2.3" "transformers==4.46.3" protobuf "numpy<2"
     python make.py          # writes tokenizer.model, the folder files and golden.json beside this script
 """
 
@@ -22,7 +22,8 @@ CORPUS = [
     "Please provide a detailed description of the picture.\tThe chair is green.",
 ] * 3
 
-# Invalid bytes stand as surrogates (surrogateescape), as JSON cannot hold them else.
+# Invalid bytes stand as surrogates (surrogateescape), as JSON cannot hold them else. They are encoded as
+# Python reads them: decode(errors="replace").
 TEXTS = [
     "", " ", "  ", "A", " A", "A ", "A  dog", "a\nb", "\n", "\n\n", "\t", "There is a car.", "There is a car. ",
     "Is there a snowboard in the image?", "123 45,6", "près de la maison", "日本語のテスト", "🎉🎈 party",
@@ -48,6 +49,10 @@ def raw(text):
     return text.encode("utf-8", "surrogateescape")
 
 
+def read(text):
+    return raw(text).decode("utf-8", "replace")
+
+
 def train():
     out = io.BytesIO()
     spm.SentencePieceTrainer.train(
@@ -62,9 +67,8 @@ FLAGS = {"<image>": {}, "<pad>": {}, "<clean>": {"lstrip": True, "rstrip": True}
 
 
 def slow(legacy):
-    """The published models' own tokenizer class, at its version, with three added strings."""
+    """The published models' own tokenizer class with three added strings."""
     tokenizer = LlamaTokenizer(str(HERE / "tokenizer.model"), legacy=legacy)
-    tokenizer.sanitize_special_tokens()
     strings = [AddedToken(content, normalized=False, **flags) for content, flags in FLAGS.items()]
     tokenizer.add_special_tokens({"additional_special_tokens": strings})
     return tokenizer
@@ -90,7 +94,7 @@ def main():
     golden = {
         "pieces": size,
         "special_ids": {"bos": 1, "eos": 2, "unk": 0, "pad": older.convert_tokens_to_ids("<pad>")},
-        "encoded": [{"bytes": list(raw(t)), "ids": processor.encode(raw(t))} for t in TEXTS],
+        "encoded": [{"bytes": list(raw(t)), "ids": processor.encode(read(t))} for t in TEXTS],
         "special": [{"text": t, "ids": older.encode(t, add_special_tokens=False),
                      "newer": newer.encode(t, add_special_tokens=False)} for t in SPECIAL],
         "decoded": [{"ids": ids, "bytes": list(raw(processor.decode([i for i in ids if i > 2])))} for ids in DECODED],
