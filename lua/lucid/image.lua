@@ -126,7 +126,7 @@ end
 
 --- What a folder's preprocessor_config.json asks for, as a function from a u8 picture to f32
 --- [3, S, S]: pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale,
---- normalise, as transformers' CLIPImageProcessor.
+--- normalise, as transformers' CLIPImageProcessor and BlipImageProcessor.
 ---@param config table
 ---@param name string|nil    the file's name, for messages
 ---@return fun(t: any): any
@@ -144,7 +144,9 @@ function M.processor(config, name)
     error(("%s: resample %s is not known; 0, 2 and 3 are"):format(name, tostring(config.resample)), 0)
   end
   local resize = config.do_resize ~= false and sizes(value(config, "size"), name) or nil
-  local crop = config.do_center_crop ~= false and value(config, "crop_size") or nil
+  -- BLIP's processors bring a picture to height and width and know no crop; CLIP's does unless told.
+  local crops = not tostring(config.image_processor_type):find("^Blip") or config.do_center_crop == true
+  local crop = crops and config.do_center_crop ~= false and value(config, "crop_size") or nil
   if type(crop) == "number" then crop = { height = crop, width = crop } end
   local pad = config.do_pad == true or config.image_aspect_ratio == "pad"
   return function(t)

@@ -60,7 +60,12 @@ function M.open(dir, opt)
   }, Model)
   if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
   local processor = dir .. "/preprocessor_config.json"
-  if file.exists(processor) then self.processor = image.processor(json.read(processor), processor) end
+  if file.exists(processor) then
+    self.processor = image.processor(json.read(processor), processor)
+  elseif self.kind ~= "llava" then -- a tower of its own has no such file; BLIP-2's towers see alike
+    local side = { height = self.size, width = self.size }
+    self.processor = image.processor { image_processor_type = "BlipImageProcessor", size = side }
+  end
   -- A folder may name its template; LLaVA-1.5's is the rule.
   self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template or "llava_v1")
   if (opt.adapter or "") ~= "" then self:load_adapter(opt.adapter) end

@@ -111,6 +111,30 @@ describe("golden instructblip", function()
   local want = lucid.json.read(name .. ".expected.json")
   local tensors = lucid.checkpoint(name .. ".expected.safetensors")
 
+  it("sees a picture as transformers' processor hands it on, with or without a file that says so", function()
+    local picture = lucid.image.load(native.root .. "tests/golden/llava_tiny/picture.png")
+    local m = lucid.model(name)
+    golden.agree(m.processor(picture), tensors:tensor("picture"), 1e-6, "pixels")
+    local parts = lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "qformer" })
+    assert.same({ 3, 16, 16 }, parts.processor(picture):shape())
+    assert.same({ 17, 32 }, parts:features(picture):shape())
+  end)
+
+  it("takes the adapter of a model that was made of parts", function()
+    local dir = folder.folder()
+    local parts = lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "joined" })
+    parts:lora { rank = 2, alpha = 4, targets = "q_proj,v_proj", seed = 1 }
+    for i, p in ipairs(parts:parameters()) do p.tensor:copy(lucid.randn(p.tensor:shape(), { seed = i })) end
+    parts:save_adapter(dir)
+    local published = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    assert.is_true(lucid.checkpoint(dir):has(published))
+    local m = lucid.model(name, { adapter = dir })
+    for i, p in ipairs(m:parameters()) do
+      assert.same(parts:parameters()[i].tensor:tolist(), p.tensor:tolist())
+    end
+    folder.remove(dir)
+  end)
+
   it("continues a prompt greedily as transformers does", function()
     local m = lucid.model(name)
     m.tokenizer = lucid.tokenizer(native.root .. "tests/golden/llava_tiny/classic")

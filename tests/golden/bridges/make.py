@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BlipImageProcessorPil, InstructBlipConfig
+from transformers import InstructBlipForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
 HERE = Path(__file__).resolve().parent
+PICTURE = HERE.parent / "llava_tiny" / "picture.png"
 VOCAB, BETA, RANK, ALPHA = 72, 0.5, 3, 6.0
 TARGETS = ("q_proj", "k_proj", "v_proj")
 
@@ -363,6 +365,9 @@ def whole():
     folder = HERE / "instructblip"
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
+    processor = BlipImageProcessorPil(size={"height": 15, "width": 15})
+    processor.save_pretrained(folder)
+    picture = processor(Image.open(PICTURE).convert("RGB"), return_tensors="pt")["pixel_values"]
     for path in folder.iterdir():
         path.chmod(0o644)
 
@@ -401,6 +406,7 @@ def whole():
     assert 2 not in facts["greedy"] and len(set(facts["greedy"])) > 3, "choose another seed"
     assert (top[:, 0] - top[:, 1]).min() > 1e-2, "choose another seed: a tie is near"
     tensors = expect(facts, pixels, features, rows, logits, adapters, parameters)
+    tensors["picture"] = picture[0].contiguous()
     save("instructblip", tensors, facts)
     print("instructblip", facts["loss"], facts["greedy"])
 
