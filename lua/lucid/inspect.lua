@@ -233,7 +233,8 @@ function M.look(path)
     found.others = others
     return found
   end
-  -- A folder of parts alone (mm_projector.bin) is known by them.
+  -- A run keeps its adapter in a folder of its own; a folder of parts alone (mm_projector.bin) is known by them.
+  if not others[1] and file.exists(path .. "/adapter/adapter_config.json") then return M.look(path .. "/adapter") end
   local any
   for _, other in ipairs(others) do any = any or other.kind end
   if not any or not first_reason:find("^" .. path:gsub("%p", "%%%0") .. ": no model%.safetensors") then

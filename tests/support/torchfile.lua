@@ -38,26 +38,42 @@ function M.tensor(t)
     numbers(t.size or { 2, 3 }), numbers(t.stride or { 3, 1 }), "\137", M.dict())
 end
 
---- A zip of { name, bytes, local_name =, local_size =, method =, flags =, size =, at = } without sums.
+local MANY = "\255\255\255\255"
+
+-- The record of an entry; large: its sizes and place stand in the extra field of zip64.
+local function record(e, at, large)
+  local bytes = little(e.size or #e[2], large and 8 or 4)
+  local place = little(e.at or at, large and 8 or 4)
+  local extra = large and "\1\0" .. little(24, 2) .. bytes .. bytes .. place or ""
+  if large then bytes, place = MANY, MANY end
+  return "PK\1\2" .. little(0, 4) .. little(e.flags or 0, 2) .. little(e.method or 0, 2) .. little(0, 4)
+    .. little(e.crc or 0, 4) .. bytes .. bytes .. little(#e[1], 2) .. little(#extra, 2) .. little(0, 10) .. place
+    .. e[1] .. extra
+end
+
+--- A zip of { name, bytes, local_name =, local_size =, method =, flags =, size =, at = } without sums;
+--- options: { count =, directory =, large = true for zip64 }.
 function M.zip(entries, options)
   options = options or {}
   local body, directory, at = {}, {}, 0
   for _, e in ipairs(entries) do
-    local name, data = e[1], e[2]
-    local inner = e.local_name or name
-    local part = "PK\3\4" .. little(0, 2) .. little(e.flags or 0, 2) .. little(e.method or 0, 2)
-      .. little(0, 8) .. little(e.local_size or #data, 4) .. little(e.local_size or #data, 4) .. little(#inner, 2) .. little(0, 2) .. inner .. data
-    directory[#directory + 1] = "PK\1\2" .. little(0, 4) .. little(e.flags or 0, 2) .. little(e.method or 0, 2)
-      .. little(0, 4) .. little(e.crc or 0, 4) .. little(e.size or #data, 4) .. little(e.size or #data, 4)
-      .. little(#name, 2) .. little(0, 2) .. little(0, 2) .. little(0, 2) .. little(0, 2) .. little(0, 4)
-      .. little(e.at or at, 4) .. name
+    local data, inner = e[2], e.local_name or e[1]
+    local size = little(e.local_size or #data, 4)
+    local part = "PK\3\4" .. little(0, 2) .. little(e.flags or 0, 2) .. little(e.method or 0, 2) .. little(0, 8)
+      .. size .. size .. little(#inner, 2) .. little(0, 2) .. inner .. data
+    directory[#directory + 1] = record(e, at, options.large)
     body[#body + 1] = part
     at = at + #part
   end
   local central = table.concat(directory)
-  return table.concat(body) .. central .. "PK\5\6" .. little(0, 4) .. little(options.count or #entries, 2)
-    .. little(options.count or #entries, 2) .. little(#central, 4) .. little(options.directory or at, 4)
-    .. little(0, 2)
+  local count, from, end64 = options.count or #entries, options.directory or at, ""
+  if options.large then
+    end64 = "PK\6\6" .. little(44, 8) .. little(45, 4) .. little(0, 8) .. little(count, 8) .. little(count, 8)
+      .. little(#central, 8) .. little(from, 8) .. "PK\6\7" .. little(0, 4) .. little(at + #central, 8) .. little(1, 4)
+  end
+  return table.concat(body) .. central .. end64 .. "PK\5\6" .. little(0, 4)
+    .. (options.large and "\255\255\255\255" .. MANY .. MANY
+      or little(count, 2) .. little(count, 2) .. little(#central, 4) .. little(from, 4)) .. little(0, 2)
 end
 
 --- A whole file: the pickle's body, and storage 0 (24 bytes: the numbers 0 to 5).
