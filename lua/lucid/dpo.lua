@@ -20,11 +20,6 @@ local M = {}
 ---@return lucid.EncodedPair[]
 function M.encode(model, list)
   local tk, out, prompts = model.tokenizer, {}, {}
-  local function answer(text)
-    local ids = tk:encode(text)
-    ids[#ids + 1] = tk.eos
-    return ids
-  end
   for i, p in ipairs(list) do
     local prompt = prompts[p.question]
     if not prompt then
@@ -32,7 +27,7 @@ function M.encode(model, list)
       prompts[p.question] = prompt
     end
     out[i] = { id = p.id, kind = p.kind, image = p.image, prompt = prompt,
-      chosen = answer(p.chosen), rejected = answer(p.rejected) }
+      chosen = model.template:answer(tk, p.chosen), rejected = model.template:answer(tk, p.rejected) }
   end
   return out
 end

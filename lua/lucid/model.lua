@@ -66,8 +66,9 @@ function M.open(dir, opt)
     local side = { height = self.size, width = self.size }
     self.processor = image.processor { image_processor_type = "BlipImageProcessor", size = side }
   end
-  -- A folder may name its template; LLaVA-1.5's is the rule.
-  self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template or "llava_v1")
+  -- A folder may name its template; else it is the usual one of its kind of model.
+  self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template
+    or prompt.default(self.kind) or "llava_v1")
   if (opt.adapter or "") ~= "" then self:load_adapter(opt.adapter) end
   return self
 end

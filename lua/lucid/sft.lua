@@ -58,8 +58,7 @@ function M.encode(model, records, kind)
       end
       local ids = {}
       for i = 1, #prompt do ids[i] = prompt[i] end
-      for _, id in ipairs(tk:encode(t.answer)) do ids[#ids + 1] = id end
-      ids[#ids + 1] = tk.eos
+      for _, id in ipairs(model.template:answer(tk, t.answer)) do ids[#ids + 1] = id end
       out[#out + 1] = { id = r.id, kind = kind, image = r.image, ids = ids, score_from = #prompt + 1 }
       history = ids
     end

@@ -243,10 +243,11 @@ end
 
 -- Legacy: SentencePiece puts a space in front of every chunk. Newer: the one in front of the whole text
 -- is written here, and is left out again before a special string.
-local function encode_with_specials(self, text, ids)
+local function encode_with_specials(self, text, inside, ids)
   local newer = self.kind == "sentencepiece" and not self.legacy
   local from = #ids
-  if newer and text ~= "" then text = SPACE .. text:gsub(SPACE, " ") end
+  if newer then text = text:gsub(SPACE, " ") end
+  if newer and not inside and text ~= "" then text = SPACE .. text end
   for _, part in ipairs(parts_of(self, text)) do
     local entry = self.special[part]
     if entry then
@@ -255,7 +256,7 @@ local function encode_with_specials(self, text, ids)
       encode_chunk(self, part, newer, ids)
     end
   end
-  local second = newer and self.special[self.names[ids[from + 2]]]
+  local second = newer and not inside and self.special[self.names[ids[from + 2]]]
   if second and second.special and ids[from + 1] == self:id(SPACE) then table.remove(ids, from + 1) end
 end
 
@@ -273,6 +274,7 @@ end
 ---@field bos boolean|nil       begin with the BOS id
 ---@field eos boolean|nil       end with the EOS id
 ---@field special boolean|nil   registered strings in the text become their ids; else they are text
+---@field inside boolean|nil    the text goes on behind a special id
 ---@field max integer|nil       most ids, BOS and EOS included
 ---@field truncate string|nil   the side that is cut off when there are more: "right" (default), "left"
 
@@ -287,9 +289,9 @@ function Tokenizer:encode(text, opt)
   opt = opt or {}
   local ids = {}
   if opt.special then
-    encode_with_specials(self, text, ids)
+    encode_with_specials(self, text, opt.inside, ids)
   elseif text ~= "" then
-    encode_chunk(self, text, false, ids)
+    encode_chunk(self, text, opt.inside and not self.legacy, ids)
   end
   if opt.max then
     ids = truncate(ids, opt.max - (opt.bos and 1 or 0) - (opt.eos and 1 or 0), opt.truncate)
