@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Answers a question about a picture.",
-  common = "model adapter device dtype template threads seed json",
+  common = "model vision bridge bert adapter device dtype template threads seed json",
   required = { "model", "image" },
   { "image", "", "picture file" },
   { "prompt", "Describe this image in detail.", "the question" },
@@ -16,7 +16,7 @@ local opt = lucid.args {
 
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
-  adapter = opt.adapter })
+  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
 local text, answer = m:generate {
   image = opt.image, prompt = opt.prompt, max_new_tokens = opt.max_new_tokens, seed = opt.seed,
   temperature = opt.temperature, top_p = opt.top_p, stop = opt.stop ~= "" and { opt.stop } or nil,

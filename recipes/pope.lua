@@ -5,7 +5,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "POPE (Li et al. 2023): accuracy, precision, recall, F1 and yes ratio, official and strict reading.",
-  common = "model adapter images out device dtype template threads seed limit batch quiet json",
+  common = "model vision bridge bert adapter images out device dtype template threads seed limit batch quiet json",
   required = { "questions" },
   { "batch", 128, "answers that grow together" },
   { "questions", "", "question files, separated by commas" },
@@ -18,7 +18,7 @@ local opt = lucid.args {
 lucid.threads(opt.threads)
 local metric = lucid.metric[opt.metric]
 local m = opt.answers == "" and lucid.model(opt.model, { device = opt.device, dtype = opt.dtype,
-  template = opt.template, adapter = opt.adapter })
+  template = opt.template, adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
 
 -- Distinct (picture, question) pairs are asked once, those of one picture side by side.
 local function ask(questions)

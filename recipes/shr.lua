@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "SHR (Zhao et al. 2023): sentence-level hallucination of descriptions of Visual Genome pictures.",
-  common = "model adapter data images out device dtype template threads seed limit batch quiet json",
+  common = "model vision bridge bert adapter data images out device dtype template threads seed limit batch quiet json",
   required = { "data", "images" },
   { "batch", 64, "descriptions that grow together" },
   { "data", "", "folder of val_images_final.json and shr_factual_part*.jsonl" },
@@ -29,7 +29,7 @@ if opt.responses ~= "" then
   lucid.data.shr.answers(opt.responses, records)
 else
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
-    adapter = opt.adapter })
+    adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
   lucid.mine.describe(m, records, { max_new_tokens = opt.max_new_tokens, batch = opt.batch,
     seed = opt.seed, quiet = opt.quiet })
 end

@@ -26,7 +26,7 @@ function M.encode(model, list)
       prompt = model.template:tokens(tk, p.question, { train = true })
       prompts[p.question] = prompt
     end
-    out[i] = { id = p.id, kind = p.kind, image = p.image, prompt = prompt,
+    out[i] = { id = p.id, kind = p.kind, image = model:picture(p.image, p.question), prompt = prompt,
       chosen = model.template:answer(tk, p.chosen), rejected = model.template:answer(tk, p.rejected) }
   end
   return out
@@ -177,7 +177,8 @@ function M.explain(model, pair)
     local piece = id == forest.IMAGE and ("<image> (%d rows)"):format(model.image_rows) or model.tokenizer:piece(id)
     print((("%4d %6d  %-20s"):format(place, id, piece) .. ("%12.4f"):rep(select("#", ...))):format(...))
   end
-  print(("pair %s (%s), picture %s\nprompt, not scored:"):format(tostring(pair.id), pair.kind, tostring(pair.image)))
+  local picture = type(pair.image) == "table" and pair.image.picture or pair.image
+  print(("pair %s (%s), picture %s\nprompt, not scored:"):format(tostring(pair.id), pair.kind, tostring(picture)))
   for i, id in ipairs(pair.prompt) do line(i, id) end
   local at = 0
   for _, side in ipairs { "chosen", "rejected" } do

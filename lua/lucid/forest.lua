@@ -25,7 +25,7 @@ M.IMAGE = -200
 function M.image_key(image)
   if image == nil then return "" end
   if type(image) == "string" then return file.hash(image) end
-  if type(image) == "table" then
+  if type(image) == "table" and image.picture ~= nil then
     return M.image_key(image.picture) .. " " .. table.concat(image.text or {}, ",")
   end
   return tostring(image):match("0x%x+") or tostring(image)

@@ -32,6 +32,7 @@ Model.__index = Model
 ---@field seed integer|nil      of the new weights
 ---@field vision string|nil     the vision tower's weights, where they are separate
 ---@field bridge string|nil     the bridge's weights, where they are separate
+---@field bert string|nil       BERT's vocab.txt, or its folder, for a bridge that reads the question
 
 --- Opens a model folder. Raises one line when something is missing or does not fit.
 ---@param dir string
@@ -65,6 +66,10 @@ function M.open(dir, opt)
   elseif self.kind ~= "llava" then -- a tower of its own has no such file; BLIP-2's towers see alike
     local side = { height = self.size, width = self.size }
     self.processor = image.processor { image_processor_type = "BlipImageProcessor", size = side }
+  end
+  local bert = (opt.bert or "") ~= "" and opt.bert or dir .. "/qformer_tokenizer"
+  if self.kind == "instructblip" and (opt.bert == bert or file.exists(bert .. "/vocab.txt")) then
+    self.reader = tokenizer(bert)
   end
   -- A folder may name its template; else it is the usual one of its kind of model.
   self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template
@@ -203,6 +208,20 @@ function Model:features(picture)
   return features
 end
 
+local QUESTION_MAX = 128            -- ids that InstructBLIP's Q-Former was trained with
+
+--- A picture as this model's batches take it: where the bridge reads the question, together with its ids.
+---@param seen any           a path, a u8 tensor or features; nil: there is none
+---@param question string
+function Model:picture(seen, question)
+  if seen == nil or self.kind ~= "instructblip" then return seen end
+  if not self.reader then
+    error(self.dir .. ": the Q-Former reads the question with BERT's vocabulary; give --bert, the folder of vocab.txt", 0)
+  end
+  local text = self.reader:encode(question, { bos = true, eos = true, max = QUESTION_MAX, truncate = "left" })
+  return { picture = seen, text = text }
+end
+
 --- Features of one u8 picture, outside the tape.
 function Model:vision(pictures)
   if not self.processor then
@@ -336,7 +355,8 @@ local function generate_batch(self, requests, from, to, opt, out)
   for i = from, to do
     local r = requests[i]
     local ids = r.ids or self.template:tokens(self.tokenizer, r.prompt, opt)
-    sequences[#sequences + 1] = { image = r.image, ids = ids, score_from = #ids + 1 }
+    local picture = r.ids and r.image or self:picture(r.image, r.prompt)
+    sequences[#sequences + 1] = { image = picture, ids = ids, score_from = #ids + 1 }
   end
   local b = self:batch(forest.of(sequences))
   local limit = opt.max_new_tokens or 256

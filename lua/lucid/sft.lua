@@ -45,6 +45,7 @@ function M.encode(model, records, kind)
   local tk, out, prompts = model.tokenizer, {}, {}
   for _, r in ipairs(records) do
     local history
+    local picture = r.turns[1] and model:picture(r.image, r.turns[1].question)
     for turn, t in ipairs(r.turns) do
       local prompt
       if turn == 1 then
@@ -59,7 +60,7 @@ function M.encode(model, records, kind)
       local ids = {}
       for i = 1, #prompt do ids[i] = prompt[i] end
       for _, id in ipairs(model.template:answer(tk, t.answer)) do ids[#ids + 1] = id end
-      out[#out + 1] = { id = r.id, kind = kind, image = r.image, ids = ids, score_from = #prompt + 1 }
+      out[#out + 1] = { id = r.id, kind = kind, image = picture, ids = ids, score_from = #prompt + 1 }
       history = ids
     end
   end
@@ -74,7 +75,7 @@ end
 function M.sampler(sequences, opt)
   local groups, of = {}, {}
   for _, s in ipairs(sequences) do
-    local key = opt.pictures > 0 and tostring(s.image) or s
+    local key = opt.pictures > 0 and tostring(type(s.image) == "table" and s.image.picture or s.image) or s
     if not of[key] then
       of[key] = {}
       groups[#groups + 1] = of[key]

@@ -194,6 +194,27 @@ describe("the Q-Former", function()
     assert.not_equal(together[1], together[2])
   end)
 
+  it("reads the question with BERT's vocabulary, and says so when there is none", function()
+    local dir, words = folder.folder(), { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "is", "there", "a", "dog", "?" }
+    local f = assert(io.open(dir .. "/vocab.txt", "w"))
+    f:write(table.concat(words, "\n"), "\n")
+    f:close()
+    local reading = lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "qformer", bert = dir })
+    reading.tokenizer = lucid.tokenizer(native.root .. "tests/golden/llava_tiny/classic")
+    local seen = reading:picture(picture, "Is there a dog?")
+    assert.same({ 2, 5, 6, 7, 8, 9, 3 }, seen.text)
+    local question = { image = picture, prompt = "Is there a dog?", max_new_tokens = 3 }
+    local _, asked = reading:generate(question)
+    local ids = reading.template:tokens(reading.tokenizer, question.prompt)
+    local _, given = reading:generate { image = seen, ids = ids, max_new_tokens = 3 }
+    assert.same(given.logps, asked.logps)
+    folder.remove(dir)
+    m.tokenizer = reading.tokenizer
+    local worked, reason = pcall(m.generate, m, question)
+    assert.is_false(worked)
+    assert.truthy(tostring(reason):find("give %-%-bert"))
+  end)
+
   it("refuses texts that it has no place for", function()
     local function refusal(text)
       local worked, reason = pcall(m.project, m, picture, text)
