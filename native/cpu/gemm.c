@@ -19,7 +19,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "cpu/cpu.h"
-#include "cpu/lanes.h"
+#include "cpu/gemm.h"
 
 #if !defined(LC_GEMM_LOOP) && defined(__AVX512F__)
 enum { TILE_ROWS = 12, BLOCK_K = 192 };
@@ -27,11 +27,9 @@ enum { TILE_ROWS = 12, BLOCK_K = 192 };
 enum { TILE_ROWS = 6, BLOCK_K = 256 };
 #else
 enum { TILE_ROWS = 4, BLOCK_K = 256 };
-#undef LC_GEMM_LOOP
-#define LC_GEMM_LOOP
 #endif
 enum {
-    TILE_COLS = 2 * LANES,
+    TILE_COLS = CPU_GEMM_COLS,
     BLOCK_ROWS = 96,       /* of A at a time; a multiple of every TILE_ROWS */
     BLOCK_COLS = 512,      /* of B at a time */
     GROUP = 8,             /* lines that are packed together */
@@ -39,10 +37,6 @@ enum {
     SHARED_WORK = 1 << 20, /* ... and a batch of fewer is divided by products, not inside them */
     COMMON_PANELS = 8      /* threads that pack in memory that is there from the start */
 };
-
-#if defined(__AVX512BF16__) && !defined(LC_GEMM_LOOP)
-#define PAIRS 1 /* the CPU multiplies pairs of bf16 */
-#endif
 
 static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -85,7 +79,7 @@ static inline void add_product(lanes *sum, const float *x, lanes y) {
 #endif
 }
 
-#ifdef PAIRS
+#ifdef LC_GEMM_PAIRS
 /* The same where each float holds two bf16 of consecutive k: two products a lane, added in their order. */
 static inline void add_pairs(lanes *left, lanes *right, const float *x, lanes y, lanes z) {
     lanes wide;
@@ -192,7 +186,7 @@ struct tiles {
 };
 
 DEFINE_TILES(tile, ROW, ROW_HALF)
-#ifdef PAIRS
+#ifdef LC_GEMM_PAIRS
 DEFINE_TILES(tile_pairs, ROW_PAIRS, ROW_PAIRS_HALF)
 #endif
 
@@ -221,12 +215,6 @@ struct operand { /* A [m, k] or B^T [n, k]: lines of steps */
     int64_t row_size; /* and bytes */
     int64_t k;        /* elements of a line */
 };
-
-/* n elements of p from index first as floats: cpu_load with the usual case in line. */
-static inline const float *floats(float *buffer, const void *p, int dtype, int64_t first,
-                                  int64_t n) {
-    return dtype == LC_F32 ? (const float *)p + first : cpu_load(buffer, p, dtype, first, n);
-}
 
 /* Element (line, k) of an f32 operand. */
 static const float *element(const struct operand *x, int64_t line, int64_t k) {
@@ -267,7 +255,7 @@ static int64_t transpose_group(float *dst, int width, const float *const *row, i
 static const float *line_steps(float *buffer, const struct operand *x, int64_t line, int64_t k,
                                int64_t depth) {
     const unsigned char *row = x->data + line * x->row_size;
-    if (!x->pairs) return floats(buffer, row, x->dtype, k, depth);
+    if (!x->pairs) return cpu_gemm_floats(buffer, row, x->dtype, k, depth);
     buffer[depth - 1] = 0; /* the last pair may lack its second */
     memcpy(buffer, row + 4 * k, (size_t)at_most(4 * depth, 2 * (x->k - 2 * k)));
     return buffer;
@@ -354,43 +342,20 @@ struct block {
     float *a_panels, *b_panels;
 };
 
-/* Whether the chains go on from what is in C: an addition without a pass over C. */
-static bool starts_from_c(const struct lc_gemm *g) {
-    return g->c_dtype == LC_F32 && g->alpha == 1 && g->beta == 1;
-}
-
 /* Whether C can hold the sums before they are finished. */
 static bool sums_are_c(const struct lc_gemm *g) {
-    return g->c_dtype == LC_F32 && (g->beta == 0 || starts_from_c(g));
+    return g->c_dtype == LC_F32 && (g->beta == 0 || cpu_gemm_starts_from_c(g));
 }
 
 /* Whether such sums are the result. */
 static bool plain(const struct lc_gemm *g) { return g->alpha == 1 && !g->bias; }
 
-/* C[i, j..] = alpha * sum + beta * C[i, j..] + bias[j..], for one row of a tile */
-static inline __attribute__((always_inline)) void
-finish_row(const struct product *p, const float *sum, int64_t i, int64_t j, int64_t cols) {
-    const struct lc_gemm *g = p->g;
-    const int64_t at = i * g->c_row + j;
-    float value[TILE_COLS], buffer[TILE_COLS];
-    for (int64_t c = 0; c < cols; c++) value[c] = g->alpha * sum[c];
-    if (!p->sums_are_c && g->beta != 0) {
-        const float *old = floats(buffer, p->c, g->c_dtype, at, cols);
-        for (int64_t c = 0; c < cols; c++) value[c] = __builtin_fmaf(g->beta, old[c], value[c]);
-    }
-    if (g->bias) {
-        const float *bias = floats(buffer, g->bias, g->bias_dtype, j, cols);
-        for (int64_t c = 0; c < cols; c++) value[c] += bias[c];
-    }
-    if (g->c_dtype == LC_F32) memcpy((float *)p->c + at, value, (size_t)cols * sizeof *value);
-    else cpu_store(p->c, g->c_dtype, at, value, cols);
-}
-
 static void finish(const struct product *p, const float *sum, int64_t i, int rows, int64_t j,
                    int64_t cols) {
+    const bool blend = !p->sums_are_c && p->g->beta != 0;
     for (int r = 0; r < rows; r++, sum += TILE_COLS)
-        if (cols == TILE_COLS) finish_row(p, sum, i + r, j, TILE_COLS);
-        else finish_row(p, sum, i + r, j, cols);
+        if (cols == TILE_COLS) cpu_gemm_finish_row(p->g, p->c, blend, sum, i + r, j, TILE_COLS);
+        else cpu_gemm_finish_row(p->g, p->c, blend, sum, i + r, j, cols);
 }
 
 /* The tile of C at (i, j), rows x cols; t says where its A and B are. */
@@ -420,7 +385,7 @@ static void place_tile(const struct product *p, const struct block *b, struct ti
 
 /* The tiles of a block whose panels are packed. */
 static void run_block(const struct product *p, const struct block *b) {
-    struct tile t = {.depth = b->depth, .resume = !b->first || starts_from_c(p->g)};
+    struct tile t = {.depth = b->depth, .resume = !b->first || cpu_gemm_starts_from_c(p->g)};
     t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
     t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
     t.b_k = p->pack_b ? TILE_COLS : p->b.row;
@@ -498,26 +463,16 @@ static void run_product(const struct product *p, struct panels *panels, int thre
 
 /* ---- the kernel ------------------------------------------------------------------------------------------ */
 
-/* Whether the product is of pairs of bf16. */
-static bool pairs(const struct lc_gemm *g) {
-#ifdef PAIRS
-    return g->a_dtype == LC_BF16 && g->b_dtype == LC_BF16;
-#else
-    (void)g;
-    return false;
-#endif
-}
-
 static const struct tiles *tiles_for(const struct lc_gemm *g) {
-#ifdef PAIRS
-    if (pairs(g)) return &tile_pairs;
+#ifdef LC_GEMM_PAIRS
+    if (cpu_gemm_pairs(g)) return &tile_pairs;
 #else
     (void)g;
 #endif
     return &tile;
 }
 
-static int64_t steps(const struct lc_gemm *g) { return pairs(g) ? parts(g->k, 2) : g->k; }
+static int64_t steps(const struct lc_gemm *g) { return cpu_gemm_pairs(g) ? parts(g->k, 2) : g->k; }
 
 static struct operand operand(const struct lc_gemm *g, bool is_a, int64_t i) {
     const int dtype = is_a ? g->a_dtype : g->b_dtype;
@@ -526,7 +481,7 @@ static struct operand operand(const struct lc_gemm *g, bool is_a, int64_t i) {
     return (struct operand){.data = data + i * (is_a ? g->a_batch : g->b_batch) * size,
                             .dtype = dtype,
                             .crossed = is_a ? g->a_transposed : !g->b_transposed,
-                            .pairs = pairs(g),
+                            .pairs = cpu_gemm_pairs(g),
                             .row = row,
                             .row_size = row * size,
                             .k = g->k};
@@ -573,6 +528,7 @@ static void run_one(const struct lc_gemm *g, int64_t i, struct panels *panels, f
 
 int cpu_gemm(const struct lc_gemm *g) {
     if (!g->m || !g->n || !g->batch) return 0;
+    if (cpu_few_rows_serve(g)) return cpu_few_rows(g);
     const double work = (double)g->m * (double)g->n * (double)g->k;
     const bool many = g->batch > 1 && work < SHARED_WORK;
     const int threads =
