@@ -173,9 +173,10 @@ local function correct(records, judge, opt)
   end
 end
 
--- The sentences of a true description without some that name a present thing: those that are made
--- up most elsewhere go first, for these are the ones that training tempts a model to leave out.
-local function without_some(record, made_up, opt)
+-- True descriptions without some of their sentences, at most count of them, each without others:
+-- sentences that name what is made up most elsewhere go first, for these are the ones that training
+-- tempts a model to leave out.
+local function shortened(record, made_up, count, opt)
   local list = sentences.split(record.corrected)
   local random = rng(opt.seed or 0, "mine:omit:" .. record.image_id)
   local ranked = {}
@@ -187,12 +188,18 @@ local function without_some(record, made_up, opt)
     ranked[i] = { i = i, weight = weight * (opt.omit_habit or 1) + random:uniform() }
   end
   table.sort(ranked, function(a, b) return a.weight > b.weight end)
-  local dropped, kept = {}, {}
-  for k = 1, math.min(opt.omit or 1, #list - 1) do dropped[ranked[k].i] = true end
-  for i, sentence in ipairs(list) do
-    if not dropped[i] then kept[#kept + 1] = sentence end
+  local each = math.min(opt.omit or 1, #list - 1)
+  local versions = {}
+  for from = 1, each > 0 and #list - each + 1 or 0, each do
+    if #versions == count then break end
+    local dropped, kept = {}, {}
+    for k = from, from + each - 1 do dropped[ranked[k].i] = true end
+    for i, sentence in ipairs(list) do
+      if not dropped[i] then kept[#kept + 1] = sentence end
+    end
+    versions[#versions + 1] = kept
   end
-  return #kept < #list and kept or nil
+  return versions
 end
 
 -- Pairs of texts before rewriting: { record, chosen, rejected } as lists of sentences.
@@ -216,10 +223,10 @@ local function drafts(records, opt, report)
           rejected = sentences.split(record.response) }
       end
       local random = rng(opt.seed or 0, "mine:omission:" .. record.image_id)
-      local shortened = random:uniform() < (opt.omission or 0) and without_some(record, made_up, opt)
-      if shortened then
+      local count = math.floor((opt.omission or 0) + random:uniform())
+      for _, rejected in ipairs(shortened(record, made_up, count, opt)) do
         list[#list + 1] = { record = record, source = "omission",
-          chosen = sentences.split(corrected), rejected = shortened }
+          chosen = sentences.split(corrected), rejected = rejected }
       end
     end
   end
@@ -257,8 +264,8 @@ end
 ---@field min_length number|nil    words of a correction / of the description: at least, default 0
 ---@field max_length number|nil    at most, default 2
 ---@field verify boolean|nil       judge corrections again, default true
----@field omission number|nil      share of pictures that also give a pair whose rejected text leaves out
----  something that is there, default 0: it is what keeps the model from saying less
+---@field omission number|nil      pairs a picture whose rejected text leaves out something that is there,
+---  default 0; 0.5: of every second picture. It is what keeps the model from saying less
 ---@field omit integer|nil         sentences left out of it, default 1
 ---@field omit_habit number|nil    0: any sentence; 1 (default): things that are made up elsewhere first
 ---@field seed integer|nil

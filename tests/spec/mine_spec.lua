@@ -85,6 +85,34 @@ describe("description pairs", function()
     assert.equal(20, omissions)
   end)
 
+  it("leave out something else in each pair of a picture, and never everything", function()
+    local all = { "There is a sun.", "There is a cloud.", "There is a car." }
+    local list = {}
+    for i = 1, 30 do
+      list[i] = { image_id = i, response = table.concat(all, " "),
+        objects = { thing("sun"), thing("cloud"), thing("car") } }
+    end
+    local function rejected(omission, omit)
+      local out = {}
+      for _, d in ipairs(mine.descriptions(list, judge, { nouns = table_of, omission = omission, omit = omit,
+        variants = 1 })) do
+        out[d.image_id] = out[d.image_id] or {}
+        local text = d.rejected[1]
+        assert.is_nil(out[d.image_id][text])
+        out[d.image_id][text] = true
+        out[d.image_id].n = (out[d.image_id].n or 0) + 1
+        assert.equal(3 - omit, #sentences.split(text))
+      end
+      return out
+    end
+    for _, texts in pairs(rejected(2, 1)) do assert.equal(2, texts.n) end
+    for _, texts in pairs(rejected(9, 1)) do assert.equal(3, texts.n) end
+    for _, texts in pairs(rejected(9, 2)) do assert.equal(1, texts.n) end
+    local pairs_made = 0
+    for _, texts in pairs(rejected(1.5, 1)) do pairs_made = pairs_made + texts.n end
+    assert.is_true(pairs_made > 30 and pairs_made < 60)
+  end)
+
   it("are checked by the judge again", function()
     local stubborn = { ask = function(_, requests)
       local out = judge:ask(requests)
