@@ -241,6 +241,8 @@ int         lc_checkpoint_shape(const lc_checkpoint *c, int i, int64_t *shape5);
 int64_t     lc_checkpoint_bytes(const lc_checkpoint *c, int i);           /* its elements', not those of a storage it is a part of */
 const char *lc_checkpoint_file(const lc_checkpoint *c, int i);            /* path of the file that holds it */
 const char *lc_checkpoint_format(const lc_checkpoint *c, int i);          /* of that file: "safetensors", "PyTorch zip", "PyTorch before 1.6" */
+int         lc_checkpoint_check(lc_checkpoint *c);                        /* reads every byte: the sums of PyTorch's zips; other formats have none */
+int64_t     lc_checkpoint_nonfinite(lc_checkpoint *c, int i);             /* how many of its numbers are NaN or infinite (of a view: between its first and its last); -1 failed */
 lc_tensor  *lc_checkpoint_tensor(lc_checkpoint *c, const char *name);     /* mapped, not copied, when aligned */
 const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key);      /* or NULL */
 const char *lc_mapped_name(const void *address);                          /* the mapped file that holds it, or NULL; async-signal-safe, for SIGBUS: the file became shorter */

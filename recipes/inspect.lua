@@ -4,16 +4,18 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Lists the weights of a file or folder, safetensors or PyTorch's, and tells what they are of.\n"
-    .. "Nothing of a file is run, and none is read as a whole.",
+    .. "Nothing of a file is run, and none is read as a whole without --check.",
   positional = "files or folders",
   common = "json",
   { "tensors", false, "list every tensor" },
+  { "check", false, "read every byte: sums of PyTorch's zips, numbers that are NaN or infinite" },
 }
 if #opt == 0 then lucid.args.usage("inspect: name a file or a folder of weights") end
 
 local list = {}
 for i, path in ipairs(opt) do
   local found = lucid.inspect(path)
+  if opt.check then lucid.inspect.check(found) end
   list[i] = lucid.inspect.plain(found, opt.tensors)
   if not opt.json then print(lucid.inspect.text(found, opt.tensors)) end
 end

@@ -203,6 +203,7 @@ local function reason_of(message) return (tostring(message):gsub("^[^ ]*%.lua:%d
 ---@field dtypes table[]           { dtype, tensors, bytes }
 ---@field facts string[]
 ---@field others lucid.Found[]     the folder's other files of weights; of one that cannot be read: { path, reason }
+---@field nonfinite table|nil      after M.check: name -> how many numbers are NaN or infinite
 ---@field checkpoint table
 
 --- Looks at a file, or at a folder: its weights, and every other file of weights in it.
@@ -244,6 +245,18 @@ function M.look(path)
     others = others }
 end
 
+--- Reads every byte of what was found. Raises when a file is damaged, as far as its format tells.
+---@param found lucid.Found
+function M.check(found)
+  for _, f in ipairs { found, unpack(found.others or {}) } do
+    if f.checkpoint then
+      local ok, bad = pcall(f.checkpoint.check, f.checkpoint)
+      if not ok then error("inspect: " .. reason_of(bad), 0) end
+      f.nonfinite = bad
+    end
+  end
+end
+
 -- ---- for people -----------------------------------------------------------------------------------------------------
 
 --- 13.5 GB, 512 kB, 12 bytes.
@@ -273,6 +286,11 @@ local function describe(found, indent, lines, tensors)
   for _, f in ipairs(found.files) do
     add(lines, indent, "  %s: %s, %s, %s", base(f.path), f.format, M.size(f.size), counted(f.tensors))
   end
+  for _, name in ipairs(found.nonfinite and found.checkpoint:names() or {}) do
+    local n = found.nonfinite[name]
+    if n then add(lines, indent, "  %s: %d numbers are NaN or infinite", name, n) end
+  end
+  if found.nonfinite and not next(found.nonfinite) then add(lines, indent, "  read whole: every number is finite") end
   if not tensors or not found.checkpoint then return end
   for _, name in ipairs(found.checkpoint:names()) do
     local shape, dims = found.checkpoint:shape(name)
@@ -298,7 +316,8 @@ end
 function M.plain(found, tensors)
   local out = { path = found.path, kind = found.kind, by = found.by, reason = found.reason, tensors = found.tensors,
     bytes = found.bytes, files = found.files and json.array(found.files), dtypes = found.dtypes
-    and json.array(found.dtypes), facts = found.facts and json.array(found.facts) }
+    and json.array(found.dtypes), facts = found.facts and json.array(found.facts),
+    nonfinite = found.nonfinite }
   if tensors and found.checkpoint then
     local list = {}
     for i, name in ipairs(found.checkpoint:names()) do

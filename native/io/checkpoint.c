@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/check.h"
 #include "io/format.h"
 #include "io/mmap.h"
 #include "io/safetensors.h"
@@ -308,6 +309,21 @@ const char *lc_checkpoint_file(const lc_checkpoint *c, int i) {
 const char *lc_checkpoint_format(const lc_checkpoint *c, int i) {
     const struct lc_entry *e = entry(c, i);
     return e ? lc_format_name(c->files[e->file].format) : NULL;
+}
+
+int lc_checkpoint_check(lc_checkpoint *c) {
+    for (int i = 0; i < c->count; i++) {
+        const struct file *f = &c->files[i];
+        if (f->format == LC_FORMAT_ZIP && lc_check_zip(f->fd, f->size, f->path) < 0) return -1;
+    }
+    return 0;
+}
+
+int64_t lc_checkpoint_nonfinite(lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    if (!e) return -1;
+    const struct file *f = &c->files[e->file];
+    return lc_check_numbers(f->fd, e->begin, e->span, e->dtype, f->path);
 }
 
 const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key) {

@@ -27,5 +27,7 @@ int lc_zip_check_stored(const struct lc_zip_entry *e, const char *path);
 /* The bytes of a small entry, checked by its sum when it has one, with a zero byte behind them;
  * lc_free. */
 char *lc_zip_load(const struct lc_zip_entry *e, int fd, int64_t most, const char *path);
+/* CRC-32 as zip has it, of what was summed before (0: nothing) and of these bytes. */
+uint32_t lc_zip_sum(uint32_t sum, const char *data, size_t n);
 
 #endif

@@ -112,6 +112,27 @@ describe("inspect", function()
     assert.matches("1 tensor, 200 GB: 1 F16", inspect.text(found))
   end)
 
+  it("reads every byte when it is asked to check", function()
+    local path = folder .. "/x.safetensors"
+    checkpoint.save(path, { a = tensor.tensor { 1, 1 / 0, 0 / 0 }, b = tensor.tensor { -1 / 0, 2 }:to("bf16"),
+      c = tensor.zeros { 5 }:to("f16") })
+    local found = inspect(path)
+    inspect.check(found)
+    assert.same({ a = 2, b = 1 }, found.nonfinite)
+    assert.matches("\n  a: 2 numbers are NaN or infinite\n", inspect.text(found))
+    found = inspect "tests/golden/torchfile/plain.pth"
+    inspect.check(found)
+    assert.matches("read whole: every number is finite", inspect.text(found))
+    -- A byte of a storage is found by nothing but the sum of its entry.
+    local bytes = file.read("tests/golden/torchfile/alone.pth")
+    local at = bytes:find("\0\0\64\64", 1, true)
+    path = folder .. "/x.pth"
+    file.write(path, bytes:sub(1, at - 1) .. "\1" .. bytes:sub(at + 1))
+    found = inspect(path)
+    assert.has_error(function() inspect.check(found) end,
+      ("inspect: %s: its zip entry 'alone/data/0' is damaged (its sum is wrong); get it again"):format(path))
+  end)
+
   it("is a command", function()
     local path, out = folder .. "/x.pth", folder .. "/out"
     file.write(path, build.file(torch_file("llama_proj.weight")))
