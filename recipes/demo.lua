@@ -11,7 +11,7 @@ local opt = lucid.args {
 }
 
 local size = opt.fast and { sft = 200, wild = 24, eval = 24, align = 8, clean = 8, questions = 6, biased = 4, dpo = 3 }
-  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, questions = 1500, biased = 120, dpo = 60 }
+  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, questions = 1500, biased = 120, dpo = 80 }
 lucid.threads(opt.threads)
 local started = lucid.time()
 local out = opt.out
@@ -93,7 +93,7 @@ if not opt.fast then lucid.tinyworld.summary.check_base(before) end
 -- 4. Pairs from the model's own mistakes on other pictures, and preference training on them.
 stages:run("mine", { seed = opt.seed }, { BASE .. "/model.safetensors", W .. "/wild/image_data.json" },
   { MINED .. "/desc_data.json", MINED .. "/pope_data.json" }, function()
-    recipe("mine", { model = BASE, images = W .. "/wild", out = MINED, seed = opt.seed, omission = 1,
+    recipe("mine", { model = BASE, images = W .. "/wild", out = MINED, seed = opt.seed, omission = 2,
       statistics = W .. "/sft", ["max-new-tokens"] = 160, check = false })
   end)
 local function prefer(name, loss)
@@ -102,8 +102,8 @@ local function prefer(name, loss)
     { BASE .. "/model.safetensors", MINED .. "/desc_data.json", MINED .. "/pope_data.json" },
     { to .. "/adapter/adapter_model.safetensors" }, function()
       recipe("llava", { model = BASE, data = MINED, images = W .. "/wild", out = to, seed = opt.seed, loss = loss,
-        rank = 8, alpha = 16, lr = 4e-4, steps = size.dpo, ["warmup-ratio"] = 0.25, clip = 1, gamma = 0,
-        sampling = "zip", mix = "desc:16,pope:64", ["pope-weight"] = 4 })
+        rank = 8, alpha = 16, lr = 6e-4, steps = size.dpo, ["warmup-ratio"] = 0.25, clip = 1, gamma = 0,
+        sampling = "zip", mix = "desc:16,pope:32", ["pope-weight"] = 4 })
     end)
   return to
 end
