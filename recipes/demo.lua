@@ -91,20 +91,17 @@ local before = evaluate("before")
 if not opt.fast then lucid.tinyworld.summary.check_base(before) end
 
 -- 4. Pairs from the model's own mistakes on other pictures, and preference training on them.
-stages:run("mine", { seed = opt.seed }, { BASE .. "/model.safetensors", W .. "/wild/image_data.json" },
-  { MINED .. "/desc_data.json", MINED .. "/pope_data.json" }, function()
-    recipe("mine", { model = BASE, images = W .. "/wild", out = MINED, seed = opt.seed, omission = 2,
-      statistics = W .. "/sft", ["max-new-tokens"] = 160, check = false })
-  end)
+local mining = { model = BASE, images = W .. "/wild", out = MINED, seed = opt.seed, omission = 2,
+  statistics = W .. "/sft", ["max-new-tokens"] = 160, check = false }
+stages:run("mine", mining, { BASE .. "/model.safetensors", W .. "/wild/image_data.json" },
+  { MINED .. "/desc_data.json", MINED .. "/pope_data.json" }, function() recipe("mine", mining) end)
 local function prefer(name, loss)
   local to = out .. "/" .. name
-  stages:run(name, { seed = opt.seed, steps = size.dpo, loss = loss },
-    { BASE .. "/model.safetensors", MINED .. "/desc_data.json", MINED .. "/pope_data.json" },
-    { to .. "/adapter/adapter_model.safetensors" }, function()
-      recipe("llava", { model = BASE, data = MINED, images = W .. "/wild", out = to, seed = opt.seed, loss = loss,
-        rank = 8, alpha = 16, lr = 6e-4, steps = size.dpo, ["warmup-ratio"] = 0.25, clip = 1, gamma = 0,
-        sampling = "zip", mix = "desc:16,pope:32", ["pope-weight"] = 4 })
-    end)
+  local training = { model = BASE, data = MINED, images = W .. "/wild", out = to, seed = opt.seed, loss = loss,
+    rank = 8, alpha = 16, lr = 6e-4, steps = size.dpo, ["warmup-ratio"] = 0.25, clip = 1, gamma = 0,
+    sampling = "zip", mix = "desc:16,pope:32", ["pope-weight"] = 4 }
+  stages:run(name, training, { BASE .. "/model.safetensors", MINED .. "/desc_data.json", MINED .. "/pope_data.json" },
+    { to .. "/adapter/adapter_model.safetensors" }, function() recipe("llava", training) end)
   return to
 end
 local after = evaluate("after", prefer("dpo", "sigmoid"))
