@@ -332,14 +332,26 @@ lc_tensor  *lc_model_logits(lc_model *m, lc_batch *b, int adapters);      /* f32
 lc_tensor  *lc_model_token_logps(lc_model *m, lc_batch *b, int adapters); /* f32 [n], every scored token, segments in the caller's order */
 lc_tensor  *lc_batch_scored(lc_batch *b);                                 /* i32 [S + 1]: where each scored segment's values begin */
 
-/* ---- generation: the batch's scored segments are the prompts' ends; each grows its own answer ------------------- */
+/* ---- generation: the batch's scored segments are the prompts' ends; each is a leaf that grows its own answer ---
+ * Leaves count from 0. Choices are made as Hugging Face's generate makes them, in its order: repetition penalty,
+ * least number of tokens, temperature, top_k, top_p. */
 
 lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int adapters);
 void        lc_generator_free(lc_generator *g);
-int         lc_generator_leaves(const lc_generator *g);
-int         lc_generator_step(lc_generator *g, double temperature, double top_p, uint64_t seed, int32_t *tokens, float *logps);  /* one token a leaf, -1 where it has ended; count of live leaves */
+int         lc_generator_leaves(const lc_generator *g);                   /* ended ones, too: what arrays are sized by */
+int         lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p, uint64_t seed);   /* 0: the likeliest; top_k 0: all; at first 0, 0, 1, 0 */
+int         lc_generator_penalties(lc_generator *g, double repetition, int64_t least, int32_t eos);   /* 1: none; eos (-1: none) does not come among the first least tokens; at first 1, 0, -1 */
+int         lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n);   /* the repetition penalty counts these ids, too, not only the leaf's own: its prompt */
 int         lc_generator_stream(lc_generator *g, int leaf, uint64_t stream);   /* of its random numbers; its own number at first */
-int         lc_generator_end(lc_generator *g, int leaf);                  /* this leaf is done; its cache slots are free again */
+int64_t     lc_generator_room(const lc_generator *g, int leaf);           /* tokens that it may still choose; 0: ended or full */
+int         lc_generator_step(lc_generator *g, int32_t *tokens, float *logps);  /* chooses one token a leaf, -1 where it has ended; logps (may be NULL): the model's own, before penalties; count of live leaves */
+/* A search chooses by itself: best gives each leaf's k likeliest ids and their log-probabilities after the penalties
+ * (not sampled, not normalised again), both [leaves, k], best first, ids -1 where the leaf has ended. Then every
+ * leaf ends or chooses; one that goes on in several ways forks first. */
+int         lc_generator_best(lc_generator *g, int k, int32_t *ids, float *logps);   /* count of live leaves */
+int         lc_generator_fork(lc_generator *g, int leaf);                 /* number of a leaf with the same past, keys and values shared; an ended one's number may come again */
+int         lc_generator_choose(lc_generator *g, int leaf, int32_t id);   /* its next token */
+int         lc_generator_end(lc_generator *g, int leaf);                  /* this leaf is done; slots that no other leaf sees are free again */
 
 #pragma GCC visibility pop
 #endif

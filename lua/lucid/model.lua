@@ -369,11 +369,11 @@ local function generate_batch(self, requests, from, to, opt, out)
     answers[i] = { ids = {}, logps = {}, reason = "length" }
     native.check(C.lc_generator_stream(g, i - 1, from + i - 2))
   end
+  native.check(C.lc_generator_sampling(g, opt.temperature or 0, opt.top_k or 0, opt.top_p or 1, opt.seed or 0))
   local watch = (opt.stop and #opt.stop > 0) or opt.enough
   local live = n
   while live > 0 do
-    live = native.check(C.lc_generator_step(g, opt.temperature or 0, opt.top_p or 1,
-      opt.seed or 0, tokens, logps))
+    live = native.check(C.lc_generator_step(g, tokens, logps))
     for i = 1, live > 0 and n or 0 do
       local id, a = tokens[i - 1], answers[i]
       if id == self.tokenizer.eos then

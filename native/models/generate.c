@@ -2,7 +2,10 @@
  *
  * The prompts are run once as a forest and their keys stay in the cache, shared by every leaf below
  * them. Each step then runs one row a live leaf: it sees its path's cached keys and its own. A leaf's
- * numbers depend on its own path alone, so answers do not change with the company they are made in. */
+ * numbers depend on its own path alone, so answers do not change with the company they are made in.
+ *
+ * One round is: feed what was chosen (once, for all live leaves), read the logits, choose. step does
+ * all three; a search over several continuations calls best, then ends, forks and chooses itself. */
 #include "base/error.h"
 #include "base/memory.h"
 #include "models/model.h"
@@ -11,12 +14,19 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_ROOM = 32 }; /* slots a leaf before the cache grows */
 
 struct leaf {
     int32_t next;     /* the token to feed in the next step; -1: none chosen yet */
     int32_t made;     /* tokens chosen so far */
+    int32_t path;     /* its number in the cache; -1: not known there */
     int64_t position; /* of the next token */
+    int64_t row;      /* of the logits, its own */
     uint64_t stream;  /* of its random numbers */
+    int32_t *seen;    /* ids that a repetition penalty counts: the caller's and its own */
+    int64_t seen_count, seen_room;
     bool live;
 };
 
@@ -24,15 +34,21 @@ struct lc_generator {
     lc_model *model;
     struct lc_cache *cache;
     struct leaf *leaves;
-    int count, most; /* leaves; tokens each may make */
+    int count, room, most; /* leaves; space for leaves; tokens each may make */
     bool adapters;
-    lc_tensor *logits; /* f32 [count, V]: of each leaf's next token; held, outside scopes */
+    lc_tensor *logits; /* f32 [rows, V]: of each leaf's next token; held, outside scopes */
+
+    double temperature, top_p, penalty;
+    int64_t top_k, least; /* 0: all; tokens before eos may come */
+    int32_t eos;          /* -1: none */
+    uint64_t seed;
 };
 
 void lc_generator_free(lc_generator *g) {
     if (!g) return;
     lc_cache_free(g->cache);
     lc_tensor_release(g->logits);
+    for (int i = 0; g->leaves && i < g->count; i++) lc_free(g->leaves[i].seen);
     lc_free(g->leaves);
     lc_free(g);
 }
@@ -44,17 +60,134 @@ static int check_leaf(const lc_generator *g, int leaf) {
     return lc_fail(LC_EINVAL, "generate: there is no leaf %d of %d", leaf + 1, g->count);
 }
 
+/* Adds ids to those that a repetition penalty counts. */
+static int see(struct leaf *l, const int32_t *ids, int64_t n) {
+    if (l->seen_count + n > l->seen_room) {
+        int64_t room = 2 * (l->seen_count + n) + 16;
+        int32_t *seen = lc_realloc(l->seen, (size_t)room * sizeof *seen);
+        if (!seen) return -1;
+        l->seen = seen;
+        l->seen_room = room;
+    }
+    if (n > 0) memcpy(l->seen + l->seen_count, ids, (size_t)n * sizeof *ids);
+    l->seen_count += n;
+    return 0;
+}
+
 int lc_generator_stream(lc_generator *g, int leaf, uint64_t stream) {
     if (check_leaf(g, leaf) < 0) return -1;
     g->leaves[leaf].stream = stream;
     return 0;
 }
 
+int lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n) {
+    if (check_leaf(g, leaf) < 0) return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= g->model->language.vocabulary)
+            return lc_fail(LC_EINVAL, "generate: seen id %d of a vocabulary of %" PRId64, ids[i],
+                           g->model->language.vocabulary);
+    return see(&g->leaves[leaf], ids, n);
+}
+
+int64_t lc_generator_room(const lc_generator *g, int leaf) {
+    if (check_leaf(g, leaf) < 0) return -1;
+    const struct leaf *l = &g->leaves[leaf];
+    int64_t more = g->most - l->made, fit = g->model->language.max_positions - l->position;
+    if (!l->live || more < 0 || fit < 0) return 0;
+    return more < fit ? more : fit;
+}
+
 int lc_generator_end(lc_generator *g, int leaf) {
     if (check_leaf(g, leaf) < 0) return -1;
-    if (!g->leaves[leaf].live) return 0;
-    g->leaves[leaf].live = false;
-    return lc_cache_drop(g->cache, leaf);
+    struct leaf *l = &g->leaves[leaf];
+    if (!l->live) return 0;
+    l->live = false;
+    l->row = l->next = -1;
+    return lc_cache_drop(g->cache, l->path);
+}
+
+/* The number of a leaf that is not in use, with nothing seen. */
+static int spare_leaf(lc_generator *g) {
+    for (int i = 0; i < g->count; i++)
+        if (!g->leaves[i].live) return i;
+    if (g->count == g->room) {
+        int room = 2 * g->room + 4;
+        struct leaf *leaves = lc_realloc(g->leaves, (size_t)room * sizeof *leaves);
+        if (!leaves) return -1;
+        g->leaves = leaves;
+        g->room = room;
+    }
+    g->leaves[g->count] = (struct leaf){0};
+    return g->count++;
+}
+
+int lc_generator_fork(lc_generator *g, int leaf) {
+    if (check_leaf(g, leaf) < 0) return -1;
+    if (!g->leaves[leaf].live)
+        return lc_fail(LC_EINVAL, "generate: leaf %d has ended and cannot fork", leaf + 1);
+    int copy = spare_leaf(g);
+    if (copy < 0) return -1;
+    const struct leaf *old = &g->leaves[leaf]; /* the list may have moved */
+    struct leaf *l = &g->leaves[copy];
+    l->seen_count = 0;
+    if (see(l, old->seen, old->seen_count) < 0) return -1;
+    int path = lc_cache_fork(g->cache, old->path);
+    if (path < 0) return -1;
+    struct leaf kept = *l;
+    *l = *old;
+    l->path = path;
+    l->seen = kept.seen;
+    l->seen_room = kept.seen_room;
+    return copy;
+}
+
+int lc_generator_choose(lc_generator *g, int leaf, int32_t id) {
+    if (check_leaf(g, leaf) < 0) return -1;
+    struct leaf *l = &g->leaves[leaf];
+    if (!l->live || l->next >= 0 || l->row < 0)
+        return lc_fail(LC_EINVAL, "generate: leaf %d %s", leaf + 1,
+                       l->live ? "has its next token already" : "has ended");
+    if (id < 0 || id >= g->model->language.vocabulary)
+        return lc_fail(LC_EINVAL, "generate: id %d of a vocabulary of %" PRId64, id,
+                       g->model->language.vocabulary);
+    if (lc_generator_room(g, leaf) < 1)
+        return lc_fail(LC_EINVAL, "generate: leaf %d has no room for another token", leaf + 1);
+    if (see(l, &id, 1) < 0) return -1;
+    l->next = id;
+    l->made++;
+    l->position++;
+    return 0;
+}
+
+/* ---- settings ---------------------------------------------------------------------------------- */
+
+int lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p,
+                          uint64_t seed) {
+    if (!(temperature >= 0))
+        return lc_fail(LC_EINVAL, "generate: temperature is %g; 0 (greedy) or more", temperature);
+    if (top_k < 0) return lc_fail(LC_EINVAL, "generate: top_k is %" PRId64 "; 0: all", top_k);
+    if (!(top_p > 0 && top_p <= 1))
+        return lc_fail(LC_EINVAL, "generate: top_p is %g; above 0 and at most 1", top_p);
+    g->temperature = temperature;
+    g->top_k = top_k;
+    g->top_p = top_p;
+    g->seed = seed;
+    return 0;
+}
+
+int lc_generator_penalties(lc_generator *g, double repetition, int64_t least, int32_t eos) {
+    if (!(repetition > 0 && repetition < INFINITY))
+        return lc_fail(LC_EINVAL, "generate: repetition penalty is %g; above 0, 1: none",
+                       repetition);
+    if (least < 0 || eos < -1 || eos >= g->model->language.vocabulary)
+        return lc_fail(LC_EINVAL,
+                       "generate: at least %" PRId64
+                       " tokens before id %d, of a vocabulary of %" PRId64,
+                       least, eos, g->model->language.vocabulary);
+    g->penalty = repetition;
+    g->least = least;
+    g->eos = eos;
+    return 0;
 }
 
 /* ---- passes ------------------------------------------------------------------------------------ */
@@ -95,8 +228,13 @@ static int prefill(lc_generator *g, const lc_batch *b) {
         }
         segments[leaf] = i;
         row[leaf] = (int32_t)at;
-        g->leaves[leaf] = (struct leaf){-1, 0, lc_forest_position(forest, i) + b->segments[i].rows,
-                                        (uint64_t)leaf, true};
+        g->leaves[leaf] =
+            (struct leaf){.next = -1,
+                          .path = leaf,
+                          .position = lc_forest_position(forest, i) + b->segments[i].rows,
+                          .row = leaf,
+                          .stream = (uint64_t)leaf,
+                          .live = true};
         leaf++;
     }
     if (lc_cache_prefill(g->cache, forest, g->count, segments) < 0) goto end;
@@ -122,9 +260,13 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
     g->model = m;
     g->most = max_new_tokens;
     g->adapters = adapters != 0;
-    g->leaves = lc_alloc_zero((size_t)(g->count + 1) * sizeof *g->leaves);
+    g->temperature = 0;
+    g->top_p = g->penalty = 1;
+    g->eos = -1;
+    g->room = g->count + 1;
+    g->leaves = lc_alloc_zero((size_t)g->room * sizeof *g->leaves);
     const struct lc_llama *l = &m->language;
-    int64_t room = l->max_positions < max_new_tokens ? l->max_positions : max_new_tokens;
+    int64_t room = max_new_tokens < FIRST_ROOM ? max_new_tokens : FIRST_ROOM;
     int recording = lc_grad_mode(0);
     if (g->leaves)
         g->cache = lc_cache_new((int)l->layers, rows + g->count * room, l->groups, l->head_size,
@@ -136,26 +278,49 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
     return NULL;
 }
 
-/* Runs the chosen tokens of the live leaves; the logits are theirs then, in order. */
+/* Runs the chosen tokens of the live leaves; the logits are theirs then. */
 static int advance(lc_generator *g) {
     int before = lc_pool(), done = -1;
     int64_t n = 0;
     for (int i = 0; i < g->count; i++) n += g->leaves[i].live;
-    int32_t *leaf = lc_alloc((size_t)(n + 1) * sizeof *leaf);
-    lc_tensor *ids = lc_tensor_new(1, &n, LC_I32, LC_HOST);
-    if (!leaf || !ids) goto end;
+    int32_t *path = lc_alloc((size_t)(n + 1) * sizeof *path);
+    lc_tensor *ids = lc_tensor_new(1, &n, LC_I32, LC_HOST), *x = NULL;
+    if (!path || !ids) goto end;
     for (int i = 0, k = 0; i < g->count; i++) {
         if (!g->leaves[i].live) continue;
         ((int32_t *)lc_data(ids))[k] = g->leaves[i].next;
-        leaf[k++] = i;
+        path[k++] = g->leaves[i].path;
     }
-    if (lc_cache_extend(g->cache, (int)n, leaf, NULL) < 0) goto end;
-    lc_tensor *x = lc_embedding(g->model->language.embedding, ids);
+    if (lc_cache_reserve(g->cache, n) < 0 || lc_cache_extend(g->cache, (int)n, path, NULL) < 0)
+        goto end;
+    x = lc_embedding(g->model->language.embedding, ids);
     done = x ? keep_logits(g, run_pass(g, x, NULL, NULL)) : -1;
 end:
     lc_pool_end(before, NULL);
-    lc_free(leaf);
+    lc_free(path);
+    int64_t row = 0;
+    for (int i = 0; !done && i < g->count; i++) {
+        if (!g->leaves[i].live) continue;
+        g->leaves[i].next = -1;
+        g->leaves[i].row = row++;
+    }
     return done;
+}
+
+/* Brings the logits up to date: all live leaves have chosen, or none. The number of live leaves. */
+static int catch_up(lc_generator *g) {
+    int live = 0, chosen = 0;
+    for (int i = 0; i < g->count; i++) {
+        live += g->leaves[i].live;
+        chosen += g->leaves[i].live && g->leaves[i].next >= 0;
+    }
+    if (chosen && chosen < live)
+        return lc_fail(LC_EINVAL, "generate: %d of %d live leaves have no next token",
+                       live - chosen, live);
+    if (!chosen) return live;
+    int recording = lc_grad_mode(0), done = advance(g);
+    lc_grad_mode(recording);
+    return done < 0 || lc_poll("generate") < 0 ? -1 : live;
 }
 
 /* ---- choosing ------------------------------------------------------------------------------------ */
@@ -167,80 +332,156 @@ static int32_t greatest(const float *x, int64_t n) {
     return best;
 }
 
-static double log_sum_exp(const float *x, int64_t n, double scale) {
+static double log_sum_exp(const float *x, int64_t n) {
     double most = x[greatest(x, n)], sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += exp((x[i] - most) * scale);
-    return most * scale + log(sum);
+    for (int64_t i = 0; i < n; i++) sum += exp(x[i] - most);
+    return most + log(sum);
 }
 
 struct candidate {
-    double p;
+    double x;
     int32_t id;
 };
 
 static int likelier(const void *a, const void *b) {
     const struct candidate *x = a, *y = b;
-    return x->p != y->p ? (x->p < y->p) - (x->p > y->p) : (x->id > y->id) - (x->id < y->id);
+    return x->x != y->x ? (x->x < y->x) - (x->x > y->x) : (x->id > y->id) - (x->id < y->id);
 }
 
-/* A token of softmax(x / temperature), cut to the smallest set of likeliest tokens that holds top_p. */
-static int32_t sample(const float *x, int64_t n, double temperature, double top_p, double u,
-                      struct candidate *list) {
-    double norm = log_sum_exp(x, n, 1 / temperature), whole = 0, sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        list[i] = (struct candidate){exp(x[i] / temperature - norm), (int32_t)i};
-    qsort(list, (size_t)n, sizeof *list, likelier);
-    int64_t kept = 0;
-    while (kept < n && (kept == 0 || whole < top_p)) whole += list[kept++].p;
+/* What choices are made with. */
+struct workspace {
+    float *logits;          /* every row's */
+    float *own;             /* [V], of the leaf at hand */
+    struct candidate *list; /* [V] */
+    unsigned char *marked;  /* [V], all 0 between uses */
+};
+
+static void free_workspace(struct workspace *w) {
+    lc_free(w->logits);
+    lc_free(w->own);
+    lc_free(w->list);
+    lc_free(w->marked);
+}
+
+static int new_workspace(lc_generator *g, struct workspace *w) {
+    int64_t vocabulary = g->model->language.vocabulary, all = g->logits->shape[0] * vocabulary;
+    w->logits = lc_alloc((size_t)all * sizeof *w->logits);
+    w->own = lc_alloc((size_t)vocabulary * sizeof *w->own);
+    w->list = lc_alloc((size_t)vocabulary * sizeof *w->list);
+    w->marked = lc_alloc_zero((size_t)vocabulary);
+    if (!w->logits || !w->own || !w->list || !w->marked) return -1;
+    return lc_tensor_read_f32(g->logits, w->logits, all);
+}
+
+/* The repetition penalty, each id once: what is above 0 is divided, what is below is multiplied;
+ * then eos, while it may not come. */
+static void adjust(const lc_generator *g, const struct leaf *l, float *x, unsigned char *marked) {
+    if (g->penalty != 1) {
+        float penalty = (float)g->penalty;
+        for (int64_t i = 0; i < l->seen_count; i++) {
+            int32_t id = l->seen[i];
+            if (marked[id]) continue;
+            marked[id] = 1;
+            x[id] = x[id] < 0 ? x[id] * penalty : x[id] / penalty;
+        }
+        for (int64_t i = 0; i < l->seen_count; i++) marked[l->seen[i]] = 0;
+    }
+    if (g->eos >= 0 && l->made < g->least) x[g->eos] = -INFINITY;
+}
+
+/* How many of the sorted candidates stay: top_k, with all that equal the last of them; then the
+ * fewest that hold top_p of what is left. list[i].x becomes a probability, not normalised. */
+static int64_t cut(const lc_generator *g, struct candidate *list, int64_t n) {
+    int64_t kept = n, few = 0;
+    if (g->top_k > 0 && g->top_k < n)
+        for (kept = g->top_k; kept < n && list[kept].x == list[g->top_k - 1].x;) kept++;
+    double most = list[0].x, whole = 0, sum = 0;
     for (int64_t i = 0; i < kept; i++) {
-        sum += list[i].p;
+        list[i].x = exp((list[i].x - most) / g->temperature);
+        whole += list[i].x;
+    }
+    while (few < kept && (few == 0 || sum < g->top_p * whole)) sum += list[few++].x;
+    return g->top_p < 1 ? few : kept;
+}
+
+/* A token of softmax(x / temperature), cut to what top_k and top_p leave. */
+static int32_t sample(const lc_generator *g, const float *x, int64_t n, double u,
+                      struct candidate *list) {
+    for (int64_t i = 0; i < n; i++) list[i] = (struct candidate){x[i], (int32_t)i};
+    qsort(list, (size_t)n, sizeof *list, likelier);
+    int64_t kept = cut(g, list, n);
+    double whole = 0, sum = 0;
+    for (int64_t i = 0; i < kept; i++) whole += list[i].x;
+    for (int64_t i = 0; i < kept; i++) {
+        sum += list[i].x;
         if (u * whole < sum) return list[i].id;
     }
     return list[kept - 1].id;
 }
 
-int lc_generator_step(lc_generator *g, double temperature, double top_p, uint64_t seed,
-                      int32_t *tokens, float *logps) {
-    if (!(temperature >= 0))
-        return lc_fail(LC_EINVAL, "generate: temperature is %g; 0 (greedy) or more", temperature);
-    if (!(top_p > 0 && top_p <= 1))
-        return lc_fail(LC_EINVAL, "generate: top_p is %g; above 0 and at most 1", top_p);
-    int64_t most = g->model->language.max_positions, vocabulary = g->model->language.vocabulary;
-    bool started = false;
+int lc_generator_step(lc_generator *g, int32_t *tokens, float *logps) {
     int live = 0;
     for (int i = 0; i < g->count; i++) {
-        struct leaf *l = &g->leaves[i];
-        if (l->live && (l->made >= g->most || l->position >= most) && lc_generator_end(g, i) < 0)
-            return -1;
-        live += l->live;
-        started |= l->live && l->next >= 0;
+        tokens[i] = -1;
+        if (g->leaves[i].live && !lc_generator_room(g, i) && lc_generator_end(g, i) < 0) return -1;
+        live += g->leaves[i].live;
     }
-    for (int i = 0; i < g->count; i++) tokens[i] = -1;
-    if (!live) return 0;
-    int recording = lc_grad_mode(0), done = started ? advance(g) : 0;
-    lc_grad_mode(recording);
-    if (done < 0 || lc_poll("generate") < 0) return -1;
-    int64_t rows = g->logits->shape[0], row = 0;
-    float *x = lc_alloc((size_t)(rows * vocabulary) * sizeof *x);
-    struct candidate *list = temperature > 0 ? lc_alloc((size_t)vocabulary * sizeof *list) : NULL;
-    if (!x || (temperature > 0 && !list) || lc_tensor_read_f32(g->logits, x, rows * vocabulary) < 0)
-        live = -1;
-    for (int i = 0; live > 0 && i < g->count; i++) {
+    if (!live || (live = catch_up(g)) < 0) return live;
+    int64_t n = g->model->language.vocabulary;
+    struct workspace w = {0};
+    int done = new_workspace(g, &w);
+    for (int i = 0; !done && i < g->count; i++) {
         struct leaf *l = &g->leaves[i];
+        if (!l->live) continue;
+        const float *x = w.logits + l->row * n;
+        memcpy(w.own, x, (size_t)n * sizeof *x);
+        adjust(g, l, w.own, w.marked);
+        tokens[i] =
+            g->temperature > 0
+                ? sample(g, w.own, n, lc_uniform(g->seed, l->stream, (uint64_t)l->made), w.list)
+                : greatest(w.own, n);
+        if (logps) logps[i] = (float)(x[tokens[i]] - log_sum_exp(x, n));
+        done = lc_generator_choose(g, i, tokens[i]);
+    }
+    free_workspace(&w);
+    return done < 0 ? -1 : live;
+}
+
+/* The k greatest of x, best first, equals in the order of their ids. */
+static void keep_best(const float *x, int64_t n, int k, int32_t *ids, float *values) {
+    int kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (kept == k && !(x[i] > values[k - 1])) continue;
+        int at = kept < k ? kept++ : k - 1;
+        for (; at > 0 && x[i] > values[at - 1]; at--) {
+            ids[at] = ids[at - 1];
+            values[at] = values[at - 1];
+        }
+        ids[at] = (int32_t)i;
+        values[at] = x[i];
+    }
+}
+
+int lc_generator_best(lc_generator *g, int k, int32_t *ids, float *logps) {
+    int64_t n = g->model->language.vocabulary;
+    if (k < 1 || k > n)
+        return lc_fail(LC_EINVAL, "generate: the %d best of a vocabulary of %" PRId64, k, n);
+    int live = catch_up(g);
+    if (live <= 0) return live;
+    struct workspace w = {0};
+    int done = new_workspace(g, &w);
+    for (int i = 0; !done && i < g->count; i++) {
+        const struct leaf *l = &g->leaves[i];
         if (!l->live) {
-            row += !started; /* the prompts' logits have a row for every leaf */
+            for (int j = 0; j < k; j++) ids[(int64_t)i * k + j] = -1;
             continue;
         }
-        const float *own = x + row++ * vocabulary;
-        double u = temperature > 0 ? lc_uniform(seed, l->stream, (uint64_t)l->made) : 0;
-        l->next = temperature > 0 ? sample(own, vocabulary, temperature, top_p, u, list)
-                                  : greatest(own, vocabulary);
-        tokens[i] = l->next;
-        if (logps) logps[i] = (float)(own[l->next] - log_sum_exp(own, vocabulary, 1));
-        l->made++;
-        l->position++;
+        const float *x = w.logits + l->row * n;
+        double norm = log_sum_exp(x, n);
+        for (int64_t j = 0; j < n; j++) w.own[j] = (float)(x[j] - norm);
+        adjust(g, l, w.own, w.marked);
+        keep_best(w.own, n, k, ids + (int64_t)i * k, logps + (int64_t)i * k);
     }
-    lc_free(x);
-    lc_free(list);
-    return live;
+    free_workspace(&w);
+    return done < 0 ? -1 : live;
 }

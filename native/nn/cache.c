@@ -114,6 +114,46 @@ struct lc_cache *lc_cache_new(int layers, int64_t slots, int64_t groups, int64_t
     return NULL;
 }
 
+/* The first `from` slots of a layer's tensor in a new one of `to` slots; slot: 0, 1, 2 ... */
+static int widen(const struct lc_cache *c, lc_tensor **t, int64_t from, int64_t to,
+                 const lc_tensor *slot) {
+    if ((*t)->shape[0] >= to) return 0;
+    lc_tensor *wide = held(3, (int64_t[]){to, c->groups, c->d}, c->dtype, c->device);
+    if (!wide) return -1;
+    int done = lc_kernels_of(wide)->put_rows(lc_data(wide), lc_data(*t), c->dtype, lc_data(slot),
+                                             from, c->groups * c->d);
+    lc_tensor_release(done < 0 ? wide : *t);
+    if (!done) *t = wide;
+    return done;
+}
+
+int lc_cache_reserve(struct lc_cache *c, int64_t free) {
+    int64_t old = c->slots, more = free - c->free, slots = old;
+    if (more <= 0) return 0;
+    slots += more > old / 2 ? more : old / 2;
+    if (slots > INT32_MAX)
+        return lc_fail(LC_EINVAL, "cache: %" PRId64 " slots are needed; at most %d", slots,
+                       INT32_MAX);
+    lc_tensor *slot = held(1, &old, LC_I32, c->device);
+    int32_t *index = lc_alloc((size_t)old * sizeof *index);
+    int done = slot && index ? 0 : -1;
+    for (int64_t i = 0; !done && i < old; i++) index[i] = (int32_t)i;
+    if (!done) done = lc_tensor_write(slot, index, (size_t)old * sizeof *index);
+    for (int i = 0; !done && i < c->layer_count; i++) {
+        done = widen(c, &c->layers[i].k, old, slots, slot);
+        if (!done) done = widen(c, &c->layers[i].v, old, slots, slot);
+    }
+    lc_tensor_release(slot);
+    lc_free(index);
+    int32_t *users = done ? NULL : lc_realloc(c->users, (size_t)slots * sizeof *users);
+    if (!users) return -1;
+    memset(users + old, 0, (size_t)(slots - old) * sizeof *users);
+    c->users = users;
+    c->slots = slots;
+    c->free += slots - old;
+    return 0;
+}
+
 /* ---- leaves ---------------------------------------------------------------------------------- */
 
 static struct leaf *leaf_of(const struct lc_cache *c, int leaf) {

@@ -20,6 +20,9 @@ struct lc_cache;
 struct lc_cache *lc_cache_new(int layers, int64_t slots, int64_t groups, int64_t d, int dtype,
                               int device);
 void lc_cache_free(struct lc_cache *c); /* NULL is legal */
+/* Sees to it that so many slots are free: the storage grows by half of itself or more, and what is in
+ * it is copied once. -1: no memory, and nothing has changed but that some layers are larger. */
+int lc_cache_reserve(struct lc_cache *c, int64_t free);
 
 /* Plans a pass over a forest's packed rows. For each of n segments one new leaf that sees the
  * segment's whole path; numbers go on from those before. Slots that no leaf sees are free again

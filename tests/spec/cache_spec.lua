@@ -62,7 +62,7 @@ local function generate(model, segments, steps, ends)
   local answers = {}
   for i = 1, n do answers[i] = { tokens = {}, logps = {} } end
   for step = 1, steps do
-    check(C.lc_generator_step(g, 0, 1, 1, tokens, logps))
+    check(C.lc_generator_step(g, tokens, logps))
     for i, answer in ipairs(answers) do
       if tokens[i - 1] >= 0 then
         table.insert(answer.tokens, tokens[i - 1])
