@@ -64,66 +64,88 @@ local function content_of(value)
   return type(value) == "string" and value ~= "" and value or nil
 end
 
-local NAMED = { "unk", "bos", "eos", "pad", "cls", "sep", "mask" }
+-- In the order in which those that no vocabulary has get new ids.
+local NAMED = { "bos", "eos", "unk", "sep", "pad", "cls", "mask" }
 
--- The strings that tokenizer_config.json or special_tokens_map.json names: content -> flags.
-local function named_strings(map)
-  local list = {}
-  local function note(value)
-    local content = content_of(value)
-    if content then list[content] = type(value) == "table" and value or list[content] or {} end
+-- Puts what tokenizer_config.json or special_tokens_map.json names over what was named before:
+-- named[name] = "<s>" or { content = "<s>", lstrip = ... }, named.more = a list of them.
+local function name_strings(named, map)
+  for _, name in ipairs(NAMED) do
+    local value = map[name .. "_token"]
+    if content_of(value) then named[name] = value end
   end
-  for _, name in ipairs(NAMED) do note(map[name .. "_token"]) end
-  for _, value in ipairs(map.additional_special_tokens or {}) do note(value) end
+  for _, value in ipairs(type(map.additional_special_tokens) == "table" and map.additional_special_tokens or {}) do
+    if content_of(value) then table.insert(named.more, value) end
+  end
+end
+
+-- The strings with ids of their own that a folder lists, a list of { content, id, flags }. As in
+-- transformers, a list in tokenizer_config.json makes the older files void.
+local function listed_strings(read, config, named)
+  local list = {}
+  local function note(content, id, flags)
+    if content_of(content) and type(id) == "number" then list[#list + 1] = { content, id, flags } end
+  end
+  if type(config.added_tokens_decoder) == "table" then
+    for id, t in pairs(config.added_tokens_decoder) do
+      if type(t) == "table" then note(t.content, tonumber(id), t) end
+    end
+    return list
+  end
+  name_strings(named, read "special_tokens_map.json")
+  for content, id in pairs(read "added_tokens.json") do note(content, id, {}) end
+  for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do note(t.content, t.id, t) end
   return list
 end
 
--- What a folder registers beside the model's own pieces, in Hugging Face's files. As there, a list in
--- tokenizer_config.json makes the older files void.
-local function read_folder(self, dir)
+-- Registers what is listed, then what is only named. Special is what says so or has a name.
+local function register_all(self, list, named)
+  local order, special, done = {}, {}, {}
+  for _, name in ipairs(NAMED) do order[#order + 1] = named[name] end
+  for _, value in ipairs(named.more) do order[#order + 1] = value end
+  for _, value in ipairs(order) do special[content_of(value)] = true end
+  local function register(content, id, flags)
+    self:add(content, { id = id, special = flags.special == true or special[content] == true,
+      lstrip = flags.lstrip, rstrip = flags.rstrip, single_word = flags.single_word })
+    done[content] = true
+  end
+  for _, entry in ipairs(list) do register(unpack(entry)) end
+  for _, value in ipairs(order) do
+    local content = content_of(value)
+    if not done[content] then register(content, nil, type(value) == "table" and value or {}) end
+  end
+  for _, name in ipairs(NAMED) do
+    local entry = self.special[content_of(named[name])]
+    self[name] = entry and entry.id
+  end
+end
+
+-- What a folder registers beside the model's own pieces, in Hugging Face's files.
+local function read_folder(self, dir, named)
   local function read(name)
     local path = dir .. "/" .. name
     local value = file.kind(path) == "file" and json.read(path) or {}
     if type(value) ~= "table" then error(("%s: an object is expected"):format(path), 0) end
     return value
   end
-  local function register(content, id, flags, special)
-    if not content_of(content) or type(id) ~= "number" then return end
-    self:add(content, { id = id, special = special, lstrip = flags.lstrip, rstrip = flags.rstrip,
-      single_word = flags.single_word })
-  end
   local config = read "tokenizer_config.json"
   if config.do_lower_case == false and self.kind == "wordpiece" then
     error(("%s: do_lower_case is false; of BERT's tokenizers only uncased ones are known"):format(dir), 0)
   end
-  local names, named = { config }, named_strings(config)
-  if config.added_tokens_decoder then
-    for id, t in pairs(config.added_tokens_decoder) do
-      register(t.content, tonumber(id), t, t.special == true or named[t.content] ~= nil)
-    end
-  else
-    local map = read "special_tokens_map.json"
-    names[2] = map
-    for content, flags in pairs(named_strings(map)) do named[content] = flags end
-    for content, id in pairs(read "added_tokens.json") do
-      register(content, id, {}, named[content] ~= nil)
-    end
-    for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do
-      register(t.content, t.id, t, t.special == true or named[t.content] ~= nil)
-    end
-  end
-  for content, flags in pairs(named) do
-    local id = not self.special[content] and self:id(content)
-    if id then register(content, id, flags, true) end
-  end
-  for _, map in ipairs(names) do
-    for _, name in ipairs(NAMED) do
-      local entry = self.special[content_of(map[name .. "_token"])]
-      if entry then self[name] = entry.id end
-    end
-  end
-  if self.kind == "wordpiece" then self.bos, self.eos = self.cls or self.bos, self.sep or self.eos end
   if config.legacy == false then self.legacy = false end
+  name_strings(named, config)
+  return listed_strings(read, config, named)
+end
+
+-- The special pieces of the vocabulary itself, by name.
+local function own_names(self)
+  local named = { more = {} }
+  for i, name in ipairs { "unk", self.kind == "wordpiece" and "cls" or "bos", self.kind == "wordpiece" and "sep" or "eos", "pad" } do
+    local id = C.lc_tokenizer_special(self.handle, i - 1)
+    if id >= 0 then named[name] = ffi.string(C.lc_tokenizer_piece(self.handle, id)) end
+  end
+  if self.kind == "wordpiece" and self:id "[MASK]" then named.mask = "[MASK]" end
+  return named
 end
 
 --- Opens a tokenizer.
@@ -139,15 +161,9 @@ function M.open(path)
     pieces = C.lc_tokenizer_pieces(handle),
   }, Tokenizer)
   self.count = self.pieces
-  for i, name in ipairs { "unk", "bos", "eos", "pad" } do
-    local id = C.lc_tokenizer_special(handle, i - 1)
-    if id >= 0 then
-      self[name] = id
-      self:add(ffi.string(C.lc_tokenizer_piece(handle, id)), { id = id })
-    end
-  end
-  if self.kind == "wordpiece" and self:id "[MASK]" then self:add "[MASK]" end
-  if file.kind(path) == "folder" then read_folder(self, path) end
+  local named = own_names(self)
+  register_all(self, file.kind(path) == "folder" and read_folder(self, path, named) or {}, named)
+  if self.kind == "wordpiece" then self.bos, self.eos = self.cls, self.sep end
   return self
 end
 

@@ -139,6 +139,33 @@ describe("a tokenizer", function()
   end)
 end)
 
+describe("a folder", function()
+  local folders = json.read(HERE .. "folders/folders.json")
+  for name, g in pairs(folders) do
+    it("is read as transformers reads it: " .. name, function()
+      local folder = support.folder()
+      file.write(folder .. "/tokenizer.model", file.read(HERE .. "tokenizer.model"))
+      for path, value in pairs(g.files) do file.write(folder .. "/" .. path, json.encode(value)) end
+      local own = lucid.tokenizer(folder)
+      support.remove(folder)
+      for _, key in ipairs { "bos", "eos", "unk", "pad" } do
+        local id = g.names[key]
+        assert.equal(id ~= json.null and id or nil, own[key], key)
+      end
+      for _, t in ipairs(g.texts) do
+        local ids = own:encode(t.text, { special = true })
+        assert.equal(list(t.ids), list(ids), t.text)
+        local shown = {}
+        for _, id in ipairs(ids) do
+          local entry = own.special[own.names[id]]
+          if not (entry and entry.special) then shown[#shown + 1] = id end
+        end
+        assert.equal(list(t.shown), list(shown), t.text)
+      end
+    end)
+  end
+end)
+
 describe("a bad model", function()
   local folder
   before_each(function() folder = support.folder() end)
