@@ -244,6 +244,7 @@ const char *lc_checkpoint_format(const lc_checkpoint *c, int i);          /* of 
 int         lc_checkpoint_check(lc_checkpoint *c);                        /* reads every byte: the sums of PyTorch's zips; other formats have none */
 int64_t     lc_checkpoint_nonfinite(lc_checkpoint *c, int i);             /* how many of its numbers are NaN or infinite (of a view: between its first and its last); -1 failed */
 lc_tensor  *lc_checkpoint_tensor(lc_checkpoint *c, const char *name);     /* mapped, not copied, when aligned */
+void        lc_checkpoint_forget(lc_checkpoint *c, int i);                /* tensor i's pages leave memory until they are read again: for what was converted */
 const char *lc_checkpoint_metadata(const lc_checkpoint *c, const char *key);      /* or NULL */
 const char *lc_mapped_name(const void *address);                          /* the mapped file that holds it, or NULL; async-signal-safe, for SIGBUS: the file became shorter */
 lc_writer  *lc_writer_new(const char *path);                              /* safetensors; nothing exists at path until finish */

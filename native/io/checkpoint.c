@@ -401,3 +401,9 @@ lc_tensor *lc_checkpoint_tensor(lc_checkpoint *c, const char *name) {
     return lc_tensor_wrap(e->ndim, e->shape, dtype, f->mapping->data + e->begin, lc_map_release,
                           f->mapping);
 }
+
+void lc_checkpoint_forget(lc_checkpoint *c, int i) {
+    const struct lc_entry *e = entry(c, i);
+    const struct lc_mapping *m = e ? c->files[e->file].mapping : NULL;
+    if (m && !e->stride) lc_map_forget(m, (size_t)e->begin, (size_t)e->bytes);
+}

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Changed under the lock; walked without it, by a thread that is about to end the process. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -48,6 +49,12 @@ struct lc_mapping *lc_map(int fd, size_t bytes, const char *path) {
     *m = (struct lc_mapping){.data = data, .bytes = bytes, .holders = 1, .path = name};
     link_in(m);
     return m;
+}
+
+void lc_map_forget(const struct lc_mapping *m, size_t begin, size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t first_whole = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;
+    if (end > first_whole) madvise(m->data + first_whole, end - first_whole, MADV_DONTNEED);
 }
 
 void lc_map_release(void *mapping) {

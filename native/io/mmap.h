@@ -14,6 +14,9 @@ struct lc_mapping {
 /* The whole file, or NULL. Writing to it (training in place) changes private copies of its pages and
  * never the file. */
 struct lc_mapping *lc_map(int fd, size_t bytes, const char *path);
+/* The whole pages among these bytes leave memory; whoever reads them again gets the file's contents.
+ * For what nobody has written to. */
+void lc_map_forget(const struct lc_mapping *m, size_t begin, size_t bytes);
 void lc_map_release(void *mapping); /* as lc_tensor_wrap's close; NULL is legal */
 
 #endif

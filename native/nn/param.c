@@ -164,7 +164,9 @@ static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char
     }
     if (t->dtype == p->dtype) return t;
     lc_tensor *cast = lc_tensor_make(t, p->dtype, ndim, shape);
-    return cast && !lc_tensor_copy(cast, t) ? cast : NULL;
+    if (!cast || lc_tensor_copy(cast, t) < 0) return NULL;
+    lc_checkpoint_forget(s->file, index_of(s, name)); /* else a model is in memory twice */
+    return cast;
 }
 
 /* A stream of its own for every name, so that adding a parameter changes no other. */
