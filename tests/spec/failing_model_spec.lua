@@ -158,16 +158,16 @@ describe("a model whose n-th allocation fails", function()
     local model = open()
     local features = features_of(model)
     local leaves = 12                         -- of one that has room for 64 tokens of theirs at first
-    local ids, logps = ffi.new("int32_t[24]"), ffi.new("float[24]")
+    local best, logps = ffi.new("int32_t[24]"), ffi.new("float[24]")
     local function search(batch)
       local g = C.lc_generator_new(model, batch, 8, 1)
       if g == nil then return false end
-      local worked = C.lc_generator_penalties(g, 1.3, 1, 0) == 0 and C.lc_generator_seen(g, 0, ids, 0) == 0
-        and C.lc_generator_end(g, 1) == 0 and C.lc_generator_best(g, 2, ids, logps) == 1
+      local worked = C.lc_generator_penalties(g, 1.3, 1, 0) == 0 and C.lc_generator_seen(g, 0, best, 0) == 0
+        and C.lc_generator_end(g, 1) == 0 and C.lc_generator_best(g, 2, best, logps) == 1
       for _ = 2, leaves do worked = worked and C.lc_generator_fork(g, 0) > 0 end
       for _ = 1, 6 do
         for leaf = 0, leaves - 1 do worked = worked and C.lc_generator_choose(g, leaf, 1 + leaf) == 0 end
-        worked = worked and C.lc_generator_best(g, 2, ids, logps) == leaves
+        worked = worked and C.lc_generator_best(g, 2, best, logps) == leaves
       end
       C.lc_generator_free(g)
       return worked
