@@ -8,12 +8,15 @@ local dir, prefix
 
 local function sh(command) return os.execute(command) == 0 end
 
+-- For root nothing is read-only: what root tests is run as nobody.
+local ORDINARY = io.popen("id -u"):read("*l") == "0" and "setpriv --reuid=65534 --regid=65534 --clear-groups " or ""
+
 -- Runs words in the user's folder, no compiler within reach; stdout.
 local function run(words)
-  local ok = sh(("cd %s/user && /usr/bin/env -i PATH=/nonexistent HOME=%s/user %s >%s/out 2>%s/err </dev/null"):format(
-    dir, dir, words, dir, dir))
-  assert.truthy(ok, words .. "\n" .. file.read(dir .. "/err"))
-  return file.read(dir .. "/out")
+  local ok = sh(("cd %s/user && %s/usr/bin/env -i PATH=/nonexistent HOME=%s/user %s >%s/user/out 2>%s/user/err </dev/null")
+    :format(dir, ORDINARY, dir, words, dir, dir))
+  assert.truthy(ok, words .. "\n" .. file.read(dir .. "/user/err"))
+  return file.read(dir .. "/user/out")
 end
 
 describe("the installed tree", function()
@@ -33,10 +36,15 @@ describe("the installed tree", function()
       '[{"image_id": "300001", "chosen": ["a red car."], "rejected": ["a blue cat."]}]')
     file.write(dir .. "/pairs/pope_data.json", '[{"image_id": "300001", "question": "Is there a cat in the image?",'
       .. '"chosen": "No.", "reject": "Yes."}]')
+    if ORDINARY ~= "" then assert(sh(("chown -R 65534:65534 %s/user"):format(dir))) end
   end)
   teardown(function()
     sh(("chmod -R u+w '%s'"):format(dir))
     folder.remove(dir)
+  end)
+
+  it("cannot be written by who runs it", function()
+    assert.is_false(sh(("%ssh -c ': >>%s/share/lucid/recipes/mine.lua' 2>/dev/null"):format(ORDINARY, prefix)))
   end)
 
   it("runs what the user wrote, without a compiler", function()
