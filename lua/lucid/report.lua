@@ -87,7 +87,8 @@ local function ticks(low, high)
     if (high - low) / (step * factor) >= 3 then step = step * factor break end
   end
   local list = {}
-  for i = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) do list[#list + 1] = i * step end
+  -- + 0: ceil makes a minus zero of what is a little below 0
+  for i = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) do list[#list + 1] = i * step + 0 end
   return list
 end
 

@@ -149,6 +149,34 @@ function M.history(dir)
   return list
 end
 
+-- What tells runs apart, as short as it can be: a/before/shr and a/after/shr are "before" and "after".
+local function names_of(runs)
+  local parts, common, names = {}, 0, {}
+  for i, dir in ipairs(runs) do
+    parts[i] = {}
+    for part in dir:gmatch("[^/]+") do table.insert(parts[i], 1, part) end   -- the last one first
+  end
+  local function all_have(n)
+    for _, p in ipairs(parts) do
+      if not p[n + 1] or p[n] ~= parts[1][n] then return false end
+    end
+    return #runs > 1
+  end
+  while all_have(common + 1) do common = common + 1 end
+  for length = 1, 64 do
+    local taken, clear = {}, true
+    for i, p in ipairs(parts) do
+      local words = {}
+      for k = math.min(#p, common + length), common + 1, -1 do words[#words + 1] = p[k] end
+      names[i] = #words > 0 and table.concat(words, "/") or runs[i]
+      clear = clear and not taken[names[i]]
+      taken[names[i]] = true
+    end
+    if clear then break end
+  end
+  return names
+end
+
 local CURVES = { "loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "grad_norm",
   "learning_rate" }
 
@@ -156,12 +184,12 @@ local CURVES = { "loss", "rewards/margins", "rewards/accuracies", "rewards/chose
 ---@param page table
 ---@param runs string[]
 function M.curves(page, runs)
-  local histories = {}
+  local histories, labels = {}, names_of(runs)
   for _, dir in ipairs(runs) do histories[dir] = M.history(dir) end
   for _, name in ipairs(CURVES) do
     local series = {}
-    for _, dir in ipairs(runs) do
-      local s = { name = dir:match("[^/]+$") or dir, x = {}, y = {} }
+    for i, dir in ipairs(runs) do
+      local s = { name = labels[i], x = {}, y = {} }
       for _, record in ipairs(histories[dir]) do
         if type(record[name]) == "number" then
           s.x[#s.x + 1], s.y[#s.y + 1] = record.step, record[name]
@@ -193,8 +221,8 @@ end
 ---@param runs string[]
 ---@param count integer
 function M.pictures(page, runs, count)
-  local order, texts = {}, {}
-  for _, dir in ipairs(runs) do
+  local order, texts, labels = {}, {}, names_of(runs)
+  for i, dir in ipairs(runs) do
     local path = dir .. "/samples.jsonl"
     if file.exists(path) then
       for sample in json.each(path) do
@@ -203,7 +231,7 @@ function M.pictures(page, runs, count)
             texts[sample.image] = {}
             order[#order + 1] = sample.image
           end
-          table.insert(texts[sample.image], { label = dir:match("[^/]+$") or dir, sentences = marked(sample) })
+          table.insert(texts[sample.image], { label = labels[i], sentences = marked(sample) })
         end
       end
     end
