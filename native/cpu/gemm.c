@@ -21,18 +21,20 @@
 #include "cpu/cpu.h"
 #include "cpu/gemm.h"
 
+/* BLOCK_ROWS of A (a multiple of TILE_ROWS), BLOCK_COLS of B and BLOCK_K steps are worked on at a time. */
 #if !defined(LC_GEMM_LOOP) && defined(__AVX512F__)
-enum { TILE_ROWS = 12, BLOCK_K = 192 };
+enum { TILE_ROWS = 12, BLOCK_ROWS = 192, BLOCK_COLS = 1024, BLOCK_K = 208 };
 #elif !defined(LC_GEMM_LOOP) && defined(__AVX2__) && defined(__FMA__)
-enum { TILE_ROWS = 6, BLOCK_K = 256 };
+enum { TILE_ROWS = 6, BLOCK_ROWS = 96, BLOCK_COLS = 512, BLOCK_K = 256 };
 #else
-enum { TILE_ROWS = 4, BLOCK_K = 256 };
+enum { TILE_ROWS = 4, BLOCK_ROWS = 96, BLOCK_COLS = 512, BLOCK_K = 256 };
 #endif
 enum {
     TILE_COLS = CPU_GEMM_COLS,
-    BLOCK_ROWS = 96,       /* of A at a time; a multiple of every TILE_ROWS */
-    BLOCK_COLS = 512,      /* of B at a time */
     GROUP = 8,             /* lines that are packed together */
+    SIDE_BY_SIDE = 4,      /* panels that are packed together where steps are stored in order */
+    CACHE_LINE = 64,       /* bytes */
+    STEPS_AHEAD = 8,       /* steps that are fetched while one is packed */
     LONE_WORK = 1 << 18,   /* multiplications that are not worth waking another thread for */
     SHARED_WORK = 1 << 20, /* ... and a batch of fewer is divided by products, not inside them */
     COMMON_PANELS = 8      /* threads that pack in memory that is there from the start */
@@ -261,6 +263,13 @@ static const float *line_steps(float *buffer, const struct operand *x, int64_t l
     return buffer;
 }
 
+/* What the next panel packs of a line comes near meanwhile. */
+static void fetch_line(const struct operand *x, int64_t line, int64_t k, int64_t depth) {
+    const int64_t size = x->pairs ? 4 : (int64_t)lc_dtype_bytes(x->dtype);
+    const unsigned char *from = x->data + line * x->row_size + k * size;
+    for (int64_t at = 0; at < depth * size; at += CACHE_LINE) __builtin_prefetch(from + at);
+}
+
 /* Lines stored one after the other. Groups go from the last to the first because a group may write
  * beyond its panel's width, into lanes that belong to the first group of the next step. */
 static void pack_lines(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
@@ -272,24 +281,37 @@ static void pack_lines(float *dst, int width, const struct operand *x, int64_t l
         for (int64_t l = 0; l < GROUP; l++) { /* beyond the last line the last again: never used */
             const int64_t from = line + first + at_most(l, lines - 1);
             row[l] = line_steps(buffer[l], x, from, k, depth);
+            fetch_line(x, from + width, k, depth);
         }
         for (int64_t s = transpose_group(dst + first, width, row, depth); s < depth; s++)
             for (int64_t l = 0; l < lines; l++) dst[s * width + first + l] = row[l][s];
     }
 }
 
-/* Steps stored one after the other. */
-static void pack_steps(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
+/* n floats of a panel's step; constant sizes are copied in line, and a later step's fetched meanwhile. */
+static inline void copy_step(float *dst, const float *src, int64_t n, int64_t ahead) {
+    __builtin_prefetch((const char *)src + ahead);
+    if (n == TILE_COLS) {
+        __builtin_prefetch((const char *)(src + LANES) + ahead);
+        memcpy(dst, src, TILE_COLS * sizeof *dst);
+    } else if (n == TILE_ROWS) {
+        memcpy(dst, src, TILE_ROWS * sizeof *dst);
+    } else {
+        memcpy(dst, src, (size_t)n * sizeof *dst);
+    }
+}
+
+/* Steps stored one after the other: the panels of lines [line, line + lines), a step at a time. */
+static void pack_steps(float *dst, int width, const struct operand *x, int64_t line, int64_t lines,
                        int64_t k, int64_t depth) {
     for (int64_t s = 0; s < depth; s++, dst += width) {
         const unsigned char *row = x->data + (k + s) * x->row_size;
-        if (x->dtype == LC_F32) { /* constant sizes are copied in line */
-            const float *from = (const float *)row + line;
-            if (count == TILE_COLS) memcpy(dst, from, TILE_COLS * sizeof *dst);
-            else if (count == TILE_ROWS) memcpy(dst, from, TILE_ROWS * sizeof *dst);
-            else memcpy(dst, from, (size_t)count * sizeof *dst);
-        } else {
-            cpu_load(dst, row, x->dtype, line, count);
+        for (int64_t l = 0; l < lines; l += width) {
+            float *to = dst + l * depth;
+            const int64_t count = at_most(lines - l, width), from = line + l;
+            if (x->dtype == LC_F32)
+                copy_step(to, (const float *)row + from, count, STEPS_AHEAD * x->row_size);
+            else cpu_load(to, row, x->dtype, from, count);
         }
     }
 }
@@ -305,14 +327,6 @@ static void pack_step_pairs(float *dst, int width, const struct operand *x, int6
             memcpy(dst + l, &pair, sizeof pair);
         }
     }
-}
-
-/* A panel: element (line + l, k + s) of x at dst[s * width + l]; lanes from count on are undefined. */
-static void pack(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
-                 int64_t k, int64_t depth) {
-    if (x->crossed && x->pairs) pack_step_pairs(dst, width, x, line, count, k, depth);
-    else if (x->crossed) pack_steps(dst, width, x, line, count, k, depth);
-    else pack_lines(dst, width, x, line, count, k, depth);
 }
 
 /* ---- one product --------------------------------------------------------------------------------------- */
@@ -402,10 +416,19 @@ static void run_block(const struct product *p, const struct block *b) {
     }
 }
 
+/* Lines [line, line + lines) in panels of width lines, one after the other: in panel p element
+ * (p * width + l, k + s) of x is at [s * width + l]; lanes beyond the last line are undefined. */
 static void pack_block(float *dst, int width, const struct operand *x, int64_t line, int64_t lines,
                        int64_t k, int64_t depth) {
-    for (int64_t l = 0; l < lines; l += width)
-        pack(dst + l * depth, width, x, line + l, at_most(lines - l, width), k, depth);
+    const bool steps_in_order = x->crossed && !x->pairs;
+    const int64_t step = steps_in_order ? SIDE_BY_SIDE * width : width;
+    for (int64_t l = 0; l < lines; l += step) {
+        const int64_t count = at_most(lines - l, step);
+        float *to = dst + l * depth;
+        if (steps_in_order) pack_steps(to, width, x, line + l, count, k, depth);
+        else if (x->crossed) pack_step_pairs(to, width, x, line + l, count, k, depth);
+        else pack_lines(to, width, x, line + l, count, k, depth);
+    }
 }
 
 /* Rows [i, end) by columns [j, end_col) of C, by one thread. */
@@ -430,13 +453,13 @@ static void run_part(const struct product *p, struct panels *own, int64_t i, int
 }
 
 /* How many of the threads stand side by side over the columns, the others over the rows: what gives
- * the busiest the least to do. In cycles a step of k, about: 6 a tile, 3 and 8 to pack a panel. */
+ * the busiest the least to do. In cycles a step of k, about: 6 a tile, 3 and 12 to pack a panel. */
 static int64_t threads_across(int64_t row_panels, int64_t col_panels, int64_t threads) {
     int64_t best = 1, least = INT64_MAX;
     for (int64_t across = 1; across <= threads; across++) {
         if (threads % across) continue;
         const int64_t high = parts(row_panels, threads / across), wide = parts(col_panels, across);
-        const int64_t cost = 6 * high * wide + 3 * high + 8 * wide;
+        const int64_t cost = 6 * high * wide + 3 * high + 12 * wide;
         if (cost < least) {
             least = cost;
             best = across;
