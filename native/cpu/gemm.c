@@ -258,7 +258,7 @@ static const float *line_steps(float *buffer, const struct operand *x, int64_t l
                                int64_t depth) {
     const unsigned char *row = x->data + line * x->row_size;
     if (!x->pairs) return cpu_gemm_floats(buffer, row, x->dtype, k, depth);
-    buffer[depth - 1] = 0; /* the last pair may lack its second */
+    if (depth > 0) buffer[depth - 1] = 0; /* the last pair may lack its second */
     memcpy(buffer, row + 4 * k, (size_t)at_most(4 * depth, 2 * (x->k - 2 * k)));
     return buffer;
 }
