@@ -2,13 +2,14 @@
 local file = require "lucid.file"
 local files = require "lucid.tinyworld.files"
 local folder = require "tests.support.folder"
+local program = require "tests.support.program"
 local tiny = require "tests.support.tiny"
 
 local dir, model, world, pairs_dir, picture
 
--- Runs bin/lucid; status, stderr.
+-- Runs lucid; status, stderr.
 local function lucid(words)
-  local status = os.execute(("LUCID_DEBUG= bin/lucid %s >%s/out 2>%s/err </dev/null"):format(words, dir, dir))
+  local status = os.execute(("LUCID_DEBUG= %s %s >%s/out 2>%s/err </dev/null"):format(program, words, dir, dir))
   if status > 255 then status = math.floor(status / 256) end
   return status, file.read(dir .. "/err")
 end
@@ -220,7 +221,7 @@ describe("bad input", function()
     fails(put("s.lua", "\n\nlocal x = nil + 1"), 1, "s.lua:3: attempt")
     fails(put("s.lua", "require 'no.such.module'"), 1, "s.lua:1: module 'no.such.module' not found")
     fails(dir .. "/none.lua", 1, "none.lua")
-    os.execute(("LUCID_DEBUG=1 bin/lucid %s 2>%s/err"):format(describe_with "--device gpu", dir))
+    os.execute(("LUCID_DEBUG=1 %s %s 2>%s/err"):format(program, describe_with "--device gpu", dir))
     local text = file.read(dir .. "/err")
     assert.truthy(text:find("describe%.lua:%d+: there is no device 'gpu'") and text:find("stack traceback", 1, true), text)
   end)
@@ -232,8 +233,8 @@ describe("bad input", function()
     if os.execute("unshare -rm true 2>/dev/null") ~= 0 then pending("no user namespaces here") end
     local full = dir .. "/full"
     file.mkdir(full)
-    local script = put("full.sh", ("mount -t tmpfs -o size=32k none %s && echo old >%s/keep && bin/lucid %s 2>%s/err"
-      .. " >/dev/null; s=$?; grep -q old %s/keep && exit $s\n"):format(full, full,
+    local script = put("full.sh", ("mount -t tmpfs -o size=32k none %s && echo old >%s/keep && %s %s 2>%s/err"
+      .. " >/dev/null; s=$?; grep -q old %s/keep && exit $s\n"):format(full, full, program,
       train_with("--rank 16 --out " .. full), dir, full))
     local status = os.execute("unshare -rm sh " .. script)
     assert.equal(1, status > 255 and status / 256 or status)

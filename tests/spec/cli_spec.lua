@@ -2,7 +2,7 @@
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
 
-local BIN = os.getenv("LUCID_BIN") or "bin/lucid" -- the sanitizers have their own
+local BIN = require "tests.support.program"
 local dir
 
 -- Runs lucid with words; status, stdout, stderr.

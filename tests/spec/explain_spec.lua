@@ -85,7 +85,7 @@ describe("an explanation", function()
 end)
 
 describe("lucid describe --explain", function()
-  local BIN = os.getenv("LUCID_BIN") or "bin/lucid"
+  local BIN = require "tests.support.program"
   local function run(words)
     local status = os.execute(("%s %s >%s/out 2>%s/err"):format(BIN, words, dir, dir))
     return status, file.read(dir .. "/out"), file.read(dir .. "/err")

@@ -1,6 +1,7 @@
 -- Files: whole or the old one, errors that name the path, hashes.
 local ffi = require "ffi"
 local file = require "lucid.file"
+local program = require "tests.support.program"
 local native = require "lucid.native"
 local support = require "tests.support.folder"
 
@@ -95,7 +96,7 @@ describe("files", function()
       try(file.append, path, ("x"):rep(2 ^ 20))
       print(file.read(path), table.concat(file.list("%s"), " "))]]):format(disk, disk))
     local p = io.popen(([[unshare -rm sh -c 'mount -t tmpfs -o size=64k none "%s" || exit 3
-      bin/lucid "%s"' 2>&1; echo $?]]):format(disk, script))
+      %s "%s"' 2>&1; echo $?]]):format(disk, program, script))
     local text = p:read("*a")
     p:close()
     if not text:find("\n0\n$") then

@@ -7,7 +7,7 @@ local tensor = require "lucid.tensor"
 local build = require "tests.support.torchfile"
 local support = require "tests.support.folder"
 
-local BIN = os.getenv("LUCID_BIN") or "bin/lucid"
+local BIN = require "tests.support.program"
 
 local function torch_file(names)
   local items = {}

@@ -3,7 +3,7 @@ local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local terminal = require "tests.support.terminal"
 
-local BIN = os.getenv("LUCID_BIN") or "bin/lucid"
+local BIN = require "tests.support.program"
 local EDITS = require("ffi").string(require("lucid.native").C.lc_features()):find("editline: libedit", 1, true)
 local UP = "\27[A"
 local RETURN, CTRL_C, CTRL_D, TAB = "\r", "\3", "\4", "\t"

@@ -1,0 +1,2 @@
+-- The executable under test: the sanitizers have their own.
+return os.getenv("LUCID_BIN") or "bin/lucid"
