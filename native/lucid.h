@@ -341,11 +341,14 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
 void        lc_generator_free(lc_generator *g);
 int         lc_generator_leaves(const lc_generator *g);                   /* ended ones, too: what arrays are sized by */
 int         lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p, uint64_t seed);   /* 0: the likeliest; top_k 0: all; at first 0, 0, 1, 0 */
-int         lc_generator_penalties(lc_generator *g, double repetition, int64_t least, int32_t eos);   /* 1: none; eos (-1: none) does not come among the first least tokens; at first 1, 0, -1 */
+int         lc_generator_penalty(lc_generator *g, double repetition);      /* 1 (at first): none */
+int         lc_generator_ends(lc_generator *g, const int32_t *ids, int64_t n);   /* ids that end an answer; at first none. The caller ends the leaf that has chosen one */
+int         lc_generator_least(lc_generator *g, int leaf, int64_t least); /* none of them comes among its first least tokens */
 int         lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n);   /* the repetition penalty counts these ids, too, not only the leaf's own: its prompt */
 int         lc_generator_stream(lc_generator *g, int leaf, uint64_t stream);   /* of its random numbers; its own number at first */
 int64_t     lc_generator_room(const lc_generator *g, int leaf);           /* tokens that it may still choose; 0: ended or full */
 int         lc_generator_step(lc_generator *g, int32_t *tokens, float *logps);  /* chooses one token a leaf, -1 where it has ended; logps (may be NULL): the model's own, before penalties; count of live leaves */
+int         lc_generator_continue(lc_generator *g, int leaf, const int32_t *ids, int64_t n);   /* the only live leaf's path goes on with these instead of the token that it chose last; then it makes a new answer, with nothing made and nothing seen */
 /* A search chooses by itself: best gives each leaf's k likeliest ids and their log-probabilities after the penalties
  * (not sampled, not normalised again), both [leaves, k], best first, ids -1 where the leaf has ended. Then every
  * leaf ends or chooses; one that goes on in several ways forks first. */

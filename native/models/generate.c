@@ -21,6 +21,7 @@ enum { FIRST_ROOM = 32 }; /* slots a leaf before the cache grows */
 struct leaf {
     int32_t next;     /* the token to feed in the next step; -1: none chosen yet */
     int32_t made;     /* tokens chosen so far */
+    int64_t least;    /* tokens before an answer may end */
     int32_t path;     /* its number in the cache; -1: not known there */
     int64_t position; /* of the next token */
     int64_t row;      /* of the logits, its own */
@@ -39,9 +40,10 @@ struct lc_generator {
     lc_tensor *logits; /* f32 [rows, V]: of each leaf's next token; held, outside scopes */
 
     double temperature, top_p, penalty;
-    int64_t top_k, least; /* 0: all; tokens before eos may come */
-    int32_t eos;          /* -1: none */
+    int64_t top_k; /* 0: all */
     uint64_t seed;
+    int32_t *ends; /* ids that end an answer */
+    int64_t end_count;
 };
 
 void lc_generator_free(lc_generator *g) {
@@ -50,6 +52,7 @@ void lc_generator_free(lc_generator *g) {
     lc_tensor_release(g->logits);
     for (int i = 0; g->leaves && i < g->count; i++) lc_free(g->leaves[i].seen);
     lc_free(g->leaves);
+    lc_free(g->ends);
     lc_free(g);
 }
 
@@ -80,13 +83,25 @@ int lc_generator_stream(lc_generator *g, int leaf, uint64_t stream) {
     return 0;
 }
 
-int lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n) {
-    if (check_leaf(g, leaf) < 0) return -1;
+/* All ids are of the vocabulary. */
+static int check_ids(const lc_generator *g, const int32_t *ids, int64_t n) {
+    int64_t vocabulary = g->model->language.vocabulary;
     for (int64_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= g->model->language.vocabulary)
-            return lc_fail(LC_EINVAL, "generate: seen id %d of a vocabulary of %" PRId64, ids[i],
-                           g->model->language.vocabulary);
+        if (ids[i] < 0 || ids[i] >= vocabulary)
+            return lc_fail(LC_EINVAL, "generate: id %d of a vocabulary of %" PRId64, ids[i],
+                           vocabulary);
+    return 0;
+}
+
+int lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n) {
+    if (check_leaf(g, leaf) < 0 || check_ids(g, ids, n) < 0) return -1;
     return see(&g->leaves[leaf], ids, n);
+}
+
+int lc_generator_least(lc_generator *g, int leaf, int64_t least) {
+    if (check_leaf(g, leaf) < 0) return -1;
+    g->leaves[leaf].least = least;
+    return 0;
 }
 
 int64_t lc_generator_room(const lc_generator *g, int leaf) {
@@ -147,9 +162,7 @@ int lc_generator_choose(lc_generator *g, int leaf, int32_t id) {
     if (!l->live || l->next >= 0 || l->row < 0)
         return lc_fail(LC_EINVAL, "generate: leaf %d %s", leaf + 1,
                        l->live ? "has its next token already" : "has ended");
-    if (id < 0 || id >= g->model->language.vocabulary)
-        return lc_fail(LC_EINVAL, "generate: id %d of a vocabulary of %" PRId64, id,
-                       g->model->language.vocabulary);
+    if (check_ids(g, &id, 1) < 0) return -1;
     if (lc_generator_room(g, leaf) < 1)
         return lc_fail(LC_EINVAL, "generate: leaf %d has no room for another token", leaf + 1);
     if (see(l, &id, 1) < 0) return -1;
@@ -175,18 +188,22 @@ int lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, do
     return 0;
 }
 
-int lc_generator_penalties(lc_generator *g, double repetition, int64_t least, int32_t eos) {
+int lc_generator_penalty(lc_generator *g, double repetition) {
     if (!(repetition > 0 && repetition < INFINITY))
         return lc_fail(LC_EINVAL, "generate: repetition penalty is %g; above 0, 1: none",
                        repetition);
-    if (least < 0 || eos < -1 || eos >= g->model->language.vocabulary)
-        return lc_fail(LC_EINVAL,
-                       "generate: at least %" PRId64
-                       " tokens before id %d, of a vocabulary of %" PRId64,
-                       least, eos, g->model->language.vocabulary);
     g->penalty = repetition;
-    g->least = least;
-    g->eos = eos;
+    return 0;
+}
+
+int lc_generator_ends(lc_generator *g, const int32_t *ids, int64_t n) {
+    if (n < 0 || check_ids(g, ids, n) < 0) return -1;
+    int32_t *ends = lc_alloc((size_t)n * sizeof *ends);
+    if (!ends) return -1;
+    if (n) memcpy(ends, ids, (size_t)n * sizeof *ends);
+    lc_free(g->ends);
+    g->ends = ends;
+    g->end_count = n;
     return 0;
 }
 
@@ -262,7 +279,6 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
     g->adapters = adapters != 0;
     g->temperature = 0;
     g->top_p = g->penalty = 1;
-    g->eos = -1;
     g->room = g->count + 1;
     g->leaves = lc_alloc_zero((size_t)g->room * sizeof *g->leaves);
     const struct lc_llama *l = &m->language;
@@ -305,6 +321,49 @@ end:
         g->leaves[i].row = row++;
     }
     return done;
+}
+
+/* Runs n more ids of the one live leaf; the logits are those of the last. */
+static int run_ids(lc_generator *g, struct leaf *l, const int32_t *ids, int64_t n) {
+    int before = lc_pool(), done = -1;
+    int64_t one = 1;
+    int32_t count = (int32_t)n;
+    lc_tensor *rows = lc_tensor_new(1, &n, LC_I32, LC_HOST), *x = NULL;
+    lc_tensor *last = lc_tensor_new(1, &one, LC_I32, LC_HOST);
+    if (rows && last && !lc_cache_reserve(g->cache, n) &&
+        !lc_cache_extend(g->cache, 1, &l->path, &count)) {
+        memcpy(lc_data(rows), ids, (size_t)n * sizeof *ids);
+        *(int32_t *)lc_data(last) = count - 1;
+        x = lc_embedding(g->model->language.embedding, rows);
+        done = x ? keep_logits(g, run_pass(g, x, NULL, last)) : -1;
+    }
+    lc_pool_end(before, NULL);
+    return done;
+}
+
+int lc_generator_continue(lc_generator *g, int leaf, const int32_t *ids, int64_t n) {
+    if (check_leaf(g, leaf) < 0 || check_ids(g, ids, n) < 0) return -1;
+    struct leaf *l = &g->leaves[leaf];
+    int live = 0;
+    for (int i = 0; i < g->count; i++) live += g->leaves[i].live;
+    if (!l->live || live > 1)
+        return lc_fail(LC_EINVAL, "generate: leaf %d %s; the only live one can continue", leaf + 1,
+                       l->live ? "is not alone" : "has ended");
+    int64_t position = l->position - (l->next >= 0) + n, most = g->model->language.max_positions;
+    if (n < 1 || position > most)
+        return lc_fail(LC_EINVAL,
+                       "generate: %" PRId64 " more ids make %" PRId64
+                       " positions; at least 1, and the model has %" PRId64,
+                       n, position, most);
+    int recording = lc_grad_mode(0), done = run_ids(g, l, ids, n);
+    lc_grad_mode(recording);
+    if (done < 0) return -1;
+    l->next = -1;
+    l->position = position;
+    l->made = 0;
+    l->row = 0;
+    l->seen_count = 0;
+    return 0;
 }
 
 /* Brings the logits up to date: all live leaves have chosen, or none. The number of live leaves. */
@@ -374,7 +433,7 @@ static int new_workspace(lc_generator *g, struct workspace *w) {
 }
 
 /* The repetition penalty, each id once: what is above 0 is divided, what is below is multiplied;
- * then eos, while it may not come. */
+ * then what ends an answer, while it may not come. */
 static void adjust(const lc_generator *g, const struct leaf *l, float *x, unsigned char *marked) {
     if (g->penalty != 1) {
         float penalty = (float)g->penalty;
@@ -386,7 +445,7 @@ static void adjust(const lc_generator *g, const struct leaf *l, float *x, unsign
         }
         for (int64_t i = 0; i < l->seen_count; i++) marked[l->seen[i]] = 0;
     }
-    if (g->eos >= 0 && l->made < g->least) x[g->eos] = -INFINITY;
+    for (int64_t i = 0; l->made < l->least && i < g->end_count; i++) x[g->ends[i]] = -INFINITY;
 }
 
 /* How many of the sorted candidates stay: top_k, with all that equal the last of them; then the

@@ -162,7 +162,8 @@ describe("a model whose n-th allocation fails", function()
     local function search(batch)
       local g = C.lc_generator_new(model, batch, 8, 1)
       if g == nil then return false end
-      local worked = C.lc_generator_penalties(g, 1.3, 1, 0) == 0 and C.lc_generator_seen(g, 0, best, 0) == 0
+      local worked = C.lc_generator_penalty(g, 1.3) == 0 and C.lc_generator_ends(g, best, 1) == 0
+        and C.lc_generator_least(g, 0, 1) == 0 and C.lc_generator_seen(g, 0, best, 0) == 0
         and C.lc_generator_end(g, 1) == 0 and C.lc_generator_best(g, 2, best, logps) == 1
       for _ = 2, leaves do worked = worked and C.lc_generator_fork(g, 0) > 0 end
       for _ = 1, 6 do
