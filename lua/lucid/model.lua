@@ -10,6 +10,7 @@ local native = require "lucid.native"
 local adapter = require "lucid.adapter"
 local file = require "lucid.file"
 local forest = require "lucid.forest"
+local generate = require "lucid.generate"
 local image = require "lucid.image"
 local json = require "lucid.json"
 local prompt = require "lucid.prompt"
@@ -48,10 +49,11 @@ function M.open(dir, opt)
   else
     handle = native.check(C.lc_model_open_parts(dir, opt.vision, opt.bridge, dtype, device))
   end
-  local config = json.read(dir .. "/config.json")
+  local config, generation = json.read(dir .. "/config.json"), dir .. "/generation_config.json"
   local self = setmetatable({
     dir = dir,
     config = config,
+    generation = file.exists(generation) and json.read(generation) or {},
     kind = ffi.string(C.lc_model_kind(handle)),
     handle = ffi.gc(handle, C.lc_model_free),
     adapters = 1,
@@ -341,95 +343,17 @@ end
 
 -- ---- generation ------------------------------------------------------------------------------------
 
--- A leaf's text so far ends when a stop string appears in it or the caller has seen enough.
-local function ended(text, opt)
-  for _, stop in ipairs(opt.stop or {}) do
-    local at = text:find(stop, 1, true)
-    if at then return text:sub(1, at - 1), "stop" end
-  end
-  if opt.enough and opt.enough(text) then return text, "enough" end
-end
-
-local function generate_batch(self, requests, from, to, opt, out)
-  local sequences = {}
-  for i = from, to do
-    local r = requests[i]
-    local ids = r.ids or self.template:tokens(self.tokenizer, r.prompt, opt)
-    local picture = r.ids and r.image or self:picture(r.image, r.prompt)
-    sequences[#sequences + 1] = { image = picture, ids = ids, score_from = #ids + 1 }
-  end
-  local b = self:batch(forest.of(sequences))
-  local limit = opt.max_new_tokens or 256
-  local g = ffi.gc(native.check(C.lc_generator_new(self.handle, b, limit, self.adapters)),
-    C.lc_generator_free)
-  local n = to - from + 1
-  local tokens, logps = ffi.new("int32_t[?]", n), ffi.new("float[?]", n)
-  local answers = {}
-  for i = 1, n do
-    answers[i] = { ids = {}, logps = {}, reason = "length" }
-    native.check(C.lc_generator_stream(g, i - 1, from + i - 2))
-  end
-  native.check(C.lc_generator_sampling(g, opt.temperature or 0, opt.top_k or 0, opt.top_p or 1, opt.seed or 0))
-  local watch = (opt.stop and #opt.stop > 0) or opt.enough
-  local live = n
-  while live > 0 do
-    live = native.check(C.lc_generator_step(g, tokens, logps))
-    for i = 1, live > 0 and n or 0 do
-      local id, a = tokens[i - 1], answers[i]
-      if id == self.tokenizer.eos then
-        a.reason = "eos"
-        C.lc_generator_end(g, i - 1)
-      elseif id >= 0 then
-        a.ids[#a.ids + 1], a.logps[#a.logps + 1] = id, logps[i - 1]
-        if watch then
-          local text, reason = ended(self.tokenizer:decode(a.ids), opt)
-          if text then
-            a.text, a.reason = text, reason
-            C.lc_generator_end(g, i - 1)
-          end
-        end
-      end
-    end
-  end
-  for i = 1, n do
-    local a = answers[i]
-    a.text = a.text or self.tokenizer:decode(a.ids)
-    out[from + i - 1] = a
-  end
-end
-
----@class lucid.GenerateOptions
----@field max_new_tokens integer|nil   default 256
----@field temperature number|nil       0 (the default) is greedy
----@field top_p number|nil             default 1
----@field seed integer|nil
----@field stop string[]|nil            the answer ends before any of these
----@field enough function|nil          text -> true: the rest of the answer is not needed
----@field batch integer|nil            answers that grow together, default 64
----@field progress function|nil        called with the number of finished answers
-
---- Answers many requests { image=, prompt= (a question) or ids= }; answers come in order, each
---- { text=, ids=, logps=, reason="eos"|"stop"|"length"|"enough" }. An answer does not depend on
+--- Answers many requests { image=, prompt= (a question) or ids= }, in order. An answer does not depend on
 --- the others of its batch.
 ---@param requests table[]
 ---@param opt lucid.GenerateOptions|nil
-function Model:generate_all(requests, opt)
-  opt = opt or {}
-  if not self.tokenizer then error(self.dir .. ": there is no tokenizer.model", 2) end
-  local out, size = {}, opt.batch or 64
-  for from = 1, #requests, size do
-    local to = math.min(from + size - 1, #requests)
-    native.scope(function()
-      native.no_grad(generate_batch, self, requests, from, to, opt, out)
-    end)
-    if opt.progress then opt.progress(to) end
-  end
-  return out
-end
+---@return lucid.Answer[]
+function Model:generate_all(requests, opt) return generate.all(self, requests, opt) end
 
 --- Answers one request { image=, prompt=, ...GenerateOptions }: the text and its details.
+---@return string, lucid.Answer
 function Model:generate(request)
-  local answer = self:generate_all({ request }, request)[1]
+  local answer = generate.all(self, { request }, request)[1]
   return answer.text, answer
 end
 

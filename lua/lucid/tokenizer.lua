@@ -477,6 +477,10 @@ function Tokenizer:id(piece)
   return id >= 0 and id or nil
 end
 
+--- Whether an id stands for something; a model may have more rows than its tokenizer has pieces.
+---@param id integer
+function Tokenizer:has(id) return id >= 0 and id < self.pieces or self.names[id] ~= nil end
+
 --- How many ids there are, those of special strings included.
 function Tokenizer:size() return self.count end
 
