@@ -81,7 +81,7 @@ local function evaluate(name, adapter)
       local questions = {}
       for i, set in ipairs(SETS) do questions[i] = ("%s/eval/pope/coco_pope_%s.json"):format(W, set) end
       recipe("shr", { model = BASE, adapter = adapter or "", data = W .. "/eval/shr", images = W .. "/eval",
-        out = dir .. "/shr", ["max-new-tokens"] = 160, json = false })
+        out = dir .. "/shr", beams = 1, ["max-new-tokens"] = 160, json = false })
       recipe("pope", { model = BASE, adapter = adapter or "", questions = table.concat(questions, ","),
         images = W .. "/eval", out = dir .. "/pope", ["max-new-tokens"] = 16, batch = 256 })
     end)

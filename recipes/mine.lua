@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined.",
-  common = "model vision bridge bert adapter images out device dtype template threads seed limit batch quiet",
+  common = "model vision bridge bert adapter images out device dtype template threads seed limit batch quiet max-new-tokens",
   required = { "model", "images", "out" },
   { "images", "", "Visual Genome root" },
   { "batch", 64, "descriptions that grow together" },
@@ -20,7 +20,6 @@ local opt = lucid.args {
   { "present", 2, "questions a picture about what is there", { whole = true } },
   { "absent", 2, "and about what is not", { whole = true } },
   { "check", true, "ask the model the questions and mark those it already answers right" },
-  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
 }
 
 lucid.threads(opt.threads)
@@ -38,8 +37,8 @@ if #records == 0 then
     opt.min_objects, opt.max_objects), 0)
 end
 local run = lucid.run.open(opt.out, "mine", opt)
-lucid.mine.describe(m, records, { max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
-  quiet = opt.quiet, instructions = true })
+lucid.mine.describe(m, records, { generate = { max_new_tokens = opt.max_new_tokens }, batch = opt.batch,
+  seed = opt.seed, quiet = opt.quiet, instructions = true })
 
 local descriptions, report = lucid.mine.descriptions(records, judge, { nouns = nouns, prompts = prompts,
   variants = opt.variants, complete = opt.complete, omission = opt.omission, omit = opt.omit, seed = opt.seed })

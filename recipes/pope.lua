@@ -4,14 +4,16 @@
 local lucid = require "lucid"
 
 local opt = lucid.args {
-  about = "POPE (Li et al. 2023): accuracy, precision, recall, F1 and yes ratio, official and strict reading.",
-  common = "model vision bridge bert adapter images out device dtype template threads seed limit batch quiet json",
+  about = "POPE (Li et al. 2023): accuracy, precision, recall, F1 and yes ratio, official and strict reading.\n"
+    .. "Answers are generated as published for the kind of model, but for what is given here.",
+  common = "model vision bridge bert adapter images out device dtype template threads seed limit batch quiet json "
+    .. lucid.generate.OPTIONS,
+  published = lucid.generate.OPTIONS,
   required = { "questions" },
   { "batch", 128, "answers that grow together" },
   { "questions", "", "question files, separated by commas" },
   { "answers", "", "answer file (JSON lines: question_id, answer) instead of a model" },
-  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
-  { "full-answers", false, "generate whole answers; else until the official reading is decided" },
+  { "full-answers", false, "generate whole answers; else until the official reading is decided (a search's are whole)" },
   { "metric", "pope", "a metric's name or a .lua file" },
 }
 
@@ -19,6 +21,8 @@ lucid.threads(opt.threads)
 local metric = lucid.metric[opt.metric]
 local m = opt.answers == "" and lucid.model(opt.model, { device = opt.device, dtype = opt.dtype,
   template = opt.template, adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+local settings = m and lucid.generate.settings(opt, lucid.published.settings(m.kind, "pope"))
+if m then lucid.run.note(opt, settings) end
 
 -- Distinct (picture, question) pairs are asked once, those of one picture side by side.
 local function ask(questions)
@@ -36,11 +40,10 @@ local function ask(questions)
   end)
   local bar = lucid.progress { total = #requests, label = "pope", unit = "questions", quiet = opt.quiet }
   local before = 0
-  local answers = m:generate_all(requests, {
-    max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
-    enough = not opt.full_answers and function(text) return text:find(".", 1, true) ~= nil end or nil,
-    progress = function(done) bar:step(done, { count = done - before }) before = done end,
-  })
+  settings.batch = opt.batch
+  settings.enough = not opt.full_answers and function(text) return text:find(".", 1, true) ~= nil end or nil
+  settings.progress = function(done) bar:step(done, { count = done - before }) before = done end
+  local answers = m:generate_all(requests, settings)
   bar:done()
   for i, r in ipairs(requests) do r.answer = answers[i].text end
   for _, q in ipairs(questions) do q.answer = place[q.image .. "\n" .. q.text].answer end

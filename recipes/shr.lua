@@ -3,8 +3,11 @@
 local lucid = require "lucid"
 
 local opt = lucid.args {
-  about = "SHR (Zhao et al. 2023): sentence-level hallucination of descriptions of Visual Genome pictures.",
-  common = "model vision bridge bert adapter data images out device dtype template threads seed limit batch quiet json",
+  about = "SHR (Zhao et al. 2023): sentence-level hallucination of descriptions of Visual Genome pictures.\n"
+    .. "Descriptions are generated as published for the kind of model (5 beams), but for what is given here.",
+  common = "model vision bridge bert adapter data images out device dtype template threads seed limit batch quiet json "
+    .. lucid.generate.OPTIONS,
+  published = lucid.generate.OPTIONS,
   required = { "data", "images" },
   { "batch", 64, "descriptions that grow together" },
   { "data", "", "folder of val_images_final.json and shr_factual_part*.jsonl" },
@@ -13,7 +16,6 @@ local opt = lucid.args {
   { "judge", "annotation", "a judge's name or a .lua file" },
   { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
   { "prompt", "", "a .lua file that words the judge's request; empty: recipes/prompts/judge.lua" },
-  { "max-new-tokens", 512, "length limit, tokens", { whole = true, min = 1 } },
   { "metric", "shr", "a metric's name or a .lua file" },
 }
 
@@ -30,8 +32,9 @@ if opt.responses ~= "" then
 else
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
     adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
-  lucid.mine.describe(m, records, { max_new_tokens = opt.max_new_tokens, batch = opt.batch,
-    seed = opt.seed, quiet = opt.quiet })
+  local settings = lucid.generate.settings(opt, lucid.published.settings(m.kind, "shr"))
+  lucid.run.note(opt, settings)
+  lucid.mine.describe(m, records, { generate = settings, batch = opt.batch, quiet = opt.quiet })
 end
 
 local metrics = metric.score(records, { judge = judge, nouns = nouns, prompt = prompt })

@@ -11,7 +11,8 @@
 -- The type of an option is that of its default; "" stands for nothing given. A number is 0 or more
 -- unless a fourth field says otherwise: { min = 1, whole = true }, { min = -1 }; { choices = "a b" } names
 -- the only texts that are possible; { check = f }: f(text) raises what is wrong with a text. opt.given[name]
--- says whether the user gave it. A wrong option or value is one line on stderr and exit status 2.
+-- says whether the user gave it. The options that spec.published names have no default of their own: without the
+-- user they are nil, and --help says that they are as published. A wrong option or value is one line on stderr and exit status 2.
 local M = {}
 
 -- What many recipes take, each worded once.
@@ -35,6 +36,20 @@ M.COMMON = {
   json = { false, "print results as JSON" },
   quiet = { false, "no progress" },
   ["dry-run"] = { false, "show the plan and stop" },
+  -- generation: lucid.generate.OPTIONS
+  ["max-new-tokens"] = { 512, "most tokens of an answer", { whole = true, min = 1 } },
+  ["max-length"] = { 0, "most tokens of an answer and what the model's programs count of the prompt; 0: any", { whole = true } },
+  ["min-new-tokens"] = { 0, "no end before so many tokens", { whole = true } },
+  ["min-length"] = { 0, "the same with what is counted of the prompt", { whole = true } },
+  beams = { 1, "beams of the search; 1: greedy or sampled", { whole = true, min = 1, max = 1024 } },
+  ["length-norm"] = { "new", "a search measures answers alone (new) or with the prompt, as transformers before 4.36 (full)",
+    { choices = "full new" } },
+  ["length-penalty"] = { 1, "power of that length; more favours longer answers", { min = -100, max = 100 } },
+  ["repetition-penalty"] = { 1, "above 1: what was said becomes less likely", { min = 0.01 } },
+  temperature = { 0, "0: the likeliest token every time" },
+  ["top-k"] = { 0, "sample from so many of the likeliest tokens; 0: all", { whole = true } },
+  ["top-p"] = { 1, "sample from the likeliest tokens that hold this much probability", { max = 1 } },
+  stop = { "", "end before this text" },
 }
 
 --- Ends the program as a wrong option does: one line, exit status 2.
@@ -73,6 +88,12 @@ function M.nearest(name, names)
   return best
 end
 
+local function words_of(text)
+  local set = {}
+  for word in (text or ""):gmatch("%S+") do set[word] = true end
+  return set
+end
+
 -- The options in order: common ones first, then the recipe's own, which may replace a common default.
 local function declared(spec)
   local list, place = {}, {}
@@ -91,10 +112,14 @@ local function declared(spec)
     add(name, c[1], c[2], c[3])
   end
   for _, o in ipairs(spec) do add(o[1], o[2], o[3], o[4]) end
+  local published = words_of(spec.published)
+  for _, o in ipairs(list) do o.published = published[o.name] end
   return list, place
 end
 
-local function shown(default)
+local function shown(o)
+  local default = o.default
+  if o.published then return " [as published]" end
   if default == "" then return "" end
   if type(default) == "boolean" then return default and " [on]" or "" end
   return (" [%s]"):format(tostring(default))
@@ -107,7 +132,7 @@ function M.help(spec, name)
   lines[#lines + 1] = ("usage: lucid %s [options]\n"):format(name)
   for _, o in ipairs((declared(spec))) do
     local value = type(o.default) == "boolean" and "" or type(o.default) == "number" and " N" or " TEXT"
-    lines[#lines + 1] = ("  --%-22s %s%s"):format(o.name .. value, o.help or "", shown(o.default))
+    lines[#lines + 1] = ("  --%-22s %s%s"):format(o.name .. value, o.help or "", shown(o))
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -146,7 +171,10 @@ function M.parse(spec, words)
   words = words or rawget(_G, "arg") or {}
   local list, place = declared(spec)
   local opt, names = { given = {} }, {}
-  for i, o in ipairs(list) do opt[o.name], names[i] = o.default, o.name end
+  for i, o in ipairs(list) do
+    names[i] = o.name
+    if not o.published then opt[o.name] = o.default end
+  end
   local i = 1
   while i <= #words do
     local word = words[i]

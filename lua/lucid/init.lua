@@ -19,6 +19,9 @@ function M.threads(n) native.C.lc_threads(n) end
 --- Seconds of a clock that only goes forward.
 function M.time() return native.C.lc_seconds() end
 
+--- Whether a stream is a terminal: 0 input, 1 output, 2 errors.
+function M.is_terminal(stream) return native.C.lc_is_terminal(stream) ~= 0 end
+
 --- Native memory in bytes: { used, peak }.
 function M.memory()
   return { used = tonumber(native.C.lc_memory_used()), peak = tonumber(native.C.lc_memory_peak()) }

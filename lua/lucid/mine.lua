@@ -115,7 +115,7 @@ end
 --- Lets the model describe every record's picture; its text becomes record.response.
 ---@param model table
 ---@param records table[]
----@param opt table        max_new_tokens, batch, seed, quiet; instructions: one of the published four, drawn
+---@param opt table        batch, seed, quiet; generate: lucid.GenerateOptions; instructions: one of the published four, drawn
 function M.describe(model, records, opt)
   local requests = {}
   for i, r in ipairs(records) do
@@ -127,13 +127,12 @@ function M.describe(model, records, opt)
   end
   local bar = progress { total = #records, label = "describe", unit = "pictures", quiet = opt.quiet }
   local before = 0
-  local answers = model:generate_all(requests, {
-    max_new_tokens = opt.max_new_tokens, batch = opt.batch, seed = opt.seed,
-    progress = function(done)
-      bar:step(done, { count = done - before })
-      before = done
-    end,
-  })
+  local settings = { batch = opt.batch, seed = opt.seed, progress = function(done)
+    bar:step(done, { count = done - before })
+    before = done
+  end }
+  for name, value in pairs(opt.generate or {}) do settings[name] = value end
+  local answers = model:generate_all(requests, settings)
   bar:done()
   for i, r in ipairs(records) do r.response = answers[i].text end
 end

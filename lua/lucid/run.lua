@@ -41,6 +41,15 @@ local function plain(opt)
   return copy
 end
 
+--- Puts what holds in place of options that were not given, so that results name it.
+---@param opt table         parsed options
+---@param settings table    what holds, by the options' fields
+function M.note(opt, settings)
+  for field, value in pairs(settings) do
+    if opt[field] == nil then opt[field] = value end
+  end
+end
+
 --- Makes the folder and writes config.json.
 ---@param out string
 ---@param command string     the recipe's name

@@ -124,6 +124,15 @@ describe("options", function()
     assert.has_error(function() args.parse({ common = "nonsense" }, {}) end)
   end)
 
+  it("that are as published are nil until they are given", function()
+    local spec = { common = "beams temperature", published = "beams", { "temperature", 2 } }
+    local opt = parse({}, spec)
+    assert.is_nil(opt.beams)
+    assert.equal(2, opt.temperature)
+    assert.equal(3, parse({ "--beams", "3" }, spec).beams)
+    assert.truthy(args.help(spec, "x"):find("--beams N .-%[as published%]"))
+  end)
+
   it("are shown by --help, which ends with status 0", function()
     local opt, code, text = parse { "--name", "x", "--help" }
     assert.is_nil(opt)

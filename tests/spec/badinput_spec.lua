@@ -69,12 +69,14 @@ describe("bad input", function()
       ["--tempperature 1"] = "--temperature", ["--seed x"] = "'x' is not a number", ["--seed 1.5"] = "whole",
       ["--max-new-tokens 0"] = "--max-new-tokens", ["--temperature -1"] = "--temperature", ["--top-p 7"] = "--top-p",
       ["--threads -3"] = "--threads", ["--dtype nonsense"] = "none of f32, bf16, f16", ["--seed nan"] = "--seed",
-      ["--stop"] = "a value is missing", ["more"] = "'more' is not an option",
+      ["--stop"] = "a value is missing", ["--beams 0"] = "--beams", ["--length-norm x"] = "none of full, new",
+      ["--as-published x"] = "none of shr, pope", ["--repetition-penalty 0"] = "--repetition-penalty",
     } do fails(describe_with(more), 2, part) end
     fails("describe --model " .. model, 2, "--image is required")
     for more, part in pairs {
       ["--batch 0"] = "--batch", ["--rank 0"] = "--rank", ["--steps -1"] = "--steps", ["--lr -1"] = "--lr",
       ["--schedule x"] = "none of cosine, linear", ["--sampling x"] = "offline, all, zip",
+      ["more"] = "'more' is not an option",
     } do fails(train_with(more), 2, part) end
   end)
 
