@@ -176,6 +176,23 @@ describe("a model whose n-th allocation fails", function()
     fail_everywhere(function() return with_batch(features, search) end, 60)
   end)
 
+  it("goes on behind an answer", function()
+    local model = open()
+    local features = features_of(model)
+    local tokens, more = ffi.new("int32_t[2]"), ffi.new("int32_t[40]")
+    for i = 0, 39 do more[i] = 1 + i % 9 end
+    fail_everywhere(function()
+      return with_batch(features, function(batch)
+        local g = C.lc_generator_new(model, batch, 3, 1)
+        if g == nil then return false end
+        local worked = C.lc_generator_end(g, 1) == 0 and C.lc_generator_step(g, tokens, nil) == 1
+          and C.lc_generator_continue(g, 0, more, 40) == 0 and C.lc_generator_step(g, tokens, nil) == 1
+        C.lc_generator_free(g)
+        return worked
+      end)
+    end, 60)
+  end)
+
   describe("made of parts", function()
     local parts = native.root .. "tests/golden/bridges/"
     local function open_parts(bridge)
