@@ -8,6 +8,7 @@
 -- which one is meant: "full", 4.35 and before, or "new".
 local ffi = require "ffi"
 local native = require "lucid.native"
+local answer = require "lucid.answer"
 local beam = require "lucid.beam"
 local forest = require "lucid.forest"
 
@@ -29,8 +30,8 @@ local M = {}
 ---@field top_p number|nil               default 1
 ---@field seed integer|nil
 ---@field answers integer|nil            answers to each request: sampled ones, or the best of the search
----@field stop string[]|nil              the answer ends before any of these texts
----@field stop_ids integer[][]|nil       and before any of these sequences of ids
+---@field stop string[]|nil              the answer ends before any of these texts (a "full" search only cuts them off)
+---@field stop_ids integer[][]|nil       and before any of these sequences of ids (in a "full" search: of the first beam)
 ---@field counted string|nil             what counts as the prompt: "prompt", its ids, the picture as one; "bos": one
 ---   begin id, as transformers has it beside embeddings. Default: as the model's own programs have it
 ---@field enough function|nil            text -> true: the rest of the answer is not needed; not with beams
@@ -83,14 +84,17 @@ end
 -- What the programs of each kind of model hand over: LLaVA's the prompt's ids, the others' embeddings.
 local COUNTED = { llava = "prompt", minigpt4 = "bos", instructblip = "bos" }
 
-local CHOICES = { length_norm = { full = true, new = true }, counted = { prompt = true, bos = true } }
+local CHOICES = {
+  length_norm = { full = true, new = true }, counted = { prompt = true, bos = true },
+  early_stopping = { [false] = true, [true] = true, never = true },
+}
 
 local function check_choice(s, name)
   if CHOICES[name][s[name]] then return end
   local names = {}
-  for choice in pairs(CHOICES[name]) do names[#names + 1] = choice end
+  for choice in pairs(CHOICES[name]) do names[#names + 1] = tostring(choice) end
   table.sort(names)
-  error(("generate: %s is '%s'; %s are possible"):format(name, tostring(s[name]), table.concat(names, " and ")), 0)
+  error(("generate: %s is '%s'; known are %s"):format(name, tostring(s[name]), table.concat(names, ", ")), 0)
 end
 
 local function check_number(s, name, least)
@@ -134,8 +138,10 @@ local function complete(model, opt)
   for name, value in pairs(opt) do s[name] = value end
   check_choice(s, "length_norm")
   check_choice(s, "counted")
+  check_choice(s, "early_stopping")
   check_number(s, "beams", 1)
   check_number(s, "answers", 1)
+  if s.max_new_tokens then check_number(s, "max_new_tokens", 1) end
   check_number(s, "temperature", 0)
   if s.beams > 1 and s.temperature > 0 then
     error("generate: a search does not sample; give beams or a temperature", 0)
@@ -228,121 +234,6 @@ end
 -- Gives the keys and values back at once; the collector does not see how large they are.
 local function close(g) C.lc_generator_free(ffi.gc(g, nil)) end
 
--- ---- stops ---------------------------------------------------------------------------------------
-
--- The text up to the first stop in it, and whether there is one. from: where to look.
-local function cut(text, stops, from)
-  local first
-  for _, stop in ipairs(stops) do
-    local at = text:find(stop, math.max(from or 1, 1), true)
-    if at and (not first or at < first) then first = at end
-  end
-  return first and text:sub(1, first - 1) or text, first ~= nil
-end
-
--- How many bytes at the end of a text may be the beginning of a stop.
-local function undecided(text, stops)
-  local most = 0
-  for _, stop in ipairs(stops) do
-    for n = math.min(#stop - 1, #text), most + 1, -1 do
-      if text:sub(-n) == stop:sub(1, n) then
-        most = n
-        break
-      end
-    end
-  end
-  return most
-end
-
-local function longest(stops)
-  local most = 0
-  for _, stop in ipairs(stops) do most = math.max(most, #stop) end
-  return most
-end
-
--- The sequence that the ids end with, or nil.
-local function ending(ids, sequences)
-  for _, sequence in ipairs(sequences) do
-    local same = #ids >= #sequence
-    for k = 1, same and #sequence or 0 do same = same and ids[#ids - #sequence + k] == sequence[k] end
-    if same then return sequence end
-  end
-end
-
--- Ids as text; those that the tokenizer has nothing for are none of it.
-local function decode(tokenizer, ids)
-  local known = {}
-  for _, id in ipairs(ids) do
-    if tokenizer:has(id) then known[#known + 1] = id end
-  end
-  return tokenizer:decode(known)
-end
-
--- The text of ids that may end with one of the stop sequences.
-local function text_of(tokenizer, ids, s)
-  local sequence = ending(ids, s.stop_ids)
-  if sequence then ids = { unpack(ids, 1, #ids - #sequence) } end
-  return (cut(decode(tokenizer, ids), s.stop))
-end
-
--- ---- an answer that grows ------------------------------------------------------------------------
-
--- Text is made only for whom it matters to: stops, the caller's enough, the caller's on_text.
-local Growing = {}
-Growing.__index = Growing
-
-local function growing(model, item, s, say)
-  local watched = #s.stop > 0 or s.enough or say
-  return setmetatable({ ids = {}, logps = {}, score = 0, text = "", said = 0, tokenizer = model.tokenizer, s = s,
-    most = item.most, say = say, stream = watched and model.tokenizer:stream(),
-    reason = item.most < 1 and "length" or nil }, Growing)
-end
-
--- Hands on what is new of the text, but for what may turn out to be a stop.
-function Growing:tell()
-  if not self.say then return end
-  local upto = self.reason and #self.text or #self.text - undecided(self.text, self.s.stop)
-  if upto > self.said then self.say(self.text:sub(self.said + 1, upto)) end
-  self.said = math.max(self.said, upto)
-end
-
-local function add_text(self, piece)
-  local from = #self.text + 1 - longest(self.s.stop)
-  local text, stopped = cut(self.text .. piece, self.s.stop, from)
-  self.text = text
-  return stopped
-end
-
--- Why the answer is over with what has been added, or nil.
-local function over(self, stopped)
-  if stopped or ending(self.ids, self.s.stop_ids) then return "stop" end
-  if self.s.enough and self.s.enough(self.text) then return "enough" end
-  if #self.ids >= self.most then return "length" end
-end
-
---- Adds an id; true when the answer is over.
-function Growing:push(id, logp)
-  self.score = self.score + logp
-  if self.s.is_end[id] then
-    self.reason, self.ended_by = "eos", id
-  else
-    self.ids[#self.ids + 1], self.logps[#self.logps + 1] = id, logp
-    local piece = self.stream and self.tokenizer:has(id) and self.stream:push(id)
-    self.reason = over(self, piece and add_text(self, piece))
-  end
-  if self.reason == "eos" or self.reason == "length" then
-    if self.stream and add_text(self, self.stream:finish()) then self.reason = "stop" end
-  end
-  self:tell()
-  return self.reason ~= nil
-end
-
-function Growing:answer()
-  local text = self.stream and #self.s.stop_ids == 0 and self.text or text_of(self.tokenizer, self.ids, self.s)
-  return { text = text, ids = self.ids, logps = self.logps, score = self.score, reason = self.reason,
-    ended_by = self.ended_by }
-end
-
 -- Steps a generator until all its answers are over.
 local function grow(g, answers)
   local n = #answers
@@ -385,7 +276,7 @@ local function sampled(model, g, items, from, copies, s)
   local answers = {}
   for i, item in ipairs(items) do
     local number = from + math.floor((i - 1) / copies)
-    answers[i] = growing(model, item, s, s.on_text and copies == 1 and function(piece) s.on_text(number, piece) end)
+    answers[i] = answer.new(model.tokenizer, item.most, s, s.on_text and copies == 1 and function(piece) s.on_text(number, piece) end)
   end
   grow(g, answers)
   for i, a in ipairs(answers) do answers[i] = a:answer() end
@@ -394,13 +285,15 @@ end
 
 local function searched(model, g, items, s)
   local tokenizer = model.tokenizer
-  local stops = { text = #s.stop > 0 and function(ids) return select(2, cut(decode(tokenizer, ids), s.stop)) end,
-    ids = function(ids) return ending(ids, s.stop_ids) ~= nil end }
+  local stops = {
+    text = #s.stop > 0 and function(ids) return answer.has_stop(tokenizer, ids, s) end,
+    ids = function(ids) return answer.ending(ids, s.stop_ids) ~= nil end,
+  }
   local lists, answers = beam.search(g, items, s, stops), {}
   for _, list in ipairs(lists) do
     for k = 1, s.answers do
       local a = list[k] or list[#list]
-      a.text = text_of(tokenizer, a.ids, s)
+      a.text = answer.text_of(tokenizer, a.ids, s)
       answers[#answers + 1] = a
     end
   end
@@ -413,9 +306,8 @@ local function batch(model, requests, from, to, s, out)
   local answers = s.beams > 1 and searched(model, g, items, s) or sampled(model, g, items, from, copies, s)
   for i = from, to do
     local first = (i - from) * s.answers + 1
-    local answer = answers[first]
-    if s.answers > 1 then answer.answers = { unpack(answers, first, first + s.answers - 1) } end
-    out[i] = answer
+    out[i] = answers[first]
+    if s.answers > 1 then out[i].answers = { unpack(answers, first, first + s.answers - 1) } end
   end
   close(g)
 end
@@ -494,7 +386,7 @@ function Path:answer(ids, image, say)
   native.scope(function()
     native.no_grad(function()
       g = go_on(self, item, g, kept)
-      a = growing(self.model, item, self.s, say)
+      a = answer.new(self.model.tokenizer, item.most, self.s, say)
       a.stays = true
       grow(g, { a })
     end)

@@ -282,10 +282,12 @@ describe("an answer", function()
 
   it("is refused where the settings make no sense", function()
     for pattern, opt in pairs {
-      ["length_norm is 'old'; full and new"] = { length_norm = "old" }, ["beams is 0"] = { beams = 0 },
+      ["length_norm is 'old'; known are full, new"] = { length_norm = "old" }, ["beams is 0"] = { beams = 0 },
       ["does not sample"] = { beams = 2, temperature = 1 }, ["2 answers; greedy there is one"] = { answers = 2 },
       ["3 answers"] = { beams = 2, answers = 3 }, ["temperature is %-1"] = { temperature = -1 },
       ["120 best of a vocabulary of 76"] = { beams = 60 }, ["beams is 1.5"] = { beams = 1.5 },
+      ["early_stopping is 'yes'; known are false, never, true"] = { early_stopping = "yes" },
+      ["max_new_tokens is 0; a whole number, 1"] = { max_new_tokens = 0 },
     } do
       assert.error_matches(function() answer(opt) end, pattern)
     end
