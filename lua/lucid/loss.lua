@@ -1,2 +1,70 @@
--- lucid.loss.NAME(policy, reference, opt) -> loss, stats: one file each in loss/.
-return require("lucid.plug")("loss")
+-- lucid.loss.NAME(policy, reference, opt) -> loss, stats: one file each in loss/, or a .lua file of the user's own.
+-- A weighted sum is a name, too: lucid.loss["sigmoid:0.8,bco_pair:0.2,sft:1"], which is MPO (Wang et al. 2024).
+local find = require("lucid.plug")("loss")
+local preference = require "lucid.preference"
+
+local M = {}
+
+---@class lucid.LossTerm
+---@field name string
+---@field loss any          what lucid.preference made, or a function
+---@field weight number
+
+-- "NAME:WEIGHT,NAME" as terms; a weight that is not given is 1.
+---@return lucid.LossTerm[]
+local function terms_of(text)
+  local terms = {}
+  for item in text:gmatch("[^,]+") do
+    item = item:match("^%s*(.-)%s*$")
+    local name, weight = item:match("^(.+):(%d[%d.eE+-]*)$")
+    weight = name and tonumber(weight) or 1
+    if weight <= 0 then error(("loss '%s': a weight is above 0"):format(item), 0) end
+    terms[#terms + 1] = { name = name or item, loss = find[name or item], weight = weight }
+  end
+  if #terms == 0 then error("a loss's name is expected, or NAME:WEIGHT,NAME:WEIGHT", 0) end
+  return terms
+end
+
+-- A function is a user's own: it knows itself what it takes, and what the others of a sum take is not judged then.
+local function check(terms, opt)
+  local losses = {}
+  for i, term in ipairs(terms) do
+    if type(term.loss) == "function" then return end
+    losses[i] = term.loss
+  end
+  preference.check(losses, opt)
+end
+
+--- Raises one line when an option is wrong, or when none of a sum's losses makes something of it.
+---@param text string       a name, a .lua file, or a sum of them
+---@param opt table
+function M.check(text, opt) check(terms_of(text), opt) end
+
+-- The sum as one loss. It logs what its first loss logs, and each term's value as loss/NAME.
+local function sum_of(terms)
+  return function(policy, reference, opt)
+    opt = opt or {}
+    check(terms, opt)
+    local total, logged
+    for _, term in ipairs(terms) do
+      local value, stats
+      if type(term.loss) == "function" then value, stats = term.loss(policy, reference, opt)
+      else value, stats = term.loss:run(policy, reference, opt) end
+      logged = logged or stats
+      logged["loss/" .. term.name] = value
+      total = total and total + value * term.weight or value * term.weight
+    end
+    return total, logged
+  end
+end
+
+return setmetatable(M, { __index = function(self, text)
+  local loss
+  if type(text) == "string" and text:find("[,:]") and not text:find("%.lua$") then
+    loss = sum_of(terms_of(text))
+  else
+    loss = find[text]
+  end
+  rawset(self, text, loss)
+  return loss
+end })

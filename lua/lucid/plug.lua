@@ -10,7 +10,10 @@ local NEEDS = { loss = "function", metric = "score", judge = "new" }
 local function fits(kind, value)
   local need = NEEDS[kind]
   if not need then return true end
-  if need == "function" then return type(value) == "function", "a function" end
+  if need == "function" then
+    local meta = getmetatable(value)
+    return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil), "a function"
+  end
   return type(value) == "table" and type(value[need]) == "function", ("a table with a function '%s'"):format(need)
 end
 

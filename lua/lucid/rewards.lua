@@ -1,5 +1,5 @@
--- What every preference loss logs, under TRL's names. A reward is beta * (policy - reference), a
--- measure without gradient.
+-- What every preference loss logs, under TRL's names. A reward is beta * (policy - reference), of the sums over an
+-- answer's tokens whatever the loss makes of them; reference-free it is beta * policy. A measure without gradient.
 local M = {}
 
 local function mean(list)
@@ -8,38 +8,26 @@ local function mean(list)
   return #list > 0 and sum / #list or 0
 end
 
----@param policy lucid.PairLogps
----@param reference lucid.PairLogps|nil
+---@param s table           { chosen =, rejected =, ref_chosen =, ref_rejected = }: [N] each, the last two or nil
 ---@param beta number
 ---@return table<string, number>
-function M.stats(policy, reference, beta)
-  local pc, pr = policy.chosen:tolist(), policy.rejected:tolist()
-  local stats = { ["logps/chosen"] = mean(pc), ["logps/rejected"] = mean(pr) }
-  if not reference then return stats end
-  local rc, rr = reference.chosen:tolist(), reference.rejected:tolist()
+function M.stats(s, beta)
+  local pc, pr = s.chosen:tolist(), s.rejected:tolist()
+  local rc, rr = s.ref_chosen and s.ref_chosen:tolist(), s.ref_rejected and s.ref_rejected:tolist()
   local chosen, rejected, won = {}, {}, 0
   for i = 1, #pc do
-    chosen[i], rejected[i] = beta * (pc[i] - rc[i]), beta * (pr[i] - rr[i])
+    chosen[i] = beta * (pc[i] - (rc and rc[i] or 0))
+    rejected[i] = beta * (pr[i] - (rr and rr[i] or 0))
     if chosen[i] > rejected[i] then won = won + 1 end
   end
-  stats["rewards/chosen"], stats["rewards/rejected"] = mean(chosen), mean(rejected)
-  stats["rewards/margins"] = mean(chosen) - mean(rejected)
-  stats["rewards/accuracies"] = #pc > 0 and won / #pc or 0
-  stats["ref_logps/chosen"], stats["ref_logps/rejected"] = mean(rc), mean(rr)
+  local stats = {
+    ["logps/chosen"] = mean(pc), ["logps/rejected"] = mean(pr),
+    ["rewards/chosen"] = mean(chosen), ["rewards/rejected"] = mean(rejected),
+    ["rewards/margins"] = mean(chosen) - mean(rejected),
+    ["rewards/accuracies"] = #pc > 0 and won / #pc or 0,
+  }
+  if rc then stats["ref_logps/chosen"], stats["ref_logps/rejected"] = mean(rc), mean(rr) end
   return stats
-end
-
---- How much more the policy prefers the chosen answers than the reference does: [N].
-function M.margin(policy, reference)
-  local own = policy.chosen - policy.rejected
-  return reference and own - (reference.chosen - reference.rejected) or own
-end
-
---- The mean over pairs of weight * loss.
----@param losses any           [N]
----@param weights any|nil      [N]
-function M.mean(losses, weights)
-  return (weights and losses * weights or losses):mean()
 end
 
 return M

@@ -1,17 +1,13 @@
--- DPO (Rafailov et al. 2023): -log sigmoid(beta * margin), the mean over pairs.
-local rewards = require "lucid.rewards"
+-- DPO (Rafailov et al. 2023): -log sigmoid(beta * delta). With label smoothing it is cDPO (Mitchell 2023), as TRL
+-- before 1.0 had it; TRL from 1.0 on ignores label_smoothing here.
+local preference = require "lucid.preference"
 
----@param policy lucid.PairLogps
----@param reference lucid.PairLogps|nil   nil: reference-free
----@param opt table                        beta; weights = [N]; label_smoothing
-return function(policy, reference, opt)
-  local beta, smoothing = opt.beta or 0.1, opt.label_smoothing or 0
-  local stats = rewards.stats(policy, reference, beta)
-  if reference and not opt.weights and smoothing == 0 then
-    return policy.chosen:dpo_loss(policy.rejected, reference.chosen, reference.rejected, beta), stats
+return preference { name = "sigmoid", divergence = true, options = "label_smoothing", losses = function(s, opt)
+  local smoothing = opt.label_smoothing
+  if s.reference and not s.weighted and smoothing == 0 and opt.f_divergence_type == "reverse_kl" then
+    return s.chosen:dpo_loss(s.rejected, s.ref_chosen, s.ref_rejected, opt.beta)
   end
-  local h = rewards.margin(policy, reference) * beta
+  local h = s.delta * opt.beta
   local losses = h:log_sigmoid() * (smoothing - 1)
-  if smoothing > 0 then losses = losses - (h * -1):log_sigmoid() * smoothing end
-  return rewards.mean(losses, opt.weights), stats
-end
+  return smoothing > 0 and losses - (-h):log_sigmoid() * smoothing or losses
+end }

@@ -1,0 +1,22 @@
+-- BCO (Jung et al. 2024) on pairs: a classifier of chosen and rejected answers by reward r = beta * ratio, shifted
+-- by d: -log sigmoid(r+ - d) - log sigmoid(d - r-). d is the running mean of the batches' mean rewards, as in TRL
+-- before 1.0; bco_shift "none" is TRL from 1.0 on, which has no d. The mean is kept in opt.state.bco_pair, { mean =,
+-- count = }; without opt.state d is this batch's mean. A call is a batch: accumulation moves d once a part.
+local preference = require "lucid.preference"
+
+-- The running mean after one more batch.
+local function moved(state, mean)
+  local kept = state and state.bco_pair or { mean = 0, count = 0 }
+  local now = { mean = kept.mean + (mean - kept.mean) / (kept.count + 1), count = kept.count + 1 }
+  if state then state.bco_pair = now end
+  return now.mean
+end
+
+return preference { name = "bco_pair", options = "bco_shift", losses = function(s, opt)
+  local chosen, rejected = s.chosen_ratio * opt.beta, s.rejected_ratio * opt.beta
+  local shift = 0
+  if opt.bco_shift == "running" then
+    shift = moved(opt.state, (chosen:detach():mean():item() + rejected:detach():mean():item()) / 2)
+  end
+  return -(chosen - shift):log_sigmoid() - (shift - rejected):log_sigmoid()
+end }
