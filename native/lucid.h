@@ -198,6 +198,7 @@ lc_tensor  *lc_segment_sum(lc_tensor *x, lc_tensor *first);  /* x [n], first i32
  * Works through rows in chunks: no [n, V] tensor outlives a chunk. */
 lc_tensor  *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc_tensor *target);
 /* DPO (Rafailov et al. 2023, eq. 7): mean of -log sigmoid(beta * ((pc - pr) - (rc - rr))); all f32 [N] -> [] */
+lc_tensor  *lc_token_log_squares(lc_tensor *hidden, lc_tensor *head, lc_tensor *row);  /* log sum over the vocabulary of p^2 at each row, f32 [n]; no gradient */
 lc_tensor  *lc_dpo_loss(lc_tensor *policy_chosen, lc_tensor *policy_rejected, lc_tensor *reference_chosen, lc_tensor *reference_rejected, double beta);
 
 /* ---- ops: layers ------------------------------------------------------------------------------------ */
@@ -331,6 +332,8 @@ lc_tensor  *lc_model_bridge(lc_model *m, lc_tensor *features, const int32_t *tex
 lc_tensor  *lc_model_word_embeddings(lc_model *m);                        /* borrowed [V, D] */
 lc_tensor  *lc_model_logits(lc_model *m, lc_batch *b, int adapters);      /* f32 [rows, V], packed order */
 lc_tensor  *lc_model_token_logps(lc_model *m, lc_batch *b, int adapters); /* f32 [n], every scored token, segments in the caller's order */
+void        lc_batch_want_log_squares(lc_batch *b);                       /* lc_model_token_logps then computes them, too ... */
+lc_tensor  *lc_batch_log_squares(lc_batch *b);                            /* ... and here they are: f32 [n], borrowed from the batch; NULL before */
 lc_tensor  *lc_batch_scored(lc_batch *b);                                 /* i32 [S + 1]: where each scored segment's values begin */
 
 /* ---- generation: the batch's scored segments are the prompts' ends; each is a leaf that grows its own answer ---

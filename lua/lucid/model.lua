@@ -291,14 +291,16 @@ function Model:batch(f)
 end
 
 --- Log-probabilities of every scored token, and where each scored segment's values begin
---- (a Lua list from 1, one longer than there are scored segments).
-function Model:token_logps(f)
+--- (a Lua list from 1, one longer than there are scored segments; and as a tensor, from 0). With
+--- opt.log_squares also the log of the sum of p^2 over the vocabulary at each token, without gradient.
+function Model:token_logps(f, opt)
   local b = self:batch(f)
+  if opt and opt.log_squares then C.lc_batch_want_log_squares(b) end
   local logps = native.adopt(C.lc_model_token_logps(self.handle, b, self.adapters))
   local first = native.adopt(C.lc_batch_scored(b))
   local list = first:tolist()
   for i = 1, #list do list[i] = list[i] + 1 end
-  return logps, list, first
+  return logps, list, first, native.borrow(C.lc_batch_log_squares(b))
 end
 
 --- One log-probability per scored segment: the sum over its tokens.
@@ -319,12 +321,14 @@ end
 ---@field rejected_count any    [N]
 ---@field tokens any            [n] every scored token
 ---@field first integer[]       where each of the 2 N answers begins in tokens
+---@field log_squares any|nil    [n] log sum of p^2 over the vocabulary at each scored token
 
 --- Scores the pairs of lucid.forest.pairs.
+---@param opt table|nil         { log_squares = true }: with them, which WPO's weights need
 ---@return lucid.PairLogps
-function Model:pairs(f)
+function Model:pairs(f, opt)
   local n = f.pairs or error("pairs: the forest was not made by lucid.forest.pairs", 2)
-  local tokens, first, index = self:token_logps(f)
+  local tokens, first, index, log_squares = self:token_logps(f, opt)
   local sums = tokens:segment_sum(index):view(n, 2)
   local chosen, rejected = {}, {}
   for i = 1, n do
@@ -338,6 +342,7 @@ function Model:pairs(f)
     rejected_count = tensor(rejected),
     tokens = tokens,
     first = first,
+    log_squares = log_squares,
   }
 end
 

@@ -154,7 +154,7 @@ end
 -- relative to the probability that a sampled token has on average. A weight, without gradient.
 local function likelihoods(policy)
   if not policy.log_squares then
-    error("use_weighting: it needs the policy's log_squares; call model:pairs(forest, { squares = true })", 0)
+    error("use_weighting: it needs the policy's log_squares; call model:pairs(forest, { log_squares = true })", 0)
   end
   local first, from, counts = policy.first, {}, {}
   for i = 1, #first do from[i] = first[i] - 1 end

@@ -16,12 +16,17 @@ void lc_batch_free(lc_batch *b) {
         lc_tensor_release(b->images[i].features);
         lc_free(b->images[i].text);
     }
+    lc_tensor_release(b->log_squares);
     lc_free(b->segments);
     lc_free(b->images);
     lc_free(b);
 }
 
 int lc_batch_segments(const lc_batch *b) { return b->count; }
+
+void lc_batch_want_log_squares(lc_batch *b) { b->wants_log_squares = true; }
+
+lc_tensor *lc_batch_log_squares(lc_batch *b) { return b->log_squares; }
 
 static int grow(void **list, int count, int *room, size_t size) {
     if (count < *room) return 0;

@@ -25,6 +25,8 @@ struct lc_batch {
     int count, room;
     struct lc_batch_image *images;
     int image_count, image_room;
+    bool wants_log_squares;
+    lc_tensor *log_squares; /* held; what the last pass found */
 };
 
 /* Holds features, copies text; the picture's index. */

@@ -257,6 +257,11 @@ lc_tensor *lc_model_token_logps(lc_model *m, lc_batch *b, int adapters) {
         if (place) { /* the gathered rows, one after the other */
             for (int64_t i = 0; i < n; i++) ((int32_t *)lc_data(place))[i] = (int32_t)i;
             logps = lc_token_logps(hidden, m->language.head, place, target);
+            if (logps && b->wants_log_squares) {
+                lc_tensor_release(b->log_squares);
+                b->log_squares = lc_token_log_squares(hidden, m->language.head, place);
+                logps = lc_tensor_retain(b->log_squares) ? logps : NULL;
+            }
         }
     }
     lc_forest_release(forest);

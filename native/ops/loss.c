@@ -153,6 +153,50 @@ lc_tensor *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc
                                           .keep = {row, target, lse}});
 }
 
+/* ---- token_log_squares ---------------------------------------------------------------------------- */
+
+/* log sum p^2 = logsumexp(2 logits) - 2 logsumexp(logits) */
+lc_tensor *lc_token_log_squares(lc_tensor *hidden, lc_tensor *head, lc_tensor *row) {
+    if (!lc_usable("token_log_squares", hidden) || !lc_usable("token_log_squares", head) ||
+        !lc_usable("token_log_squares", row))
+        return NULL;
+    if (!lc_is_float(hidden) || !lc_is_float(head) || hidden->ndim != 2 || head->ndim != 2 ||
+        hidden->shape[1] != head->shape[1] || row->dtype != LC_I32 || row->ndim != 1)
+        return lc_fail_null(LC_EINVAL,
+                            "token_log_squares: hidden is %s, head %s and rows %s; [T, D], [V, D] "
+                            "and i32 [n] are expected",
+                            lc_shape_text(hidden), lc_shape_text(head), lc_shape_text(row));
+    hidden = lc_contiguous(hidden);
+    head = lc_contiguous(head);
+    row = lc_contiguous(row);
+    if (!hidden || !head || !row ||
+        lc_check_index("token_log_squares", "row", row, hidden->shape[0]) < 0)
+        return NULL;
+    int64_t rows = row->shape[0], width = head->shape[0];
+    const struct lc_kernels *k = lc_kernels_of(hidden);
+    struct chunk c = {0};
+    lc_tensor *y = lc_tensor_make(hidden, LC_F32, 1, &rows),
+              *lse = y ? lc_tensor_make(hidden, LC_F32, 1, &rows) : NULL,
+              *none = lse ? lc_tensor_make(hidden, LC_F32, 1, &rows) : NULL,
+              *skip = none ? lc_tensor_make(hidden, LC_I32, 1, &rows) : NULL;
+    if (!skip || !chunk_new(&c, hidden, head, rows) || k->fill(lc_data(skip), LC_I32, rows, -1) < 0)
+        return NULL;
+    for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
+        c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
+        float *logits = lc_data(c.logits), *unused = (float *)lc_data(none) + c.first;
+        const int32_t *skipped = (const int32_t *)lc_data(skip) + c.first;
+        if (chunk_logits(&c, hidden, head, row) < 0 ||
+            k->pick_logp(unused, (float *)lc_data(lse) + c.first, logits, skipped, c.n, width) < 0 ||
+            k->unary(logits, logits, LC_F32, c.n * width, LC_SCALE, 2, 0) < 0 ||
+            k->pick_logp(unused, (float *)lc_data(y) + c.first, logits, skipped, c.n, width) < 0)
+            return NULL;
+    }
+    if (k->unary(lc_data(lse), lc_data(lse), LC_F32, rows, LC_SCALE, -2, 0) < 0 ||
+        k->accumulate(lc_data(y), LC_F32, lc_data(lse), LC_F32, rows) < 0)
+        return NULL;
+    return y;
+}
+
 /* ---- cross_entropy -------------------------------------------------------------------------------------- */
 
 static int cross_entropy_backward(const struct lc_rule *r, lc_tensor *dy) {

@@ -272,16 +272,28 @@ function M.cross_entropy(logits, target)
 end
 
 --- log_softmax(hidden[row] . head)[target]
+-- The logits of one row: hidden [T, D], head [V, D].
+local function logits_of(hidden, head, row)
+  local d, logits = head.shape[2], {}
+  for k = 1, head.shape[1] do
+    local sum = 0
+    for c = 1, d do sum = sum + hidden[row * d + c] * head[(k - 1) * d + c] end
+    logits[k] = sum
+  end
+  return logits
+end
+
 function M.token_logps(hidden, head, row, target)
-  local d, v = head.shape[2], head.shape[1]
   return M.array(row.shape, function(i)
-    local logits = {}
-    for k = 1, v do
-      local sum = 0
-      for c = 1, d do sum = sum + hidden[row[i] * d + c] * head[(k - 1) * d + c] end
-      logits[k] = sum
-    end
-    return log_softmax(logits)[target[i] + 1]
+    return log_softmax(logits_of(hidden, head, row[i]))[target[i] + 1]
+  end)
+end
+
+function M.token_log_squares(hidden, head, row)
+  return M.array(row.shape, function(i)
+    local sum = 0
+    for _, logp in ipairs(log_softmax(logits_of(hidden, head, row[i]))) do sum = sum + math.exp(2 * logp) end
+    return math.log(sum)
   end)
 end
 

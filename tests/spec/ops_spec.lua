@@ -241,6 +241,18 @@ describe("functions of one number", function()
   end
 end)
 
+it("token_log_squares is the log of the sum of squared probabilities", function()
+  local function numbers(shape)
+    return plain.array(shape, function(i) return 3 * C.lc_uniform(5, shape[1], i) - 1.5 end)
+  end
+  local hidden, head = numbers({ 4, 17 }), numbers({ 33, 17 })
+  local row = plain.array({ 300 }, function(i) return i * 7 % 4 end)
+  local y = native.adopt(C.lc_token_log_squares(check.tensor(hidden, "f32"), check.tensor(head, "f32"),
+    check.tensor(row, "i32")))
+  local want, got = plain.token_log_squares(hidden, head, row), check.read(y)
+  for i = 1, 300 do assert.is_near(want[i], got[i], 2e-6) end
+end)
+
 it("operands of different dtypes give f32", function()
   local a, b = { shape = { 2 }, 1, 2 }, { shape = { 2 }, 2 ^ -12, 2 ^ -12 } -- lost in bf16
   local y = native.adopt(C.lc_add(check.tensor(a, "bf16"), check.tensor(b, "f32")))

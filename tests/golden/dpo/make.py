@@ -1,109 +1,35 @@
-"""Golden numbers of preference training: TRL's losses, and five LoRA DPO steps of a tiny LLaVA.
+"""Golden numbers of preference training: five LoRA DPO steps of a tiny LLaVA, with TRL's loss.
 
-    python make.py          # reads ../llava_tiny/classic; writes losses.json, replay.json,
-                            # adapter-before/, adapter-after/ and the pictures
+    python make.py          # reads ../llava_tiny/classic; writes replay.json, adapter-before/,
+                            # adapter-after/ and the pictures
 
-The losses are those that trl.DPOTrainer._compute_loss returns: it is called as it is, on a stand-in
-for the model that hands it per-token log-probabilities. README.md names the versions.
+The loss is what trl.DPOTrainer._compute_loss returns, called as ../losses/make.py does it. README.md
+names the versions.
 """
 
+import importlib.util
 import json
 import shutil
 import sys
-from collections import defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration
-from trl import DPOTrainer
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "llava_tiny"))
 from make import IMAGE, PIECES, draw, lines  # noqa: E402
 
+loader = importlib.util.spec_from_file_location("losses", HERE.parent / "losses" / "make.py")
+losses = importlib.util.module_from_spec(loader)
+loader.loader.exec_module(losses)
+
 LLAVA = HERE.parent / "llava_tiny" / "classic"
 ROWS = 4  # of a picture
 LINEARS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
-
-
-def trl_loss(kind, beta, log_probs, mask, reference, smoothing=0.0):
-    """loss and TRL's metrics; log_probs [2N, T - 1] and mask [2N, T], chosen rows first."""
-    zeros = torch.zeros_like(log_probs)
-    outputs = SimpleNamespace(log_probs=log_probs, entropy=zeros, mean_logits=zeros,
-                              is_top1=zeros.bool())
-    metrics = {"train": defaultdict(list)}
-    accelerator = SimpleNamespace(device=torch.device("cpu"), gather=lambda t: t,
-                                  gather_for_metrics=lambda t: t)
-    trainer = SimpleNamespace(
-        model=SimpleNamespace(training=True), accelerator=accelerator, aux_loss_enabled=False,
-        ld_alpha=None, precompute_ref_logps=True, f_divergence_type="reverse_kl",
-        loss_types=[kind], loss_weights=[1.0], beta=beta, label_smoothing=smoothing,
-        use_weighting=False, _metrics=metrics, _total_train_tokens=0, _tp_size=1,
-        args=SimpleNamespace(discopop_tau=0.05))
-    inputs = {"input_ids": torch.zeros_like(mask), "attention_mask": torch.ones_like(mask),
-              "completion_mask": mask, "ref_chosen_logps": reference[0],
-              "ref_rejected_logps": reference[1]}
-    loss = DPOTrainer._compute_loss(trainer, lambda **_: outputs, inputs, False)
-    return loss, {k: v[0] for k, v in metrics["train"].items()}
-
-
-def conservative(beta, log_probs, reference, smoothing):
-    """cDPO, as TRL before 1.0 computed loss_type "sigmoid" with label_smoothing."""
-    chosen, rejected = log_probs.sum(1).chunk(2)
-    h = beta * ((chosen - reference[0]) - (rejected - reference[1]))
-    return (-F.logsigmoid(h) * (1 - smoothing) - F.logsigmoid(-h) * smoothing).mean()
-
-
-def losses():
-    rng = np.random.default_rng(5)
-    lengths = [[4, 6, 3, 9, 1], [5, 2, 8, 9, 2]]  # tokens of the chosen and of the rejected answers
-    n, longest = len(lengths[0]), 12
-    mask = torch.zeros(2 * n, longest, dtype=torch.long)
-    for row, count in enumerate(lengths[0] + lengths[1]):
-        mask[row, 3:3 + count] = 1
-    logps = torch.tensor(rng.uniform(-4, -0.1, (2 * n, longest - 1)), dtype=torch.float64)
-    logps = (logps * mask[:, 1:]).float()
-    sums = logps.sum(1)
-    reference = (sums + torch.tensor(rng.normal(0, 3, 2 * n)).float()).chunk(2)
-
-    rows = []
-    cases = [(k, 0.1, 0.0) for k in ("sigmoid", "hinge", "ipo", "sft", "robust", "nca_pair",
-             "bco_pair", "sppo_hard", "apo_zero", "apo_down", "discopop", "sigmoid_norm", "aot",
-             "aot_unpaired")]
-    cases += [("sigmoid", 0.5, 0.0), ("hinge", 0.5, 0.0), ("ipo", 0.5, 0.0),
-              ("sigmoid", 0.1, 0.2), ("robust", 0.1, 0.2), ("exo_pair", 0.1, 0.2)]
-    for kind, beta, smoothing in cases:
-        leaf = logps.clone().requires_grad_(True)
-        conserve = kind == "sigmoid" and smoothing > 0
-        if conserve:
-            loss = conservative(beta, leaf, reference, smoothing)
-        else:
-            loss, _ = trl_loss(kind, beta, leaf, mask, reference, smoothing)
-        loss.backward()
-        # All tokens of an answer have one slope: the slope by the answer's sum.
-        slope = [float(leaf.grad[i, 2]) for i in range(2 * n)]
-        grads = leaf.grad[mask[:, 1:].bool()]
-        spread = torch.tensor(slope).repeat_interleave(mask[:, 1:].sum(1))
-        assert torch.allclose(grads, spread, rtol=1e-5, atol=1e-9), kind
-        rows.append({"loss": kind, "beta": beta, "label_smoothing": smoothing,
-                     "by": "TRL before 1.0, by formula" if conserve else "TRL",
-                     "value": float(loss.detach()), "d_chosen": slope[:n], "d_rejected": slope[n:]})
-    _, metrics = trl_loss("sigmoid", 0.1, logps, mask, reference)
-    names = [k for k in metrics if k.startswith(("rewards/", "logps/"))]
-    record = {
-        "chosen": sums[:n].tolist(), "rejected": sums[n:].tolist(),
-        "ref_chosen": reference[0].tolist(), "ref_rejected": reference[1].tolist(),
-        "chosen_count": lengths[0], "rejected_count": lengths[1],
-        "metrics_at_beta_0.1": {k: metrics[k] for k in names},
-    }
-    text = lines(record)[:-3] + ',\n "losses": [\n'
-    text += ",\n".join("  " + json.dumps(r) for r in rows) + "\n ]\n}\n"
-    (HERE / "losses.json").write_text(text)
 
 
 def make_pairs():
@@ -168,12 +94,13 @@ def replay(attention="eager"):
     pairs = make_pairs()
     batch, mask = collate(pairs, processor)
     with torch.no_grad(), model.disable_adapter():
-        reference = token_logps(model, batch, mask).sum(1).chunk(2)
+        reference = token_logps(model, batch, mask)
     adamw = torch.optim.AdamW(adapter.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8,
                               weight_decay=0.0)
     steps, slopes = [], None
     for _ in range(5):
-        loss, metrics = trl_loss("sigmoid", 0.1, token_logps(model, batch, mask), mask, reference)
+        loss, metrics = losses.trl_loss({"sigmoid": 1.0}, token_logps(model, batch, mask), mask,
+                                        reference)
         loss.backward()
         if slopes is None:
             slopes = {n: p.grad.clone() for n, p in adapter.items()}
@@ -185,7 +112,8 @@ def replay(attention="eager"):
     record = {
         "model": "../llava_tiny/classic", "image_token": IMAGE, "beta": 0.1, "lr": 1e-3,
         "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0, "clip": 0.3, "rank": 4, "alpha": 8,
-        "ref_chosen": reference[0].tolist(), "ref_rejected": reference[1].tolist(),
+        "ref_chosen": reference.sum(1)[:len(pairs)].tolist(),
+        "ref_rejected": reference.sum(1)[len(pairs):].tolist(),
         "first_grad_norms": {n.replace(".default.", "."): float(t.double().norm())
                              for n, t in sorted(slopes.items())},
     }
@@ -210,7 +138,6 @@ def distance(a, b):
 def main():
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
-    losses()
     model, adapter, before, record, pairs, steps = replay()
     save_adapter(model, HERE / "adapter-after")
     after = {n: p.detach().clone() for n, p in adapter.items()}
