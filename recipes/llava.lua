@@ -8,9 +8,7 @@ local opt = lucid.args {
   required = { "model", "data", "images", "out" },
   { "data", "", "folder of desc_data.json and pope_data.json" },
   { "images", "", "Visual Genome root: image_data.json, VG_100K, VG_100K_2" },
-  { "beta", 0.1, "strength of the preference loss" },
-  { "loss", "sigmoid", "a loss's name (sigmoid is DPO) or a .lua file" },
-  { "gamma", 0, "weight of the chosen answers' cross-entropy beside the loss" },
+  groups = { lucid.dpo.OPTIONS },
   { "rank", 128, "LoRA rank", { whole = true, min = 1 } },
   { "alpha", 256, "LoRA scale: alpha / rank" },
   { "targets", "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "layers that get an adapter" },
@@ -30,6 +28,8 @@ local opt = lucid.args {
   { "skip-missing", false, "leave pairs out whose picture is missing, and count them" },
 }
 
+local mix = opt.mix ~= "" and lucid.dpo.mix(opt.mix) or nil
+local settings = lucid.dpo.settings(opt, mix and { pope = opt.pope_weight } or nil)
 lucid.threads(opt.threads)
 local list, skipped = lucid.data.hadpo.read {
   desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
@@ -40,7 +40,6 @@ if opt.adapter ~= "" then m:load_adapter(opt.adapter) else
   m:lora { rank = opt.rank, alpha = opt.alpha, targets = opt.targets, seed = opt.seed }
 end
 local encoded = lucid.dpo.encode(m, list)
-local mix = opt.mix ~= "" and lucid.dpo.mix(opt.mix) or nil
 local draw, size = lucid.dpo.sampler(encoded, {
   mix = mix, repeats = lucid.dpo.mix(opt["repeat"]), batch = opt.batch, seed = opt.seed,
 })
@@ -50,8 +49,6 @@ if opt.dry_run then return end
 
 local run = lucid.run.open(opt.out, "llava", opt)
 local base = m:base()
-local settings = { loss = opt.loss, beta = opt.beta, gamma = opt.gamma,
-  kind_weights = mix and { pope = opt.pope_weight } or nil }
 lucid.train.run {
   model = m, out = run.out, steps = steps, accumulate = opt.accumulate, label = opt.loss, quiet = opt.quiet,
   lr = opt.lr, schedule = opt.schedule, warmup = math.ceil(steps * opt.warmup_ratio), clip = opt.clip,

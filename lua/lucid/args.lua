@@ -6,6 +6,7 @@
 --     { "beta", 0.1, "strength of the preference loss" },
 --     { "clip", 0, "largest gradient norm; 0: none" },
 --     { "quantise", false, "a flag: --quantise or --no-quantise" },
+--     groups = { lucid.dpo.OPTIONS },      -- lists that recipes share: { title = "...", { name, ... }, ... }
 --   }
 --
 -- The type of an option is that of its default; "" stands for nothing given. A number is 0 or more
@@ -94,17 +95,17 @@ local function words_of(text)
   return set
 end
 
--- The options in order: common ones first, then the recipe's own, which may replace a common default.
+-- The options in order: common ones first, then the recipe's own, which may replace a common default, then groups.
 local function declared(spec)
   local list, place = {}, {}
-  local function add(name, default, help, rule)
+  local function add(name, default, help, rule, title)
     local known = place[name] and list[place[name]]
     if known then
       list[place[name]] = { name = name, default = default, help = help or known.help,
-        rule = rule or known.rule }
+        rule = rule or known.rule, title = known.title }
       return
     end
-    list[#list + 1] = { name = name, default = default, help = help, rule = rule or {} }
+    list[#list + 1] = { name = name, default = default, help = help, rule = rule or {}, title = title }
     place[name] = #list
   end
   for name in (spec.common or ""):gmatch("%S+") do
@@ -112,6 +113,9 @@ local function declared(spec)
     add(name, c[1], c[2], c[3])
   end
   for _, o in ipairs(spec) do add(o[1], o[2], o[3], o[4]) end
+  for _, group in ipairs(spec.groups or {}) do
+    for _, o in ipairs(group) do add(o[1], o[2], o[3], o[4], group.title) end
+  end
   local published = words_of(spec.published)
   for _, o in ipairs(list) do o.published = published[o.name] end
   return list, place
@@ -130,9 +134,17 @@ function M.help(spec, name)
   local lines = {}
   if spec.about then lines[#lines + 1] = spec.about .. "\n" end
   lines[#lines + 1] = ("usage: lucid %s [options]\n"):format(name)
-  for _, o in ipairs((declared(spec))) do
-    local value = type(o.default) == "boolean" and "" or type(o.default) == "number" and " N" or " TEXT"
-    lines[#lines + 1] = ("  --%-22s %s%s"):format(o.name .. value, o.help or "", shown(o))
+  local list, words, width, title = declared(spec), {}, 22, nil
+  for i, o in ipairs(list) do
+    words[i] = o.name .. (type(o.default) == "boolean" and "" or type(o.default) == "number" and " N" or " TEXT")
+    width = math.max(width, #words[i])
+  end
+  for i, o in ipairs(list) do
+    if o.title ~= title then
+      title = o.title
+      lines[#lines + 1] = ("\n%s:"):format(title)
+    end
+    lines[#lines + 1] = ("  --%s%s %s%s"):format(words[i], (" "):rep(width - #words[i]), o.help or "", shown(o))
   end
   return table.concat(lines, "\n") .. "\n"
 end

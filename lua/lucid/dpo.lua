@@ -1,12 +1,25 @@
 -- Preference training on pairs: what the HA-DPO recipes share. A step is six calls (batch, policy,
 -- reference, loss, backward, optimizer step); a recipe that wants another step writes its own.
+local args = require "lucid.args"
 local native = require "lucid.native"
 local forest = require "lucid.forest"
 local tensor = require "lucid.tensor"
 local loss = require "lucid.loss"
 local cycle = require "lucid.cycle"
+local preference = require "lucid.preference"
 
 local M = {}
+
+--- What recipes of preference training share: the loss and its options (groups = { lucid.dpo.OPTIONS }).
+M.OPTIONS = { title = "the loss",
+  { "loss", "sigmoid", "a name (sigmoid is DPO), a sum (sigmoid:0.8,bco_pair:0.2,sft:1) or a .lua file" },
+  { "reference-free", false, "leave the reference out" },
+  { "gamma", 0, "weight of the chosen answers' cross-entropy beside the loss" },
+}
+for _, o in ipairs(preference.OPTIONS) do
+  local rule = o[4] or {}
+  table.insert(M.OPTIONS, { o[1]:gsub("_", "-"), o[2], o[3], { choices = rule.choices, max = rule.max } })
+end
 
 ---@class lucid.EncodedPair
 ---@field id string
@@ -114,10 +127,34 @@ function M.plan(model, encoded, opt)
 end
 
 ---@class lucid.DpoOptions
----@field loss string               a loss's name or a .lua file
----@field beta number
+---@field loss string               a loss's name, a sum of losses or a .lua file
+---@field options table|nil         of the loss: { beta =, label_smoothing =, ... }
+---@field reference_free boolean|nil
 ---@field gamma number|nil          weight of the chosen answers' token-mean NLL beside the loss
 ---@field kind_weights table|nil    { kind = weight }; each kind's mean loss counts that much
+---@field state table|nil           what the loss remembers between steps; plain numbers, part of a checkpoint
+
+-- "--label-smoothing: ..." of "label_smoothing: ..."; pairs have weights where a --mix of kinds is given.
+local function as_typed(reason)
+  local name, rest = reason:match("^([%w_]+)(:.*)$")
+  if name == "weights" then name = "mix" end
+  return "--" .. name:gsub("_", "-") .. rest
+end
+
+--- The settings of M.step from what M.OPTIONS were given. Options that do not fit the loss end the program.
+---@param opt table
+---@param kind_weights table|nil
+---@return lucid.DpoOptions
+function M.settings(opt, kind_weights)
+  local _ = loss[opt.loss]                  -- a name that there is not is a failed run, not a wrong option
+  local options = { weights = kind_weights }
+  for _, o in ipairs(preference.OPTIONS) do options[o[1]] = opt[o[1]] end
+  local ok, reason = pcall(loss.check, opt.loss, options)
+  if not ok then args.usage(as_typed(reason)) end
+  options.weights = nil                     -- M.step makes every batch's own
+  return { loss = opt.loss, options = options, reference_free = opt.reference_free, gamma = opt.gamma,
+    kind_weights = kind_weights, state = {} }
+end
 
 --- The loss of one batch of encoded pairs, and what to log.
 ---@param policy table
@@ -125,10 +162,12 @@ end
 ---@param opt lucid.DpoOptions
 function M.step(policy, reference, batch, opt)
   local f = forest.pairs(batch)
-  local p = policy:pairs(f)
-  local r = native.no_grad(reference.pairs, reference, f)
-  local weights = opt.kind_weights and tensor(weights_of(batch, opt.kind_weights)) or nil
-  local value, stats = loss[opt.loss](p, r, { beta = opt.beta, weights = weights })
+  local options = { state = opt.state }
+  for name, v in pairs(opt.options or {}) do options[name] = v end
+  if opt.kind_weights then options.weights = tensor(weights_of(batch, opt.kind_weights)) end
+  local p = policy:pairs(f, { log_squares = options.use_weighting })
+  local r = not opt.reference_free and native.no_grad(reference.pairs, reference, f) or nil
+  local value, stats = loss[opt.loss](p, r, options)
   if opt.gamma and opt.gamma > 0 then
     local nll = p.chosen:sum() * (-1 / p.chosen_count:sum():item())
     value = value + opt.gamma * nll

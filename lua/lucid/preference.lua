@@ -102,7 +102,7 @@ function M.check(losses, opt)
   for name, value in pairs(opt) do check_option(losses, name, value) end
   for _, loss in ipairs(losses) do
     local missing = loss.demand and loss.demand(loss:options(opt))
-    if missing then error(("%s: %s"):format(loss.name, missing), 0) end
+    if missing then error(missing, 0) end
   end
 end
 
@@ -214,7 +214,7 @@ end
 ---@field options string|nil         what it takes beside what all take: "label_smoothing discopop_tau"
 ---@field divergence boolean|nil     whether it is built on scores, of any f-divergence; else on log ratios
 ---@field sorts boolean|nil          it sorts the pairs of a batch, so that none has a weight of its own
----@field demand (fun(opt: table): string|nil)|nil   what is missing among the options
+---@field demand (fun(opt: table): string|nil)|nil   what is missing: "OPTION: why"
 
 ---@param spec lucid.PreferenceSpec
 function M.new(spec)

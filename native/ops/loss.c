@@ -186,7 +186,8 @@ lc_tensor *lc_token_log_squares(lc_tensor *hidden, lc_tensor *head, lc_tensor *r
         float *logits = lc_data(c.logits), *unused = (float *)lc_data(none) + c.first;
         const int32_t *skipped = (const int32_t *)lc_data(skip) + c.first;
         if (chunk_logits(&c, hidden, head, row) < 0 ||
-            k->pick_logp(unused, (float *)lc_data(lse) + c.first, logits, skipped, c.n, width) < 0 ||
+            k->pick_logp(unused, (float *)lc_data(lse) + c.first, logits, skipped, c.n, width) <
+                0 ||
             k->unary(logits, logits, LC_F32, c.n * width, LC_SCALE, 2, 0) < 0 ||
             k->pick_logp(unused, (float *)lc_data(y) + c.first, logits, skipped, c.n, width) < 0)
             return NULL;

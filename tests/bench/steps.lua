@@ -74,7 +74,7 @@ local MAKE = {
     m:lora { rank = 8, alpha = 16 }
     local base = m:base()
     local optimizer = lucid.optim.adamw(m:parameters(), { clip = 1 })
-    local settings = { loss = "sigmoid", beta = 0.1, kind_weights = { desc = 1, pope = 4 } }
+    local settings = { loss = "sigmoid", options = { beta = 0.1 }, kind_weights = { desc = 1, pope = 4 } }
     return repeated(with_pictures(steps.dpo, pictures), function(batch)
       return (lucid.dpo.step(m, base, batch, settings))
     end, optimizer, 4e-4)

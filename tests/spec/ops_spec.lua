@@ -246,10 +246,10 @@ it("token_log_squares is the log of the sum of squared probabilities", function(
     return plain.array(shape, function(i) return 3 * C.lc_uniform(5, shape[1], i) - 1.5 end)
   end
   local hidden, head = numbers({ 4, 17 }), numbers({ 33, 17 })
-  local row = plain.array({ 300 }, function(i) return i * 7 % 4 end)
+  local places = plain.array({ 300 }, function(i) return i * 7 % 4 end)
   local y = native.adopt(C.lc_token_log_squares(check.tensor(hidden, "f32"), check.tensor(head, "f32"),
-    check.tensor(row, "i32")))
-  local want, got = plain.token_log_squares(hidden, head, row), check.read(y)
+    check.tensor(places, "i32")))
+  local want, got = plain.token_log_squares(hidden, head, places), check.read(y)
   for i = 1, 300 do assert.is_near(want[i], got[i], 2e-6) end
 end)
 

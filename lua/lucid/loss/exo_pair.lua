@@ -3,7 +3,9 @@
 local preference = require "lucid.preference"
 
 local function demand(opt)
-  if opt.label_smoothing == 0 then return "it needs a label_smoothing above 0; its authors advise 0.001" end
+  if opt.label_smoothing == 0 then
+    return "label_smoothing: exo_pair needs more than 0; its authors advise 0.001"
+  end
 end
 
 return preference { name = "exo_pair", divergence = true, options = "label_smoothing", demand = demand,
