@@ -293,8 +293,8 @@ function methods.zero_grad(t) C.lc_tensor_zero_grad(t) end
 
 -- ---- operators ---------------------------------------------------------------------------------------------
 
--- Operators are not compiled: LuaJIT of Debian 12 (2.1 of March 2022), when it records one of an FFI type that is a
--- Lua function, mixes its stack up now and then and crashes (tests/spec/loss_spec.lua did in a quarter of its runs).
+-- Operators are not compiled: LuaJIT of Debian 12 (2.1 of March 2022) crashes now and then as it records one of an
+-- FFI type that is a Lua function (tests/spec/native_spec.lua has a loop that did so nearly every time).
 local function interpreted(f)
   jit.off(f)
   return f

@@ -183,6 +183,23 @@ describe("the loss", function()
     end)
   end
 
+  for name in pairs(FORMULA) do
+    if not SORTS[name] and name ~= "sft" then
+      it(name .. " of pairs is the mean of each pair's", function()
+        local options, sum = given(name, { beta = 0.2 }), 0
+        local function one(list, i) return lucid.tensor { list[i] } end
+        for i = 1, 4 do
+          local policy = { chosen = one(CHOSEN, i), rejected = one(REJECTED, i), chosen_count = one(COUNT, i),
+            rejected_count = one(REJECTED_COUNT, i) }
+          local reference = { chosen = one(REF_CHOSEN, i), rejected = one(REF_REJECTED, i) }
+          sum = sum + lucid.loss[name](policy, reference, options):item() / 4
+        end
+        local all = lucid.loss[name](tensors(CHOSEN, REJECTED), tensors(REF_CHOSEN, REF_REJECTED), options):item()
+        assert.is_near(all, sum, 1e-6 * math.max(1, all))
+      end)
+    end
+  end
+
   for _, name in ipairs(SMOOTHED) do
     it(name .. " takes label smoothing", function() check(name, { beta = 0.2, label_smoothing = 0.2 }) end)
   end

@@ -71,6 +71,35 @@ describe("an op", function()
 end)
 
 describe("the gate", function()
+  it("stands as an operator in what the compiler finds hot", function()
+    local function distance(s, opt)
+      local x = s.d / s.c - 1 / (2 * opt.beta)
+      return x * x
+    end
+    local got, want = 0, 0
+    for i = 1, 400 do
+      local s, beta = { d = lucid.tensor { 1, 2 }, c = lucid.tensor { 4, 5 } }, 0.1 * i
+      local y = distance(s, { beta = beta })
+      y = i % 3 == 0 and (y * s.c):mean() or y:mean()
+      got = got + y:item()
+      local first, second = (0.25 - 0.5 / beta) ^ 2, (0.4 - 0.5 / beta) ^ 2
+      want = want + (i % 3 == 0 and 4 * first + 5 * second or first + second) / 2
+    end
+    assert.is_near(want, got, 1e-4)
+  end)
+
+  it("sorts a list, NaN last, and leads gradients back", function()
+    local x = lucid.tensor { 3, -1, 0 / 0, 2, -1 }
+    x:requires_grad(true)
+    local sorted = x:sort()
+    local list = sorted:tolist()
+    assert.same({ -1, -1, 2, 3 }, { unpack(list, 1, 4) })
+    assert.is_true(list[5] ~= list[5])
+    sorted:backward(lucid.tensor { 1, 2, 3, 4, 5 })
+    assert.same({ 4, 1, 5, 3, 2 }, x.grad:tolist())
+    assert.truthy(raised(x.sort, lucid.zeros { 2, 2 }):find("sort: the tensor has 2 dims", 1, true))
+  end)
+
   it("passes results on and raises the library's error for failures", function()
     assert.equal(0, native.check(0))
     assert.equal(5, native.check(5))
