@@ -94,13 +94,13 @@ def replay(attention="eager"):
     pairs = make_pairs()
     batch, mask = collate(pairs, processor)
     with torch.no_grad(), model.disable_adapter():
-        reference = token_logps(model, batch, mask)
+        tokens = token_logps(model, batch, mask)
+    reference = tokens.sum(1).chunk(2)
     adamw = torch.optim.AdamW(adapter.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8,
                               weight_decay=0.0)
     steps, slopes = [], None
     for _ in range(5):
-        loss, metrics = losses.trl_loss({"sigmoid": 1.0}, token_logps(model, batch, mask), mask,
-                                        reference)
+        loss, metrics = losses.trl_loss({"sigmoid": 1.0}, token_logps(model, batch, mask), mask, tokens)
         loss.backward()
         if slopes is None:
             slopes = {n: p.grad.clone() for n, p in adapter.items()}
@@ -112,8 +112,7 @@ def replay(attention="eager"):
     record = {
         "model": "../llava_tiny/classic", "image_token": IMAGE, "beta": 0.1, "lr": 1e-3,
         "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0, "clip": 0.3, "rank": 4, "alpha": 8,
-        "ref_chosen": reference.sum(1)[:len(pairs)].tolist(),
-        "ref_rejected": reference.sum(1)[len(pairs):].tolist(),
+        "ref_chosen": reference[0].tolist(), "ref_rejected": reference[1].tolist(),
         "first_grad_norms": {n.replace(".default.", "."): float(t.double().norm())
                              for n, t in sorted(slopes.items())},
     }
