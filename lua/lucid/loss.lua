@@ -50,7 +50,7 @@ local function sum_of(terms)
       local value, stats
       if type(term.loss) == "function" then value, stats = term.loss(policy, reference, opt)
       else value, stats = term.loss:run(policy, reference, opt) end
-      logged = logged or stats
+      logged = logged or stats or {}
       logged["loss/" .. term.name] = value
       total = total and total + value * term.weight or value * term.weight
     end
