@@ -310,7 +310,7 @@ int         lc_batch_segments(const lc_batch *b);
 
 lc_model   *lc_model_open(const char *folder, int dtype, int device);     /* weights from the folder's safetensors */
 /* LLaMA's folder, and files of tower and bridge (NULL or "": the folder has them), .pth or safetensors, as published:
- * MiniGPT-4 of EVA's and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.*;
+ * LLaVA of CLIP's and model.mm_projector.* (in its own folder or a file), MiniGPT-4 of EVA's and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.*;
  * a training run's checkpoint has these under "model.". Sizes are the tensors'. */
 lc_model   *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype, int device);
 lc_model   *lc_model_init(const char *folder, int dtype, int device, uint64_t seed);   /* config.json alone: new weights */

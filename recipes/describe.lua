@@ -21,8 +21,8 @@ local opt = lucid.args {
 }
 
 if opt.explain then
-  local e = lucid.explain { model = opt.model, bridge = opt.bridge, bert = opt.bert, template = opt.template,
-    prompt = opt.prompt, answer = opt.answer, train = opt.train }
+  local e = lucid.explain { model = opt.model, vision = opt.vision, bridge = opt.bridge, bert = opt.bert,
+    template = opt.template, prompt = opt.prompt, answer = opt.answer, train = opt.train }
   print(opt.json and lucid.json.encode(e:table()) or e:text())
   return
 end

@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Supervised fine-tuning: the answers' cross-entropy, one mean a data file, summed over files.",
-  common = "model data images out device dtype template threads seed limit batch quiet",
+  common = "model vision bridge bert data images out device dtype template threads seed limit batch quiet",
   required = { "model", "data", "out" },
   { "data", "", "conversation files, separated by commas" },
   { "init", false, "begin with new weights: the model folder's config.json alone is read" },
@@ -28,7 +28,7 @@ local opt = lucid.args {
 
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
-  seed = opt.seed, template = opt.template })
+  seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
 local sequences, skipped = {}, 0
 for path in opt.data:gmatch("[^,]+") do
   local records, missing = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit,

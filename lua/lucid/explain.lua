@@ -6,6 +6,7 @@ local file = require "lucid.file"
 local forest = require "lucid.forest"
 local inspect = require "lucid.inspect"
 local json = require "lucid.json"
+local layout = require "lucid.layout"
 local prompt = require "lucid.prompt"
 local tokenizer = require "lucid.tokenizer"
 
@@ -24,20 +25,21 @@ Explanation.__index = Explanation
 
 -- ---- the model's small files ------------------------------------------------------------------
 
-local BRIDGES = { ["MiniGPT-4 projection"] = "minigpt4", ["InstructBLIP, LAVIS layout (trained parts)"] = "instructblip" }
+local BRIDGES = { ["MiniGPT-4 projection"] = "minigpt4", ["InstructBLIP, LAVIS layout (trained parts)"] = "instructblip",
+  ["LLaVA projector (non-LoRA trainables)"] = "llava" }
 
 -- A decoder's folder is whichever model the bridge beside it makes of it.
 local function kind_of(config, opt)
-  if config.model_type ~= "llama" then return config.model_type end
+  if config.model_type ~= "llama" then return layout.kind(config) end
   return (opt.bridge or "") ~= "" and BRIDGES[inspect(opt.bridge).kind] or nil
 end
 
 -- LLaVA's defaults are those of native/models/vit.c; the others' numbers are the published models'.
 local ROWS = {
-  llava = function(config)
-    local v = config.vision_config or {}
+  llava = function(config, vision)
+    local v = layout.vision_config(config, vision)
     local side = math.floor((v.image_size or 336) / (v.patch_size or 14))
-    return side * side + (config.vision_feature_select_strategy == "full" and 1 or 0)
+    return side * side + (layout.keeps_class(config) and 1 or 0)
   end,
   minigpt4 = function() return 64 end,
   instructblip = function(config) return config.num_query_tokens or 32 end,
@@ -69,6 +71,7 @@ end
 ---@field answer string|nil       an answer; its ids are those that training scores
 ---@field train boolean|nil       the training form
 ---@field template string|nil
+---@field vision string|nil       the tower's folder, where it is separate: tells how many rows there are
 ---@field bridge string|nil       of a model in parts: tells which it is
 ---@field bert string|nil
 
@@ -84,7 +87,7 @@ function M.read(opt)
   local c = template:conversation(tk, { { question = opt.prompt, answer = answer } }, { train = opt.train })
   kind = kind or template.form.model
   local self = { model = opt.model, kind = kind, template = name, chosen = chosen, ids = c.ids, spans = c.spans,
-    image = c.image, rows = ROWS[kind] and ROWS[kind](config), tokenizer = tk, train = opt.train == true }
+    image = c.image, rows = ROWS[kind] and ROWS[kind](config, opt.vision), tokenizer = tk, train = opt.train == true }
   if kind == "instructblip" then self.qformer, self.bert = qformer_ids(opt, opt.model) end
   return setmetatable(self, Explanation)
 end

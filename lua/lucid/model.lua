@@ -13,6 +13,7 @@ local forest = require "lucid.forest"
 local generate = require "lucid.generate"
 local image = require "lucid.image"
 local json = require "lucid.json"
+local layout = require "lucid.layout"
 local prompt = require "lucid.prompt"
 local tensor = require "lucid.tensor"
 local tokenizer = require "lucid.tokenizer"
@@ -60,15 +61,11 @@ function M.open(dir, opt)
     shared = { features = {}, kept = 0 },
     size = tonumber(C.lc_model_image_size(handle)),
     image_rows = tonumber(C.lc_model_image_rows(handle)),
+    tower = layout.tower(opt.vision),
   }, Model)
   if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
-  local processor = dir .. "/preprocessor_config.json"
-  if file.exists(processor) then
-    self.processor = image.processor(json.read(processor), processor)
-  elseif self.kind ~= "llava" then -- a tower of its own has no such file; BLIP-2's towers see alike
-    local side = { height = self.size, width = self.size }
-    self.processor = image.processor { image_processor_type = "BlipImageProcessor", size = side }
-  end
+  local settings, name = layout.processor(dir, config, self.kind, self.size, opt.vision)
+  if settings then self.processor = image.processor(settings, name) end
   local bert = (opt.bert or "") ~= "" and opt.bert or dir .. "/qformer_tokenizer"
   if self.kind == "instructblip" and (opt.bert == bert or file.exists(bert .. "/vocab.txt")) then
     self.reader = tokenizer(bert)
@@ -175,6 +172,7 @@ function Model:save(dir)
     local from = self.dir .. "/" .. name
     if self.dir ~= dir and file.exists(from) then file.write(dir .. "/" .. name, file.read(from)) end
   end
+  for name, value in pairs(layout.beside(self)) do json.write(dir .. "/" .. name, value, { indent = 2 }) end
   local writer = native.check(C.lc_writer_new(dir .. "/model.safetensors"))
   native.check(C.lc_writer_metadata(writer, "format", "pt"))
   for _, p in ipairs(self:all_parameters()) do

@@ -40,6 +40,9 @@ struct lc_bridge {
 /* Each takes its weights; out: the language model's width; prefix: of the last layers' names. */
 int lc_projector_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
                       const struct lc_vit *tower, int64_t out, const char *prefix);
+/* The same under LLaVA's own names: PREFIX.0 and PREFIX.2. */
+int lc_mm_projector_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
+                         const struct lc_vit *tower, int64_t out, const char *prefix);
 int lc_join_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
                  const struct lc_vit *tower, int64_t out, const char *prefix);
 int lc_qformer_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,

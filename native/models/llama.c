@@ -22,7 +22,8 @@
 /* What would change the mathematics and is not built in is refused by name. */
 static int refuse_unknown(const struct lc_config *c, const lc_json *s) {
     bool ok = true;
-    const char *type = lc_config_text(c, s, "model_type", "llama", &ok);
+    /* At the root it is the whole model's, which compose.c has looked at. */
+    const char *type = s == c->root ? "llama" : lc_config_text(c, s, "model_type", "llama", &ok);
     const char *act = lc_config_text(c, s, "hidden_act", "silu", &ok);
     bool attention_bias = lc_config_flag(c, s, "attention_bias", false, &ok);
     bool bias = lc_config_flag(c, s, "mlp_bias", false, &ok) || attention_bias;

@@ -39,41 +39,111 @@ int lc_vit_check_sizes(const struct lc_vit *v, const struct lc_config *c) {
     return 0;
 }
 
-static int read_config(struct lc_vit *v, const struct lc_config *c) {
+/* ---- settings ---------------------------------------------------------------------------------- */
+
+static bool known_shape(const struct lc_params *p, const char *prefix, const char *name, int ndim,
+                        int64_t shape[LC_MAX_DIMS]) {
+    char full[256];
+    snprintf(full, sizeof full, "%s.%s", prefix, name);
+    return lc_params_shape(p, LC_VISION, full, shape) == ndim;
+}
+
+/* Sizes as the tensors have them; what they do not tell stays. */
+static void read_shapes(struct lc_vit *v, const struct lc_params *p, const char *prefix) {
+    char norm[64];
+    int64_t shape[LC_MAX_DIMS];
+    if (known_shape(p, prefix, "embeddings.patch_embedding.weight", 4, shape)) {
+        v->width = shape[0];
+        v->patch = shape[3];
+    }
+    if (known_shape(p, prefix, "encoder.layers.0.mlp.fc1.weight", 2, shape)) v->mlp = shape[0];
+    if (known_shape(p, prefix, "embeddings.position_embedding.weight", 2, shape) && shape[0] > 1)
+        v->size = v->patch * llround(sqrt((double)(shape[0] - 1)));
+    for (int64_t i = 0;; i++) {
+        snprintf(norm, sizeof norm, "encoder.layers.%" PRId64 ".layer_norm1.weight", i);
+        if (!known_shape(p, prefix, norm, 1, shape)) break;
+        v->layers = i + 1;
+    }
+}
+
+/* s: CLIP's vision_config, or NULL: the tensors tell the sizes, and CLIP's heads are 64 wide. */
+static int read_sizes(struct lc_vit *v, const struct lc_config *c, const lc_json *s) {
     bool ok = true;
-    const lc_json *s = lc_json_get(c->root, "vision_config");
     const char *type = lc_config_text(c, s, "model_type", "clip_vision_model", &ok);
-    v->width = lc_config_int(c, s, "hidden_size", 1024, &ok);
-    v->mlp = lc_config_int(c, s, "intermediate_size", 4096, &ok);
-    v->layers = lc_config_int(c, s, "num_hidden_layers", 24, &ok);
-    v->heads = lc_config_int(c, s, "num_attention_heads", 16, &ok);
-    v->size = lc_config_int(c, s, "image_size", 336, &ok);
-    v->patch = lc_config_int(c, s, "patch_size", 14, &ok);
+    v->width = lc_config_int(c, s, "hidden_size", v->width, &ok);
+    v->mlp = lc_config_int(c, s, "intermediate_size", v->mlp, &ok);
+    v->layers = lc_config_int(c, s, "num_hidden_layers", v->layers, &ok);
+    v->heads = lc_config_int(c, s, "num_attention_heads", v->width / 64, &ok);
+    v->size = lc_config_int(c, s, "image_size", v->size, &ok);
+    v->patch = lc_config_int(c, s, "patch_size", v->patch, &ok);
     v->eps = lc_config_number(c, s, "layer_norm_eps", 1e-5, &ok);
     const char *act = lc_config_text(c, s, "hidden_act", "quick_gelu", &ok);
-    int64_t layer = lc_config_int(c, c->root, "vision_feature_layer", -2, &ok);
-    const char *select =
-        lc_config_text(c, c->root, "vision_feature_select_strategy", "default", &ok);
     if (!ok) return -1;
     if (strcmp(type, "clip_vision_model"))
         return lc_fail(LC_EINVAL,
                        "%s/config.json: the vision tower is a %s; clip_vision_model is expected",
                        c->folder, type);
-    if (lc_vit_check_sizes(v, c) < 0) return -1;
+    v->activation = lc_activation(act);
+    return v->activation ? lc_vit_check_sizes(v, c) : -1;
+}
+
+/* The settings of a tower that has files of its own stand beside them: CLIP's or its vision model's. */
+static int read_sizes_beside(struct lc_vit *v, const struct lc_params *p) {
+    char folder[4096], path[4200];
+    struct lc_config c;
+    const char *weights = lc_params_path(p, LC_VISION), *slash = strrchr(weights, '/');
+    bool whole = lc_file_kind(weights) == 2;
+    snprintf(folder, sizeof folder, "%.*s",
+             whole   ? (int)strlen(weights)
+             : slash ? (int)(slash - weights)
+                     : 1,
+             whole || slash ? weights : ".");
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    if (lc_file_kind(path) != 1) return read_sizes(v, &(struct lc_config){.folder = folder}, NULL);
+    if (lc_config_open(&c, folder) < 0) return -1;
+    const lc_json *section = lc_json_get(c.root, "vision_config");
+    int done = read_sizes(v, &c, section ? section : c.root);
+    lc_config_close(&c);
+    return done;
+}
+
+/* Hugging Face's keys and LLaVA's own say the same. */
+static int read_features(struct lc_vit *v, const struct lc_config *c) {
+    bool ok = true;
+    const char *key = lc_json_get(c->root, "mm_vision_select_layer") ? "mm_vision_select_layer"
+                                                                     : "vision_feature_layer";
+    int64_t layer = lc_config_int(c, c->root, key, -2, &ok);
+    const char *select = lc_config_text(c, c->root, "mm_vision_select_feature", "patch", &ok);
+    select = lc_config_text(c, c->root, "vision_feature_select_strategy", select, &ok);
+    if (!ok) return -1;
     /* hidden_states has layers + 1 entries; entry 0 is what enters the first block. */
     v->run_layers = layer < 0 ? v->layers + 1 + layer : layer;
     if (v->run_layers < 0 || v->run_layers > v->layers)
-        return lc_fail(LC_EINVAL,
-                       "%s/config.json: vision_feature_layer %" PRId64 " of %" PRId64 " layers",
-                       c->folder, layer, v->layers);
-    if (strcmp(select, "default") && strcmp(select, "full"))
-        return lc_fail(LC_EINVAL,
-                       "%s/config.json: vision_feature_select_strategy \"%s\" is not known",
-                       c->folder, select);
-    v->keep_class = !strcmp(select, "full");
-    v->activation = lc_activation(act);
-    return v->activation ? 0 : -1;
+        return lc_fail(LC_EINVAL, "%s/config.json: %s %" PRId64 " of %" PRId64 " layers", c->folder,
+                       key, layer, v->layers);
+    v->keep_class = !strcmp(select, "full") || !strcmp(select, "cls_patch");
+    if (v->keep_class || !strcmp(select, "default") || !strcmp(select, "patch")) return 0;
+    return lc_fail(LC_EINVAL,
+                   "%s/config.json: \"%s\" is no known choice of vision features (default, full, "
+                   "patch, cls_patch)",
+                   c->folder, select);
 }
+
+static int read_config(struct lc_vit *v, const struct lc_config *c, const struct lc_params *p,
+                       const char *prefix) {
+    const lc_json *s = lc_json_get(c->root, "vision_config");
+    v->width = 1024;
+    v->mlp = 4096;
+    v->layers = 24;
+    v->size = 336;
+    v->patch = 14;
+    if (!s) read_shapes(v, p, prefix);
+    int done =
+        s || !lc_params_separate(p, LC_VISION) ? read_sizes(v, c, s) : read_sizes_beside(v, p);
+    return done < 0 ? -1 : read_features(v, c);
+}
+
+/* ---- parameters --------------------------------------------------------------------------------- */
 
 static void take_block(struct lc_vit_block *b, const struct lc_vit *v, struct lc_params *p,
                        const char *prefix, int64_t i) {
@@ -103,7 +173,7 @@ int lc_vit_open(struct lc_vit *v, const struct lc_config *c, struct lc_params *p
                 const char *prefix) {
     char name[256];
     *v = (struct lc_vit){0};
-    if (read_config(v, c) < 0) return -1;
+    if (read_config(v, c, p, prefix) < 0) return -1;
     v->blocks = lc_alloc_zero((size_t)v->layers * sizeof *v->blocks);
     if (!v->blocks) return -1;
     v->patches =

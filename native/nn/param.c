@@ -83,6 +83,10 @@ static const struct lc_source *source(const struct lc_params *p, enum lc_part pa
 
 bool lc_params_loaded(const struct lc_params *p, enum lc_part part) { return source(p, part); }
 
+bool lc_params_separate(const struct lc_params *p, enum lc_part part) {
+    return p->source_of[part] != 0;
+}
+
 const char *lc_params_path(const struct lc_params *p, enum lc_part part) {
     return p->source_count ? p->sources[p->source_of[part]].path : "?";
 }
@@ -102,9 +106,10 @@ struct full_name {
     char text[NAME_LENGTH + sizeof RUN];
 };
 
+/* LLaVA's projector has the root in its own name, where it is no run's. */
 static struct full_name in_file(const struct lc_source *s, const char *name) {
     struct full_name full;
-    snprintf(full.text, sizeof full.text, "%s%s", s->root, name);
+    snprintf(full.text, sizeof full.text, "%s%s", begins(name, s->root) ? "" : s->root, name);
     return full;
 }
 
@@ -221,8 +226,8 @@ static const char *faults(struct lc_params *p, struct lc_source *s,
                           bool (*ignorable)(const char *name)) {
     for (int i = 0; i < lc_checkpoint_count(s->file); i++) {
         const char *full = lc_checkpoint_name(s->file, i), *name = full + strlen(s->root);
-        if (begins(full, s->root) && !lc_params_find(p, name) && !ignorable(name) &&
-            !complained(s, full))
+        if (begins(full, s->root) && !lc_params_find(p, name) && !lc_params_find(p, full) &&
+            !ignorable(name) && !complained(s, full))
             complain(s, full, " (not part of this model)");
     }
     return s->wrong;

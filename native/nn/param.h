@@ -18,8 +18,8 @@ struct lc_param {
 /* A file or folder of weights. Several parts may share one. */
 struct lc_source {
     lc_checkpoint *file;
-    const char
-        *root; /* its weights' names begin with this, and what else it holds is passed over */
+    const char *
+        root; /* its weights' names begin with this, asked for with it or without; the rest is passed over */
     char *path;
     char *wrong; /* what was missing or misshapen, one after the other */
     size_t wrong_length;
@@ -52,6 +52,8 @@ int lc_params_add(struct lc_params *p, enum lc_part part, const char *name, lc_t
 lc_tensor *lc_params_find(const struct lc_params *p, const char *name);
 /* Whether the part is taken from a file. */
 bool lc_params_loaded(const struct lc_params *p, enum lc_part part);
+/* Whether it is taken from another file than the first source's. */
+bool lc_params_separate(const struct lc_params *p, enum lc_part part);
 const char *lc_params_path(const struct lc_params *p, enum lc_part part); /* "?" without a file */
 /* Whether the part's file holds that name; true without a file. */
 bool lc_params_has(const struct lc_params *p, enum lc_part part, const char *name);

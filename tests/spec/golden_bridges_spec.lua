@@ -1,5 +1,5 @@
--- MiniGPT-4 and InstructBLIP against PyTorch's numbers: tests/golden/bridges, whose script says how they
--- were made. Forward to 1e-4 in f32 and 2e-2 in bf16, the gradients of a preference loss to 1e-3.
+-- MiniGPT-4, InstructBLIP and LLaVA's original layout against PyTorch's numbers: tests/golden/bridges and
+-- tests/golden/llava_original, whose scripts say how they were made. Forward to 1e-4 in f32 and 2e-2 in bf16, the gradients of a preference loss to 1e-3.
 local lucid = require "lucid"
 local native = require "lucid.native"
 local folder = require "tests.support.folder"
@@ -7,6 +7,7 @@ local golden = require "tests.support.golden"
 
 local C = native.C
 local ROOT = native.root .. "tests/golden/bridges/"
+local LLAVA = native.root .. "tests/golden/llava_original/"
 
 local function part(name) return ROOT .. name .. ".pth" end
 
@@ -17,6 +18,8 @@ local CASES = {
   { name = "qformer", kind = "instructblip", dir = ROOT .. "language",
     parts = { vision = part "tower", bridge = part "qformer" } },
   { name = "instructblip", kind = "instructblip", dir = ROOT .. "instructblip", parts = {} },
+  { name = "LLaVA's own layout", kind = "llava", dir = LLAVA .. "model", parts = { vision = LLAVA .. "clip" },
+    expected = LLAVA .. "model" },
 }
 local ZERO = 1e-4     -- softmax cancels a key's bias: what is left of its gradient is rounding
 
@@ -58,8 +61,8 @@ end
 
 for _, case in ipairs(CASES) do
   describe("golden " .. case.name, function()
-    local want = lucid.json.read(ROOT .. case.name .. ".expected.json")
-    local tensors = lucid.checkpoint(ROOT .. case.name .. ".expected.safetensors")
+    local expected = (case.expected or ROOT .. case.name) .. ".expected."
+    local want, tensors = lucid.json.read(expected .. "json"), lucid.checkpoint(expected .. "safetensors")
 
     local function check_forward(dtype, tolerance)
       lucid.no_grad(function()
