@@ -89,6 +89,7 @@ int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
 int64_t     lc_file_mtime_ns(const char *path);
 int64_t     lc_file_inode(const char *path);
 int         lc_make_folder(const char *path);  /* with its parents */
+int64_t     lc_disk_free(const char *folder);  /* bytes that may still be written there; -1: lc_error() */
 int         lc_remove(const char *path);       /* a file or an empty folder */
 int         lc_rename(const char *from, const char *to);        /* and fsync of the folder */
 int         lc_symlink(const char *target, const char *path);   /* replaces an older link, atomically */
@@ -251,6 +252,8 @@ const char *lc_mapped_name(const void *address);                          /* the
 lc_writer  *lc_writer_new(const char *path);                              /* safetensors; nothing exists at path until finish */
 int         lc_writer_metadata(lc_writer *w, const char *key, const char *value);
 int         lc_writer_add(lc_writer *w, const char *name, lc_tensor *t);  /* holds t until finish */
+int         lc_writer_declare(lc_writer *w, const char *name, int ndim, const int64_t *shape, int dtype);   /* its bytes come by lc_writer_put */
+int         lc_writer_put(lc_writer *w, const char *name, const lc_tensor *t);   /* of the declared ones the next by name; nothing is held */
 int         lc_writer_finish(lc_writer *w);                               /* atomic; frees w whatever happens */
 void        lc_writer_drop(lc_writer *w);
 

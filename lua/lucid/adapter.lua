@@ -19,9 +19,11 @@ local ROOT = "base_model.model."
 -- The projector's layers in LLaVA's original layout and in Hugging Face's.
 local PROJECTOR = { ["0"] = "linear_1", ["2"] = "linear_2" }
 
--- What a layer is called whatever its base model's layout, and whatever stage of PEFT wrote it: in
--- memory it has the adapter's name inside (lora_A.default.weight). The picture tower has layers, too.
-local function canonical(name)
+--- What a tensor is called whatever its base model's layout, and whatever stage of PEFT wrote it: in
+--- memory it has the adapter's name inside (lora_A.default.weight). The picture tower has layers, too.
+---@param name string
+---@return string
+function M.canonical(name)
   name = name:gsub("^base_model%.model%.", "")
   name = name:gsub("^model%.", ""):gsub("^language_model%.", ""):gsub("^model%.", "")
   name = name:gsub("%.modules_to_save%.default%.", ".")
@@ -32,6 +34,8 @@ local function canonical(name)
     return PROJECTOR[i] and "multi_modal_projector." .. PROJECTOR[i] .. "."
   end))
 end
+
+local canonical = M.canonical
 
 local function is_lora(name) return name:find("%.lora_[AB]%.weight$") ~= nil end
 

@@ -78,10 +78,22 @@ function Checkpoint:tensor(name)
   return native.adopt(C.lc_checkpoint_tensor(self.handle, name))
 end
 
+--- Lets a tensor's pages go until they are read again.
+function Checkpoint:forget(name) C.lc_checkpoint_forget(self.handle, place(self, name)) end
+
 --- The text of a metadata key, or nil.
 function Checkpoint:metadata(key)
   local text = C.lc_checkpoint_metadata(self.handle, key)
   if text ~= nil then return ffi.string(text) end
+end
+
+-- ---- writing ----------------------------------------------------------------------------------------
+
+-- Raises what the core said of a writer, which goes.
+local function drop(writer, level)
+  local reason = ffi.string(C.lc_error())
+  C.lc_writer_drop(writer)
+  error(reason, level + 1)
 end
 
 --- Writes a safetensors file, atomically.
@@ -91,15 +103,44 @@ end
 function M.save(path, tensors, metadata)
   local writer = native.check(C.lc_writer_new(path))
   local function add(done)
-    if done == 0 then return end
-    local reason = ffi.string(C.lc_error())
-    C.lc_writer_drop(writer)
-    error(reason, 3)
+    if done ~= 0 then drop(writer, 3) end
   end
   for key, text in pairs(metadata or { format = "pt" }) do
     add(C.lc_writer_metadata(writer, key, text))
   end
   for name, t in pairs(tensors) do add(C.lc_writer_add(writer, name, t)) end
+  native.check(C.lc_writer_finish(writer))
+end
+
+---@class lucid.Planned
+---@field name string
+---@field shape integer[]
+---@field dtype string                     "f32", "bf16" or "f16"
+---@field make fun(): lucid.Tensor         called when its turn comes; the tensor goes when it is written
+---@field finished fun()|nil               called then
+
+--- Writes a safetensors file whose tensors are made one after the other, so that one alone is in memory.
+---@param path string
+---@param list lucid.Planned[]
+function M.stream(path, list)
+  list = { unpack(list) }
+  table.sort(list, function(a, b) return a.name < b.name end)
+  local writer = native.check(C.lc_writer_new(path))
+  local function done(result)
+    if result ~= 0 then drop(writer, 3) end
+  end
+  done(C.lc_writer_metadata(writer, "format", "pt"))
+  for _, t in ipairs(list) do
+    done(C.lc_writer_declare(writer, t.name, #t.shape, ffi.new("int64_t[5]", t.shape), native.dtype(t.dtype)))
+  end
+  for _, t in ipairs(list) do
+    local ok, reason = pcall(native.scope, function() native.check(C.lc_writer_put(writer, t.name, t.make())) end)
+    if not ok then
+      C.lc_writer_drop(writer)
+      error(reason, 0)
+    end
+    if t.finished then t.finished() end
+  end
   native.check(C.lc_writer_finish(writer))
 end
 

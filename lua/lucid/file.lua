@@ -57,6 +57,19 @@ function M.remove(path)
   if C.lc_remove(path) ~= 0 then native.fail(2) end
 end
 
+--- Moves a file or folder within its file system; what has the name already is replaced, unless it is a
+--- folder that is not empty.
+function M.rename(from, to)
+  if C.lc_rename(from, to) ~= 0 then native.fail(2) end
+end
+
+--- The bytes that may still be written in a folder.
+function M.free(folder)
+  local n = tonumber(C.lc_disk_free(folder))
+  if n < 0 then native.fail(2) end
+  return n
+end
+
 --- The names in a folder, sorted; nil when it is no folder.
 ---@return string[]|nil
 function M.list(path)

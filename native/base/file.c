@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int lc_fail_errno(const char *path, const char *what) {
@@ -246,6 +247,12 @@ int lc_make_folder(const char *path) {
     }
     lc_free(part);
     return result;
+}
+
+int64_t lc_disk_free(const char *folder) {
+    struct statvfs s;
+    if (statvfs(folder, &s) < 0) return lc_fail_errno(folder, "looking");
+    return (int64_t)s.f_bavail * (int64_t)s.f_frsize;
 }
 
 int lc_remove(const char *path) { return remove(path) < 0 ? lc_fail_errno(path, "removing") : 0; }

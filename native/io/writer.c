@@ -1,4 +1,6 @@
-/* writer.c - safetensors files: tensors by name, the data aligned to 8 bytes, all or nothing. */
+/* writer.c - safetensors files: tensors by name, the data aligned to 8 bytes, all or nothing. Tensors are
+ * held until the file is written; of one that is only declared the bytes come later, so that a file may be
+ * larger than memory. */
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -6,13 +8,16 @@
 #include "tensor/tensor.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct item {
     char *name;
-    lc_tensor *tensor;
+    lc_tensor *tensor; /* NULL: declared, and put later */
+    int64_t shape[LC_MAX_DIMS];
+    int ndim, dtype;
 };
 
 struct pair {
@@ -24,6 +29,9 @@ struct lc_writer {
     struct item *items;
     struct pair *pairs;
     size_t count, room, pair_count;
+    struct lc_output output;
+    bool open; /* the header is written, and the first items up to next */
+    size_t next;
 };
 
 lc_writer *lc_writer_new(const char *path) {
@@ -37,6 +45,7 @@ lc_writer *lc_writer_new(const char *path) {
 
 void lc_writer_drop(lc_writer *w) {
     if (!w) return;
+    if (w->open) lc_output_drop(&w->output);
     for (size_t i = 0; i < w->count; i++) {
         lc_free(w->items[i].name);
         lc_tensor_release(w->items[i].tensor);
@@ -65,10 +74,9 @@ int lc_writer_metadata(lc_writer *w, const char *key, const char *value) {
     return 0;
 }
 
-int lc_writer_add(lc_writer *w, const char *name, lc_tensor *t) {
-    if (!t) return lc_fail(LC_EINVAL, "%s: %s: there is no tensor", w->path, name);
-    if (!lc_usable("writer", t)) return -1;
-    if (!strcmp(name, "__metadata__"))
+static int add(lc_writer *w, struct item item) {
+    if (w->open) return lc_fail(LC_EINVAL, "%s: %s comes behind the header", w->path, item.name);
+    if (!strcmp(item.name, "__metadata__"))
         return lc_fail(LC_EINVAL, "%s: no tensor may be named __metadata__", w->path);
     if (w->count == w->room) {
         size_t room = w->room ? 2 * w->room : 64;
@@ -77,10 +85,26 @@ int lc_writer_add(lc_writer *w, const char *name, lc_tensor *t) {
         w->items = items;
         w->room = room;
     }
-    char *copy = lc_copy_text(name);
-    if (!copy) return -1;
-    w->items[w->count++] = (struct item){copy, lc_tensor_retain(t)};
+    if (!(item.name = lc_copy_text(item.name))) return -1;
+    if (item.tensor) lc_tensor_retain(item.tensor);
+    w->items[w->count++] = item;
     return 0;
+}
+
+int lc_writer_add(lc_writer *w, const char *name, lc_tensor *t) {
+    if (!t) return lc_fail(LC_EINVAL, "%s: %s: there is no tensor", w->path, name);
+    if (!lc_usable("writer", t)) return -1;
+    struct item item = {(char *)name, t, .ndim = t->ndim, .dtype = t->dtype};
+    memcpy(item.shape, t->shape, sizeof item.shape);
+    return add(w, item);
+}
+
+int lc_writer_declare(lc_writer *w, const char *name, int ndim, const int64_t *shape, int dtype) {
+    struct item item = {.name = (char *)name, .ndim = ndim, .dtype = dtype};
+    if (ndim < 0 || ndim > LC_MAX_DIMS || !lc_dtype_name(dtype))
+        return lc_fail(LC_EINVAL, "%s: %s: there is no such tensor", w->path, name);
+    for (int i = 0; i < ndim; i++) item.shape[i] = shape[i];
+    return add(w, item);
 }
 
 /* ---- header ---- */
@@ -124,23 +148,25 @@ static void put_string(struct text *t, const char *s) {
     put(t, "\"", 1);
 }
 
-static size_t bytes_of(const lc_tensor *t) {
-    return (size_t)lc_tensor_count(t) * lc_dtype_bytes(t->dtype);
+static size_t bytes_of(const struct item *item) {
+    size_t n = lc_dtype_bytes(item->dtype);
+    for (int i = 0; i < item->ndim; i++) n *= (size_t)item->shape[i];
+    return n;
 }
 
 static void put_entry(struct text *t, const struct item *item, int64_t begin) {
     put_string(t, item->name);
     put_word(t, ":{\"dtype\":\"");
-    put_word(t, lc_word_of(item->tensor->dtype));
+    put_word(t, lc_word_of(item->dtype));
     put_word(t, "\",\"shape\":[");
-    for (int i = 0; i < item->tensor->ndim; i++) {
+    for (int i = 0; i < item->ndim; i++) {
         if (i) put(t, ",", 1);
-        put_number(t, item->tensor->shape[i]);
+        put_number(t, item->shape[i]);
     }
     put_word(t, "],\"data_offsets\":[");
     put_number(t, begin);
     put(t, ",", 1);
-    put_number(t, begin + (int64_t)bytes_of(item->tensor));
+    put_number(t, begin + (int64_t)bytes_of(item));
     put_word(t, "]}");
 }
 
@@ -164,7 +190,7 @@ static struct text header(const lc_writer *w) {
     for (size_t i = 0; i < w->count; i++) {
         if (i || w->pair_count) put(&t, ",", 1);
         put_entry(&t, &w->items[i], begin);
-        begin += (int64_t)bytes_of(w->items[i].tensor);
+        begin += (int64_t)bytes_of(&w->items[i]);
     }
     put(&t, "}", 1);
     while (t.data && t.n % 8) put(&t, " ", 1);
@@ -183,43 +209,66 @@ static int check(lc_writer *w) {
     for (size_t i = 0; i < w->count; i++) {
         if (i && !strcmp(w->items[i - 1].name, w->items[i].name))
             return lc_fail(LC_EINVAL, "%s: the name %s was added twice", w->path, w->items[i].name);
-        if (!lc_usable(w->items[i].name, w->items[i].tensor)) return -1;
+        if (w->items[i].tensor && !lc_usable(w->items[i].name, w->items[i].tensor)) return -1;
     }
     return 0;
 }
 
-static int write_tensor(struct lc_output *o, const lc_tensor *t) {
-    size_t n = bytes_of(t);
+static int write_tensor(lc_writer *w, size_t n, const lc_tensor *t) {
     if (lc_poll("writer") < 0) return -1;
+    w->next++;
     if (n == 0) return 0;
     if (lc_tensor_device(t) == LC_HOST && lc_tensor_dense(t))
-        return lc_output_write(o, lc_data(t), n);
+        return lc_output_write(&w->output, lc_data(t), n);
     void *rows = lc_alloc(n);
-    int result = rows && lc_tensor_read(t, rows, n) == 0 ? lc_output_write(o, rows, n) : -1;
+    int result =
+        rows && lc_tensor_read(t, rows, n) == 0 ? lc_output_write(&w->output, rows, n) : -1;
     lc_free(rows);
     return result;
 }
 
-static int write_file(struct lc_output *o, const lc_writer *w) {
-    struct text head = header(w);
-    if (!head.data) return -1;
-    int result = head.n - 8 > LC_HEADER_LIMIT
-                     ? lc_fail(LC_EINVAL, "%s: its header would be too long", w->path)
-                     : lc_output_write(o, head.data, head.n);
-    lc_free(head.data);
-    for (size_t i = 0; i < w->count && result == 0; i++)
-        result = write_tensor(o, w->items[i].tensor);
-    return result;
+/* Opens the file and writes its header, unless that is done; then the tensors at hand that come next. */
+static int write_held(lc_writer *w) {
+    if (!w->open) {
+        if (check(w) < 0) return -1;
+        struct text head = header(w);
+        if (!head.data) return -1;
+        int result = head.n - 8 > LC_HEADER_LIMIT
+                         ? lc_fail(LC_EINVAL, "%s: its header would be too long", w->path)
+                         : lc_output_open(&w->output, w->path);
+        w->open = result == 0;
+        if (w->open) result = lc_output_write(&w->output, head.data, head.n);
+        lc_free(head.data);
+        if (result < 0) return -1;
+    }
+    while (w->next < w->count && w->items[w->next].tensor) {
+        const struct item *item = &w->items[w->next];
+        if (write_tensor(w, bytes_of(item), item->tensor) < 0) return -1;
+    }
+    return 0;
+}
+
+int lc_writer_put(lc_writer *w, const char *name, const lc_tensor *t) {
+    if (!t || !lc_usable("writer", t) || write_held(w) < 0) return -1;
+    const struct item *item = w->next < w->count ? &w->items[w->next] : NULL;
+    if (!item || strcmp(item->name, name))
+        return lc_fail(LC_EINVAL, "%s: %s is put where %s comes", w->path, name,
+                       item ? item->name : "the end");
+    if (t->dtype != item->dtype || t->ndim != item->ndim ||
+        memcmp(t->shape, item->shape, (size_t)t->ndim * sizeof *t->shape))
+        return lc_fail(LC_EINVAL, "%s: %s is %s, not what was declared", w->path, name,
+                       lc_shape_text(t));
+    return write_tensor(w, bytes_of(item), t);
 }
 
 int lc_writer_finish(lc_writer *w) {
-    struct lc_output o;
-    int result = check(w);
-    if (result == 0) result = lc_output_open(&o, w->path);
+    int result = write_held(w);
+    if (result == 0 && w->next < w->count)
+        result =
+            lc_fail(LC_EINVAL, "%s: %s was declared but not put", w->path, w->items[w->next].name);
     if (result == 0) {
-        result = write_file(&o, w);
-        if (result == 0) result = lc_output_finish(&o);
-        else lc_output_drop(&o);
+        result = lc_output_finish(&w->output);
+        w->open = false;
     }
     lc_writer_drop(w);
     return result;
