@@ -87,7 +87,7 @@ function M.read(opt)
   local c = template:conversation(tk, { { question = opt.prompt, answer = answer } }, { train = opt.train })
   kind = kind or template.form.model
   local self = { model = opt.model, kind = kind, template = name, chosen = chosen, ids = c.ids, spans = c.spans,
-    image = c.image, rows = ROWS[kind] and ROWS[kind](config, opt.vision), tokenizer = tk, train = opt.train == true }
+    image = c.image, rows = ROWS[kind] and ROWS[kind](config, layout.vision(opt.model, opt.vision)), tokenizer = tk, train = opt.train == true }
   if kind == "instructblip" then self.qformer, self.bert = qformer_ids(opt, opt.model) end
   return setmetatable(self, Explanation)
 end

@@ -12,6 +12,7 @@ local BYTES = { f32 = 4, bf16 = 2, f16 = 2, i32 = 4, u8 = 1 }
 ---@field name string                                 the folder below the one that is written, "" for itself
 ---@field shards table<string, lucid.Planned[]>       by the file's name
 ---@field files table<string, string|table>           small files: their text, or what becomes JSON
+---@field apart boolean|nil                           its files are not shards of one model: no index
 
 --- The small files of a folder, by name: configuration, tokenizer, processor, not the index of weights.
 ---@param dir string
@@ -74,7 +75,7 @@ local function write_part(dir, part)
     checkpoint.stream(dir .. "/" .. name, part.shards[name])
     for _, t in ipairs(part.shards[name]) do place[t.name] = name end
   end
-  if #names > 1 then
+  if #names > 1 and not part.apart then
     json.write(dir .. "/model.safetensors.index.json",
       { metadata = { total_size = weigh(part) }, weight_map = place }, { indent = 2 })
   end

@@ -13,6 +13,17 @@ function M.kind(config)
   return config.model_type
 end
 
+--- What a model's tower is read from: --vision, or the folder vision_tower in the model's own; nil: there is
+--- no such part.
+---@param dir string
+---@param vision string|nil
+---@return string|nil
+function M.vision(dir, vision)
+  if (vision or "") ~= "" then return vision end
+  local own = dir .. "/vision_tower"
+  return file.exists(own .. "/config.json") and own or nil
+end
+
 --- The folder of a tower that has files of its own: "" and nil are none.
 ---@param vision string|nil     the folder, or a file in it
 ---@return string|nil

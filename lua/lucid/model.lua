@@ -45,10 +45,11 @@ function M.open(dir, opt)
   local dtype = native.dtype(opt.dtype or "f32")
   local device = native.device(opt.device)
   local handle
+  local vision = layout.vision(dir, opt.vision)
   if opt.init then
     handle = native.check(C.lc_model_init(dir, dtype, device, opt.seed or 0))
   else
-    handle = native.check(C.lc_model_open_parts(dir, opt.vision, opt.bridge, dtype, device))
+    handle = native.check(C.lc_model_open_parts(dir, vision, opt.bridge, dtype, device))
   end
   local config, generation = json.read(dir .. "/config.json"), dir .. "/generation_config.json"
   local self = setmetatable({
@@ -61,10 +62,10 @@ function M.open(dir, opt)
     shared = { features = {}, kept = 0 },
     size = tonumber(C.lc_model_image_size(handle)),
     image_rows = tonumber(C.lc_model_image_rows(handle)),
-    tower = layout.tower(opt.vision),
+    tower = layout.tower(vision),
   }, Model)
   if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
-  local settings, name = layout.processor(dir, config, self.kind, self.size, opt.vision)
+  local settings, name = layout.processor(dir, config, self.kind, self.size, vision)
   if settings then self.processor = image.processor(settings, name) end
   local bert = (opt.bert or "") ~= "" and opt.bert or dir .. "/qformer_tokenizer"
   if self.kind == "instructblip" and (opt.bert == bert or file.exists(bert .. "/vocab.txt")) then
