@@ -6,6 +6,7 @@ local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local folder = require "lucid.folder"
 local json = require "lucid.json"
+local layout = require "lucid.layout"
 
 local M = {}
 
@@ -98,6 +99,24 @@ local function small_files(dir, dtype)
   return files
 end
 
+-- Puts a tensor into the shard that it comes from.
+local function add(shards, base, name, dtype, make)
+  local shard = folder.shard_name((base:file(name)))
+  shards[shard] = shards[shard] or {}
+  table.insert(shards[shard], { name = name, shape = base:shape(name), dtype = dtype, make = make,
+    finished = function() base:forget(name) end })
+end
+
+-- A tower beside the language model, as lucid export puts it there: it stays as it is.
+local function tower_part(dir)
+  local from, shards = checkpoint(dir), {}
+  for _, name in ipairs(from:names()) do
+    local dtype = folder.dtype(from:dtype(name))
+    if dtype then add(shards, from, name, dtype, function() return from:tensor(name) end) end
+  end
+  return { name = "vision_tower", shards = shards, files = folder.small_files(dir) }
+end
+
 --- Merges an adapter into a base and writes the result.
 ---@param opt lucid.MergeOptions
 ---@return table      { tensors=, merged=, replaced=, left_out=, bytes=, converted= (files of PyTorch's were read) }
@@ -110,8 +129,7 @@ function M.run(opt)
   local done = { tensors = 0, merged = 0, replaced = 0, left_out = 0, converted = false }
   local shards = {}
   for _, entry in ipairs(match(base, loaded)) do
-    local path, format = base:file(entry.name)
-    local own, name = folder.dtype(base:dtype(entry.name)), folder.shard_name(path)
+    local own, _, format = folder.dtype(base:dtype(entry.name)), base:file(entry.name)
     done.converted = done.converted or format ~= "safetensors"
     if not own then
       done.left_out = done.left_out + 1
@@ -120,13 +138,13 @@ function M.run(opt)
       done.tensors = done.tensors + 1
       if entry.how == "lora" then done.merged = done.merged + 1 end
       if entry.how == "whole" then done.replaced = done.replaced + 1 end
-      shards[name] = shards[name] or {}
-      table.insert(shards[name], { name = entry.name, shape = base:shape(entry.name), dtype = dtype,
-        make = function() return merged(base, loaded, entry, dtype, opt.published) end,
-        finished = function() base:forget(entry.name) end })
+      add(shards, base, entry.name, dtype, function() return merged(base, loaded, entry, dtype, opt.published) end)
     end
   end
-  done.bytes = folder.write(opt.out, { { name = "", shards = shards, files = small_files(opt.model, all) } })
+  local parts = { { name = "", shards = shards, files = small_files(opt.model, all) } }
+  local tower = layout.vision(opt.model)
+  if tower then parts[2] = tower_part(tower) end
+  done.bytes = folder.write(opt.out, parts)
   return done
 end
 

@@ -90,6 +90,15 @@ describe("exporting", function()
     end
   end)
 
+  it("writes a folder that an adapter can be merged into, its tower with it", function()
+    local back = export("tests/golden/llava_tiny/classic", "original", "back")
+    lucid.merge { model = back, adapter = "tests/golden/peft/adapter", out = dir .. "/merged" }
+    lucid.merge { model = "tests/golden/llava_tiny/classic", adapter = "tests/golden/peft/adapter", out = dir .. "/classic" }
+    assert.same(logits(lucid.model(dir .. "/classic"), 72), logits(lucid.model(dir .. "/merged"), 72))
+    assert.equal(file.read(back .. "/vision_tower/model.safetensors"),
+      file.read(dir .. "/merged/vision_tower/model.safetensors"))
+  end)
+
   it("turns InstructBLIP's parts into Hugging Face's folder and back", function()
     local parts = { vision = BRIDGES .. "tower.pth", bridge = BRIDGES .. "qformer.pth" }
     local hf = export(BRIDGES .. "language", "hf", "hf", parts)

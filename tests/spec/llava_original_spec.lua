@@ -2,6 +2,7 @@
 -- numbers are PyTorch's is in golden_bridges_spec.
 local lucid = require "lucid"
 local file = require "lucid.file"
+local files = require "lucid.tinyworld.files"
 local folder = require "tests.support.folder"
 local golden = require "tests.support.golden"
 
@@ -161,6 +162,21 @@ describe("LLaVA's original layout", function()
       n = n + 1
     end
     assert.equal(12, n)
+  end)
+
+  it("is trained by the recipe, and its adapter is taken by Hugging Face's layout", function()
+    local world = dir .. "/world"
+    files.write { dir = world, split = "eval", seed = 3, count = 4, seen = 24 }
+    file.write(world .. "/desc_data.json", '[{"image_id": "300001", "chosen": ["a red car."], "rejected": ["a cat."]}]')
+    file.write(world .. "/pope_data.json", "[]")
+    lucid.recipe.run("llava", { model = MODEL, vision = CLIP, data = world, images = world, out = dir .. "/run", steps = 3,
+      rank = 2, lr = 1e-3, quiet = true })
+    local m = lucid.model("tests/golden/llava_tiny/classic", { adapter = dir .. "/run" })
+    local moved = 0
+    for _, p in ipairs(m:parameters()) do
+      if p.name:find("lora_B", 1, true) and p.tensor:abs():sum():item() > 0 then moved = moved + 1 end
+    end
+    assert.equal(14, moved)
   end)
 
   it("writes adapters with its own paths, and refuses those of another model", function()

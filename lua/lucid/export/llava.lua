@@ -1,5 +1,6 @@
 -- LLaVA-1.5: its own folder with CLIP's, and Hugging Face's one folder. The language model of Hugging Face's has
--- rows for <image> and <pad> behind the vocabulary, padded to a multiple of 64; LLaVA's own has none.
+-- rows for <image> and <pad> behind the vocabulary, padded to a multiple of 64; LLaVA's own has none. Pictures are treated as the source
+-- treats them: a folder of Hugging Face's that does not pad them to a square becomes one that does not.
 local export = require "lucid.export"
 local json = require "lucid.json"
 local layout = require "lucid.layout"
