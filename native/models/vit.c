@@ -92,12 +92,8 @@ static int read_sizes_beside(struct lc_vit *v, const struct lc_params *p) {
     char folder[4096], path[4200];
     struct lc_config c;
     const char *weights = lc_params_path(p, LC_VISION), *slash = strrchr(weights, '/');
-    bool whole = lc_file_kind(weights) == 2;
-    snprintf(folder, sizeof folder, "%.*s",
-             whole   ? (int)strlen(weights)
-             : slash ? (int)(slash - weights)
-                     : 1,
-             whole || slash ? weights : ".");
+    size_t n = lc_file_kind(weights) == 2 ? strlen(weights) : slash ? (size_t)(slash - weights) : 0;
+    snprintf(folder, sizeof folder, "%.*s", n ? (int)n : 1, n ? weights : ".");
     snprintf(path, sizeof path, "%s/config.json", folder);
     if (lc_file_kind(path) != 1) return read_sizes(v, &(struct lc_config){.folder = folder}, NULL);
     if (lc_config_open(&c, folder) < 0) return -1;

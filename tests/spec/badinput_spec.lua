@@ -231,6 +231,20 @@ describe("bad input", function()
     assert.truthy(text:find("describe%.lua:%d+: there is no device 'gpu'") and text:find("stack traceback", 1, true), text)
   end)
 
+  it("stops merge and export before they write", function()
+    local original = "tests/golden/llava_original/model"
+    local merge = ("merge --model %s --adapter tests/golden/torchfile/adapter04 --out "):format(original)
+    fails(merge .. original, 1, original .. ": it is there already; name a new folder with --out")
+    fails(merge .. dir .. "/merged --dtype f8", 2, "--dtype: 'f8' is none of f32, bf16, f16")
+    fails(("merge --model %s --adapter %s --out %s/merged"):format(original, dir, dir), 1, "there is no adapter_config.json")
+    fails(("export --model %s --layout hf --out %s/exported"):format(original, dir), 1, "give --vision, CLIP's folder")
+    fails(("export --model %s --layout both --out %s/exported"):format(original, dir), 2, "'both' is none of hf, original")
+    fails(describe_with("--vision tests/golden/bridges/tower.pth --model " .. original), 1, "give --vision, the folder of")
+    for _, name in ipairs { "merged", "exported", "merged.partial", "exported.partial" } do
+      assert.is_false(file.exists(dir .. "/" .. name))
+    end
+  end)
+
   it("says where it cannot write", function()
     put("file", "kept")
     fails(train_with(("--out %s/file"):format(dir)), 1, dir .. "/file")

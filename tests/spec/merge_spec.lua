@@ -97,6 +97,21 @@ describe("merging", function()
       row(lucid.model(model, { vision = clip, adapter = adapter })), 2e-3, "logits")
   end)
 
+  it("does so in every layout of a language model", function()
+    local parts = { vision = "tests/golden/bridges/tower.pth", bridge = "tests/golden/bridges/joined.pth" }
+    for name, opt in pairs { instructblip = {}, language = parts } do
+      local model = "tests/golden/bridges/" .. name
+      local function numbers(from, adapter)
+        local m = lucid.model(from, { vision = opt.vision, bridge = opt.bridge, adapter = adapter })
+        return lucid.no_grad(m.logits, m, lucid.forest { { tokens = { 1, lucid.IMAGE, 5, 6 }, image = PICTURE } })
+      end
+      local done = merge { model = model, out = dir .. "/" .. name }
+      assert.equal(14, done.merged)
+      golden.agree(numbers(dir .. "/" .. name), numbers(model, ADAPTER), 1e-5, name)
+      assert.is_true(golden.distance(numbers(model), numbers(model, ADAPTER)) > 0.1)
+    end
+  end)
+
   it("writes another dtype, says so in config.json, and rounds as the published tool where it is asked to", function()
     merge { dtype = "bf16" }
     merge { published = true, out = dir .. "/published" }
