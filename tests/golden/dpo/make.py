@@ -1,7 +1,7 @@
 """Golden numbers of preference training: five LoRA DPO steps of a tiny LLaVA, with TRL's loss.
 
     python make.py          # reads ../llava_tiny/classic; writes replay.json, adapter-before/,
-                            # adapter-after/ and the pictures
+                            # adapter-after/, first-gradients.safetensors and the pictures
 
 The loss is what trl.DPOTrainer._compute_loss returns, called as ../losses/make.py does it. README.md
 names the versions.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration
 
 HERE = Path(__file__).resolve().parent
@@ -109,12 +110,13 @@ def replay(attention="eager"):
         adamw.zero_grad()
         keep = {k: v for k, v in metrics.items() if k.startswith(("rewards/", "logps/"))}
         steps.append({"loss": float(loss.detach()), "grad_norm": float(norm), **keep})
+    slopes = {n.replace(".default.", "."): t.contiguous() for n, t in sorted(slopes.items())}
+    if attention == "eager":
+        save_file(slopes, HERE / "first-gradients.safetensors")
     record = {
         "model": "../llava_tiny/classic", "image_token": IMAGE, "beta": 0.1, "lr": 1e-3,
         "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0, "clip": 0.3, "rank": 4, "alpha": 8,
         "ref_chosen": reference[0].tolist(), "ref_rejected": reference[1].tolist(),
-        "first_grad_norms": {n.replace(".default.", "."): float(t.double().norm())
-                             for n, t in sorted(slopes.items())},
     }
     return model, adapter, before, record, pairs, steps
 
