@@ -342,6 +342,36 @@ describe("real files", function()
     assert.is_true(read > 200 and refused > 50, read .. " read, " .. refused .. " refused")
   end)
 
+  -- tests/golden/image/real: each picture as each model's processor hands it on, before it is normalised.
+  it("have the pixels that Pillow and transformers give each model", function()
+    if not need "photos" then return end
+    local raw = { do_rescale = false, do_normalize = false }
+    local function processor(config)
+      for key, value in pairs(raw) do config[key] = value end
+      return image.processor(config)
+    end
+    local blip = { image_processor_type = "BlipImageProcessor", size = { height = 224, width = 224 } }
+    local processors = {
+      llava = processor { size = 336, crop_size = 336, image_aspect_ratio = "pad" },
+      ["llava-hf"] = processor { size = { shortest_edge = 336 }, crop_size = { height = 336, width = 336 } },
+      blip = processor(blip),
+    }
+    local compared, other = 0, {}
+    for _, g in ipairs(json.read(HERE .. "real/real.json")) do
+      lucid.scope(function()
+        local picture = image.load(SHARED .. g.file)
+        for name, process in pairs(processors) do
+          if sha256(process(picture):to "u8"):sub(1, 16) ~= g[name] then
+            other[#other + 1] = ("%s (%s), as %s takes it"):format(g.file, g.is, name)
+          end
+        end
+        compared = compared + 1
+      end)
+    end
+    assert.same({}, other)
+    assert.is_true(compared > 200, compared)
+  end)
+
   -- The sums are over the channels that a file has: one of gray pictures, three of colours.
   it("of PngSuite have the expected pixels", function()
     local folder = need "pngsuite_expected"
