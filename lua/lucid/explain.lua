@@ -58,8 +58,7 @@ end
 local function qformer_ids(opt, folder)
   local path = (opt.bert or "") ~= "" and opt.bert or folder .. "/qformer_tokenizer"
   if not file.exists(path) then return nil end
-  local bert = tokenizer(path)
-  if bert.kind ~= "wordpiece" then error(("%s: BERT's vocab.txt is expected"):format(path), 0) end
+  local bert = tokenizer.bert(path)
   return bert:encode(opt.prompt, { bos = true, eos = true, max = 128, truncate = "left" }), bert
 end
 

@@ -313,7 +313,7 @@ local function batch(model, requests, from, to, s, out)
 end
 
 local function check_model(model)
-  if not model.tokenizer then error(model.dir .. ": there is no tokenizer.model", 0) end
+  if not model.tokenizer then error(model.dir .. ": there is no tokenizer.model; put the model's own there", 0) end
 end
 
 --- Answers many requests { image=, prompt= (a question) or ids= }, in order. An answer does not depend on

@@ -36,6 +36,13 @@ Model.__index = Model
 ---@field bridge string|nil     the bridge's weights, where they are separate
 ---@field bert string|nil       BERT's vocab.txt, or its folder, for a bridge that reads the question
 
+-- The rows of the Q-Former's word embeddings.
+local function question_rows(self)
+  for _, p in ipairs(self:all_parameters()) do
+    if p.name:find("%.word_embeddings%.weight$") then return p.tensor:size(1) end
+  end
+end
+
 --- Opens a model folder. Raises one line when something is missing or does not fit.
 ---@param dir string
 ---@param opt lucid.ModelOptions|nil
@@ -64,12 +71,16 @@ function M.open(dir, opt)
     image_rows = tonumber(C.lc_model_image_rows(handle)),
     tower = layout.tower(vision),
   }, Model)
-  if file.exists(dir .. "/tokenizer.model") then self.tokenizer = tokenizer(dir) end
+  if file.exists(dir .. "/tokenizer.model") then
+    self.tokenizer = tokenizer(dir)
+    self.tokenizer:check_rows(dir .. "/tokenizer.model", self:word_embeddings():size(1), "the model's vocabulary")
+  end
   local settings, name = layout.processor(dir, config, self.kind, self.size, vision)
   if settings then self.processor = image.processor(settings, name) end
   local bert = (opt.bert or "") ~= "" and opt.bert or dir .. "/qformer_tokenizer"
   if self.kind == "instructblip" and (opt.bert == bert or file.exists(bert .. "/vocab.txt")) then
-    self.reader = tokenizer(bert)
+    self.reader = tokenizer.bert(bert)
+    self.reader:check_rows(bert, question_rows(self), "the Q-Former's vocabulary")
   end
   -- A folder may name its template; else it is the usual one of its kind of model.
   self.template = prompt.template((opt.template or "") ~= "" and opt.template or config.lucid_template

@@ -167,6 +167,27 @@ function M.open(path)
   return self
 end
 
+--- Opens BERT's vocabulary, which a Q-Former reads the question with.
+---@param path string      a folder with vocab.txt, or a *.txt file
+---@return lucid.Tokenizer
+function M.bert(path)
+  local self = M.open(path)
+  if self.kind ~= "wordpiece" then error(("%s: BERT's vocab.txt is expected"):format(path), 0) end
+  return self
+end
+
+local PADDING = 64      -- rows that a model may have beyond its tokenizer: llava-hf's are 32064 for 32000 pieces
+
+--- Refuses a tokenizer that belongs to another model.
+---@param path string      of the tokenizer, for the message
+---@param rows integer     the model's word embeddings
+---@param whose string     "the model's vocabulary"
+function Tokenizer:check_rows(path, rows, whose)
+  if self.pieces <= rows and rows <= self.count + PADDING then return end
+  error(("%s: it has %d pieces, but %s has %d: it is another model's; get the one that belongs to these weights"):format(
+    path, self.pieces, whose, rows), 0)
+end
+
 -- ---- text to ids -------------------------------------------------------------------------------
 
 local out_ids, out_count = ffi.new("int32_t *[1]"), ffi.new("size_t[1]")

@@ -2,10 +2,15 @@
 #include "models/config.h"
 
 #include "base/error.h"
+#include "base/foreign.h"
 #include "base/memory.h"
 
+#include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { MOST_LAYERS = 1024 }; /* of a part: far beyond any model, and no array of them is large */
 
 int lc_config_open(struct lc_config *c, const char *folder) {
     char path[4096], *text;
@@ -19,7 +24,7 @@ int lc_config_open(struct lc_config *c, const char *folder) {
         return lc_fail(LC_EMISSING, "%s: there is no config.json, so this is not a model folder",
                        folder);
     if (lc_file_read(path, &text, &n) < 0) return -1;
-    c->root = lc_json_parse(text, n, path, 0);
+    if (lc_refuse_foreign(path, text, n, "JSON") == 0) c->root = lc_json_parse(text, n, path, 0);
     lc_free(text);
     c->folder = lc_copy_text(folder);
     if (c->root && c->folder && lc_json_type(c->root) == LC_JSON_OBJECT) return 0;
@@ -64,6 +69,29 @@ double lc_config_number(const struct lc_config *c, const lc_json *section, const
                         double absent, bool *ok) {
     const lc_json *v = value_of(c, section, key, LC_JSON_NUMBER, "a number", ok);
     return v ? lc_json_number(v) : absent;
+}
+
+double lc_config_positive(const struct lc_config *c, const lc_json *section, const char *key,
+                          double absent, bool *ok) {
+    double number = lc_config_number(c, section, key, absent, ok);
+    if (*ok && !(number > 0 && isfinite(number))) {
+        lc_fail(LC_EINVAL, "%s/config.json: \"%s\" is %g, a number above 0 is expected", c->folder,
+                key, number);
+        *ok = false;
+    }
+    return number;
+}
+
+int64_t lc_config_layers(const struct lc_config *c, const lc_json *section, int64_t absent,
+                         bool *ok) {
+    int64_t layers = lc_config_int(c, section, "num_hidden_layers", absent, ok);
+    if (*ok && (layers < 1 || layers > MOST_LAYERS)) {
+        lc_fail(LC_EINVAL,
+                "%s/config.json: \"num_hidden_layers\" is %" PRId64 "; 1 to %d is possible",
+                c->folder, layers, MOST_LAYERS);
+        *ok = false;
+    }
+    return layers;
 }
 
 const char *lc_config_text(const struct lc_config *c, const lc_json *section, const char *key,

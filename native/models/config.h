@@ -19,6 +19,10 @@ int64_t lc_config_int(const struct lc_config *c, const lc_json *section, const c
                       int64_t absent, bool *ok);
 double lc_config_number(const struct lc_config *c, const lc_json *section, const char *key,
                         double absent, bool *ok);
+double lc_config_positive(const struct lc_config *c, const lc_json *section, const char *key,
+                          double absent, bool *ok); /* finite and above 0 */
+int64_t lc_config_layers(const struct lc_config *c, const lc_json *section, int64_t absent,
+                         bool *ok); /* num_hidden_layers */
 const char *lc_config_text(const struct lc_config *c, const lc_json *section, const char *key,
                            const char *absent, bool *ok);
 bool lc_config_flag(const struct lc_config *c, const lc_json *section, const char *key, bool absent,

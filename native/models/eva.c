@@ -87,11 +87,11 @@ static int read_config(struct lc_vit *v, const struct lc_config *c, struct names
     const char *type = lc_config_text(c, s, "model_type", "instructblip_vision_model", &ok);
     v->width = lc_config_int(c, s, "hidden_size", v->width, &ok);
     v->mlp = lc_config_int(c, s, "intermediate_size", v->mlp, &ok);
-    v->layers = lc_config_int(c, s, "num_hidden_layers", v->layers, &ok);
+    v->layers = lc_config_layers(c, s, v->layers, &ok);
     v->heads = lc_config_int(c, s, "num_attention_heads", 16, &ok);
     v->size = lc_config_int(c, s, "image_size", v->size, &ok);
     v->patch = lc_config_int(c, s, "patch_size", v->patch, &ok);
-    v->eps = lc_config_number(c, s, "layer_norm_eps", 1e-6, &ok);
+    v->eps = lc_config_positive(c, s, "layer_norm_eps", 1e-6, &ok);
     const char *act = lc_config_text(c, s, "hidden_act", "gelu", &ok);
     bool bias = lc_config_flag(c, s, "qkv_bias", true, &ok);
     if (!ok) return -1;

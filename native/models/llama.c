@@ -57,15 +57,16 @@ static int read_config(struct lc_llama *m, const struct lc_config *c) {
     if (refuse_unknown(c, s) < 0) return -1;
     m->width = lc_config_int(c, s, "hidden_size", 4096, &ok);
     m->mlp = lc_config_int(c, s, "intermediate_size", 11008, &ok);
-    m->layers = lc_config_int(c, s, "num_hidden_layers", 32, &ok);
+    m->layers = lc_config_layers(c, s, 32, &ok);
     m->heads = lc_config_int(c, s, "num_attention_heads", 32, &ok);
     m->groups = lc_config_int(c, s, "num_key_value_heads", m->heads, &ok);
     m->head_size = lc_config_int(c, s, "head_dim", m->heads > 0 ? m->width / m->heads : 0, &ok);
     m->vocabulary = lc_config_int(c, s, "vocab_size", 32000, &ok);
     m->max_positions = lc_config_int(c, s, "max_position_embeddings", 2048, &ok);
-    m->eps = lc_config_number(c, s, "rms_norm_eps", 1e-6, &ok);
+    m->eps = lc_config_positive(c, s, "rms_norm_eps", 1e-6, &ok);
     m->theta = lc_config_number(c, s, "rope_theta", 10000, &ok);
-    m->theta = lc_config_number(c, lc_json_get(s, "rope_parameters"), "rope_theta", m->theta, &ok);
+    m->theta =
+        lc_config_positive(c, lc_json_get(s, "rope_parameters"), "rope_theta", m->theta, &ok);
     m->tied = lc_config_flag(c, s, "tie_word_embeddings", false, &ok);
     if (!ok) return -1;
     if (m->width < 1 || m->mlp < 1 || m->layers < 1 || m->heads < 1 || m->groups < 1 ||

@@ -97,13 +97,13 @@ static int read_config(struct taker *t, const struct lc_config *c,
     read_shapes(t);
     f->width = lc_config_int(c, s, "hidden_size", f->width, &ok);
     f->mlp = lc_config_int(c, s, "intermediate_size", f->mlp, &ok);
-    f->layers = lc_config_int(c, s, "num_hidden_layers", f->layers, &ok);
+    f->layers = lc_config_layers(c, s, f->layers, &ok);
     f->heads = lc_config_int(c, s, "num_attention_heads", 12, &ok);
     f->vocabulary = lc_config_int(c, s, "vocab_size", f->vocabulary, &ok);
     f->positions = lc_config_int(c, s, "max_position_embeddings", f->positions, &ok);
     f->frequency = lc_config_int(c, s, "cross_attention_frequency", 2, &ok);
     f->queries = lc_config_int(c, c->root, "num_query_tokens", f->queries, &ok);
-    f->eps = lc_config_number(c, s, "layer_norm_eps", 1e-12, &ok);
+    f->eps = lc_config_positive(c, s, "layer_norm_eps", 1e-12, &ok);
     const char *act = lc_config_text(c, s, "hidden_act", "gelu", &ok);
     if (!ok || !(*activation = lc_activation(act))) return -1;
     return check_sizes(f, c);

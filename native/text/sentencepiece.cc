@@ -84,8 +84,9 @@ void *open_model(const char *model, size_t n, const char *name) {
         bytes.append(NO_PREFIX, sizeof NO_PREFIX);
         if (status.ok()) status = p->inside.LoadFromSerializedProto(bytes);
         if (status.ok()) return check(p->usual, name);
-        return host.fail(LC_EINVAL, "%s: not a SentencePiece model%s", name,
-                         reason(status).c_str());
+        return host.fail(LC_EINVAL,
+                         "%s: not a SentencePiece model%s; get the model's tokenizer.model again",
+                         name, reason(status).c_str());
     });
     if (done == 0) return p;
     delete p;

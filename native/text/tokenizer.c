@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/foreign.h"
 #include "base/memory.h"
 #include "text/plugin.h"
 #include "text/utf8.h"
@@ -77,7 +78,10 @@ static int read_model(const char *file, char **bytes, size_t *n) {
     if (size > MOST_MODEL)
         return lc_fail(LC_EINVAL, "%s: %lld bytes are too many for a tokenizer", file,
                        (long long)size);
-    return lc_file_read(file, bytes, n);
+    if (lc_file_read(file, bytes, n) < 0) return -1;
+    if (lc_refuse_foreign(file, *bytes, *n, "a tokenizer") == 0) return 0;
+    lc_free_bytes(*bytes);
+    return -1;
 }
 
 static int is_word_list(const char *file) {

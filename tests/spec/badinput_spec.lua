@@ -1,7 +1,10 @@
 -- Bad input from outside: one line that names the fault, the right status, earlier results intact.
+local build = require "tests.support.torchfile"
+local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local files = require "lucid.tinyworld.files"
 local folder = require "tests.support.folder"
+local json = require "lucid.json"
 local program = require "tests.support.program"
 local tiny = require "tests.support.tiny"
 
@@ -217,6 +220,121 @@ describe("bad input", function()
         fails(words, 1, name, part)
       end
     end
+  end)
+
+  -- A fresh copy of the model's folder; its describe command.
+  local function copied()
+    os.execute(("rm -rf '%s/copy' && cp -r '%s' '%s/copy'"):format(dir, model, dir))
+    return ("describe --model %s/copy --image %s --max-new-tokens 4"):format(dir, picture)
+  end
+
+  local function edit(name, change)
+    local path = dir .. "/copy/" .. name
+    local value = json.read(path)
+    change(value)
+    json.write(path, value)
+  end
+
+  -- The copy's weights in two parts with an index.
+  local function split()
+    local words, tensors, map = copied(), { {}, {} }, {}
+    local c = checkpoint.open(model)
+    for i, name in ipairs(c:names()) do
+      tensors[1 + i % 2][name] = c:tensor(name)
+      map[name] = ("model-0000%d-of-00002.safetensors"):format(1 + i % 2)
+    end
+    for i = 1, 2 do checkpoint.save(("%s/copy/model-0000%d-of-00002.safetensors"):format(dir, i), tensors[i]) end
+    file.remove(dir .. "/copy/model.safetensors")
+    put("copy/model.safetensors.index.json", json.encode { weight_map = map })
+    return words, c:names()
+  end
+
+  it("names what does not fit among weights in parts", function()
+    assert.equal(0, (lucid((split()))))
+    local index, first, second = "model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    for _, row in ipairs {
+      { nil, first .. ": the index names this file, but it is not there; get it, too" },
+      { "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", first .. ": it is a Git LFS pointer", "git lfs pull" },
+      { "<!DOCTYPE html><html></html>", first .. ": it is an HTML page", "get it again" },
+    } do
+      local words = split()
+      file.remove(dir .. "/copy/" .. first)
+      if row[1] then put("copy/" .. first, row[1]) end
+      fails(words, 1, row[2], row[3])
+    end
+    for _, row in ipairs {
+      { "model-00003-of-00003.safetensors", "/model-00003-of-00003.safetensors: the index names this file" },
+      { "../model/model.safetensors", index, "'../model/model.safetensors' is no file beside the index" },
+      { "/etc/passwd", index, "'/etc/passwd' is no file beside the index; get the index again" },
+      { 3, index, "is no file beside the index" },
+      { second, index, "the index does not fit its files" },
+    } do
+      local words, names = split()
+      edit(index, function(t) t.weight_map[names[2]] = row[1] end)
+      fails(words, 1, row[2], row[3])
+    end
+    local words = split()
+    put("copy/" .. index, "{}")
+    fails(words, 1, index .. ": it has no weight_map")
+  end)
+
+  it("names sizes that are not the weights'", function()
+    local function sized(section, key, value, ...)
+      local words = copied()
+      edit("config.json", function(t) t[section][key] = value end)
+      fails(words, 1, "/copy", ...)
+    end
+    sized("text_config", "hidden_size", 64, "embed_tokens.weight (f32 [512, 128], expected [512, 64])")
+    sized("text_config", "vocab_size", 600, "lm_head.weight (f32 [512, 128], expected [600, 128])")
+    sized("text_config", "num_hidden_layers", 4, "layers.3.mlp.up_proj.weight (missing)")
+    sized("text_config", "num_hidden_layers", 2, "layers.2.mlp.up_proj.weight (not part of this model)")
+    sized("text_config", "num_hidden_layers", 1e9, '"num_hidden_layers" is 1000000000; 1 to 1024 is possible')
+    sized("text_config", "num_key_value_heads", 3, "config.json: language sizes do not fit")
+    sized("text_config", "rms_norm_eps", -1, '"rms_norm_eps" is -1, a number above 0 is expected')
+    sized("text_config", "rope_theta", 0, '"rope_theta" is 0, a number above 0 is expected')
+    sized("vision_config", "intermediate_size", 100, "fc1.bias (f32 [512], expected [100])")
+    sized("vision_config", "patch_size", 7, "config.json: vision sizes do not fit")
+  end)
+
+  it("names the tokenizer of another model, and what lies in a tokenizer's place", function()
+    local own, lines = "tests/golden/tokenizer/tokenizer.model", "tests/golden/tokenizer/lines/vocab.txt"
+    for text, parts in pairs {
+      [file.read(own)] = { "it has 400 pieces, but the model's vocabulary has 512", "get the one that belongs" },
+      [file.read(lines)] = { "not a SentencePiece model", "get the model's tokenizer.model again" },
+      ["version https://git-lfs.github.com/spec/v1\n"] = { "it is a Git LFS pointer", "git lfs pull gets it" },
+      ["<html></html>"] = { "it is an HTML page, not a tokenizer", "get it again" },
+    } do
+      local words = copied()
+      put("copy/tokenizer.model", text)
+      fails(words, 1, "copy/tokenizer.model: ", unpack(parts))
+    end
+    local words = copied()
+    file.remove(dir .. "/copy/tokenizer.model")
+    put("copy/vocab.txt", file.read(lines))
+    fails(words, 1, "there is no tokenizer.model; put the model's own there")
+    local llama = "../shared/data/tokenizer/llama/tokenizer.model"
+    if not file.exists(llama) then return pending(llama .. " is not here") end
+    words = copied()
+    put("copy/tokenizer.model", file.read(llama))
+    fails(words, 1, "it has 32000 pieces, but the model's vocabulary has 512")
+  end)
+
+  it("names the Q-Former's vocabulary that is none, or another's", function()
+    local parts, words = "tests/golden/bridges/", copied()
+    os.execute(("cp %slanguage/* %s/copy && cp tests/golden/llava_tiny/classic/tokenizer.model %s/copy"):format(parts, dir, dir))
+    words = ("%s --vision %stower.pth --bridge %sqformer.pth --bert "):format(words, parts, parts)
+    fails(words .. model, 1, model .. ": BERT's vocab.txt is expected")
+    fails(words .. "tests/golden/tokenizer/lines", 1, "golden/tokenizer/lines: it has ", "the Q-Former's vocabulary has 50")
+    fails(words .. dir .. "/none", 1, "/none: there is no such tokenizer")
+    fails(words .. put("vocab.txt", "<html></html>"), 1, "vocab.txt: it is an HTML page, not a tokenizer")
+  end)
+
+  it("runs nothing of a pickle that asks for more than tensors", function()
+    local words = copied()
+    file.remove(dir .. "/copy/model.safetensors")
+    put("copy/pytorch_model.bin", build.file(build.call(build.global("posix", "system"), build.text("touch " .. dir .. "/ran"))))
+    fails(words, 1, "copy/pytorch_model.bin: its pickle asks for posix.system", "nothing of it was run", "save its state_dict()")
+    assert.falsy(file.exists(dir .. "/ran"))
   end)
 
   it("keeps the place in scripts, and of faults in lucid itself when asked", function()

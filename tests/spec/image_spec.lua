@@ -359,9 +359,9 @@ describe("real files", function()
     local compared, other = 0, {}
     for _, g in ipairs(json.read(HERE .. "real/real.json")) do
       lucid.scope(function()
-        local picture = image.load(SHARED .. g.file)
+        local seen = image.load(SHARED .. g.file)
         for name, process in pairs(processors) do
-          if sha256(process(picture):to "u8"):sub(1, 16) ~= g[name] then
+          if sha256(process(seen):to "u8"):sub(1, 16) ~= g[name] then
             other[#other + 1] = ("%s (%s), as %s takes it"):format(g.file, g.is, name)
           end
         end

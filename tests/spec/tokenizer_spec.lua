@@ -183,8 +183,8 @@ describe("a bad model", function()
 
   it("is refused in one line", function()
     refused ""
-    refused "<html>"
-    refused("version https://git-lfs.github.com/spec/v1\n")
+    refused("<html>", "HTML page, not a tokenizer")
+    refused("version https://git-lfs.github.com/spec/v1\n", "LFS pointer")
     local model = file.read(HERE .. "tokenizer.model")
     refused(model:sub(1, 2000))
     refused((model:gsub("<unk>", "<umk>", 1):gsub("\24\2", "\24\1", 1)))       -- no piece of kind unknown
