@@ -23,6 +23,7 @@ local M = {}
 ---@field special table         registered string -> { id =, special =, lstrip =, rstrip =, single_word = }
 ---@field names table           id -> registered string
 ---@field legacy boolean        every chunk of text begins with a space, not only the first
+---@field early boolean|nil      with legacy = false: as transformers 4.31 to 4.33 did it
 local Tokenizer = {}
 Tokenizer.__index = Tokenizer
 
@@ -278,6 +279,20 @@ local function parts_of(self, text)
   return parts
 end
 
+-- Transformers 4.31: SentencePiece puts its space in front of every chunk, and those that neither begin the text
+-- (a mark says so) nor begin with a space of their own lose it again, off their first piece.
+local function encode_early(self, part, ids)
+  local from, own, marked = #ids, part:sub(1, 1) == " ", part:sub(1, #SPACE) == SPACE
+  encode_chunk(self, marked and part:sub(#SPACE + 1) or part, false, ids)
+  if marked or own then return end
+  local piece = self:piece(ids[from + 1])
+  if piece == SPACE then
+    table.remove(ids, from + 1)
+  elseif piece:sub(1, #SPACE) == SPACE then
+    ids[from + 1] = self:id(piece:sub(#SPACE + 1)) or self.unk
+  end
+end
+
 -- Legacy: SentencePiece puts a space in front of every chunk. Newer: the one in front of the whole text
 -- is written here, and is left out again before a special string.
 local function encode_with_specials(self, text, inside, ids)
@@ -290,10 +305,10 @@ local function encode_with_specials(self, text, inside, ids)
     if entry then
       ids[#ids + 1] = entry.id
     elseif part ~= "" then
-      encode_chunk(self, part, newer, ids)
+      if newer and self.early then encode_early(self, part, ids) else encode_chunk(self, part, newer, ids) end
     end
   end
-  local second = newer and not inside and self.special[self.names[ids[from + 2]]]
+  local second = newer and not self.early and not inside and self.special[self.names[ids[from + 2]]]
   if second and second.special and ids[from + 1] == self:id(SPACE) then table.remove(ids, from + 1) end
 end
 

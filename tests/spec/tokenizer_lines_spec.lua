@@ -10,6 +10,7 @@ local C = native.C
 local HERE = "tests/golden/tokenizer/lines/"
 local SHARED = "../shared/data/tokenizer/"
 local golden, source = json.read(HERE .. "lines.json"), json.read(HERE .. "texts.json")
+local era = json.read(HERE .. "era.json")       -- the same lines by transformers 4.31
 
 -- ---- the lines: as in make.py ---------------------------------------------------------------------
 
@@ -80,13 +81,15 @@ local next_line = generator(1)
 local lines = {}
 for i = 1, golden.count do lines[i] = next_line() end
 
-local function compare(key, values)
-  for _, sample in ipairs(golden.samples) do
+local function compare(key, values, by)
+  by = by or golden
+  for _, sample in ipairs(by.samples) do
     assert.equal(sample[key], values[sample.line], ("%s, line %d: %q"):format(key, sample.line, lines[sample.line]))
   end
-  for b, expected in ipairs(golden.results[key]) do
+  for b, expected in ipairs(by.results[key]) do
     if digest(values, (b - 1) * golden.block + 1) ~= expected then
-      error(("%s: block %d differs; 'make.py --show %s %d' has its lines"):format(key, b, key, b), 0)
+      error(("%s: block %d differs; '%s --show %s %d' has its lines"):format(key, b,
+        by == era and "make_era.py" or "make.py", key, b), 0)
     end
   end
 end
@@ -127,6 +130,30 @@ local function compare_bert(path, key)
   for name, values in pairs(out) do compare(key .. "_" .. name, values) end
 end
 
+local function encoded(tk, opt)
+  local out = {}
+  for i, line in ipairs(lines) do out[i] = list(tk:encode(line, opt)) end
+  return out
+end
+
+-- As a folder's files leave it, legacy and not, and as InstructBLIP's code changes it.
+local function compare_era_llama(path, key)
+  local special = { special = true }
+  local stock, newer, blip = lucid.tokenizer(path), lucid.tokenizer(path), lucid.tokenizer(path)
+  newer.legacy, newer.early = false, true
+  blip.special, blip.names = {}, {}
+  for _, content in ipairs { "</s>", "[PAD]" } do blip:add(content, { lstrip = true, rstrip = true }) end
+  compare(key .. "legacy", encoded(stock, special), era)
+  compare(key .. "newer", encoded(newer, special), era)
+  compare(key .. "blip", encoded(blip, special), era)
+end
+
+local function compare_era_bert(path, key)
+  local tk = lucid.tokenizer(path)
+  tk:add "[DEC]"
+  compare(key .. "bert", encoded(tk, { special = true, bos = true, eos = true }), era)
+end
+
 describe("twenty thousand lines", function()
   it("are the ones that the goldens are of", function()
     for b, expected in ipairs(golden.lines) do
@@ -134,23 +161,21 @@ describe("twenty thousand lines", function()
     end
   end)
 
-  it("have the slow LlamaTokenizer's tokens, with a small vocabulary", function()
-    compare_llama("tests/golden/tokenizer/tokenizer.model", "own_llama")
-  end)
-
-  it("have BertTokenizer's tokens, with a small vocabulary", function()
-    compare_bert(HERE .. "vocab.txt", "own_bert")
-  end)
-
-  it("have the slow LlamaTokenizer's tokens, with LLaMA's vocabulary", function()
-    local path = SHARED .. "llama/tokenizer.model"
-    if not file.exists(path) then return pending(path .. " is not here") end
-    compare_llama(path, "llama")
-  end)
-
-  it("have BertTokenizer's tokens, with bert-base-uncased's vocabulary", function()
-    local path = SHARED .. "bert/bert-base-uncased-vocab.txt"
-    if not file.exists(path) then return pending(path .. " is not here") end
-    compare_bert(path, "bert")
-  end)
+  for _, row in ipairs {
+    { "the slow LlamaTokenizer's", "small", "tests/golden/tokenizer/tokenizer.model", compare_llama, "own_llama" },
+    { "BertTokenizer's", "small", HERE .. "vocab.txt", compare_bert, "own_bert" },
+    { "the slow LlamaTokenizer's", "LLaMA's", SHARED .. "llama/tokenizer.model", compare_llama, "llama" },
+    { "BertTokenizer's", "bert-base-uncased's", SHARED .. "bert/bert-base-uncased-vocab.txt", compare_bert, "bert" },
+    { "transformers 4.31's LlamaTokenizer's", "small", "tests/golden/tokenizer/tokenizer.model", compare_era_llama, "own_" },
+    { "transformers 4.31's BertTokenizer's", "small", HERE .. "vocab.txt", compare_era_bert, "own_" },
+    { "transformers 4.31's LlamaTokenizer's", "LLaMA's", SHARED .. "llama/tokenizer.model", compare_era_llama, "" },
+    { "transformers 4.31's BertTokenizer's", "bert-base-uncased's", SHARED .. "bert/bert-base-uncased-vocab.txt",
+      compare_era_bert, "" },
+  } do
+    local whose, vocabulary, path, f, key = unpack(row)
+    it(("have %s tokens, with the vocabulary: %s"):format(whose, vocabulary), function()
+      if not file.exists(path) then return pending(path .. " is not here") end
+      f(path, key)
+    end)
+  end
 end)
