@@ -197,15 +197,44 @@ static size_t clean(const char *s, size_t n, char *to) {
     return length;
 }
 
-/* Letters and their accents apart, in Unicode's order (NFD). lc_free takes the characters. */
-static utf8proc_ssize_t decompose(const char *s, size_t n, int32_t **to) {
-    const utf8proc_option_t how = UTF8PROC_DECOMPOSE | UTF8PROC_STABLE;
-    const utf8proc_uint8_t *from = (const utf8proc_uint8_t *)s;
-    utf8proc_ssize_t most = utf8proc_decompose(from, (utf8proc_ssize_t)n, NULL, 0, how);
-    if (most < 0) return lc_fail(LC_EINVAL, "encode: %s", utf8proc_errmsg(most));
-    *to = lc_alloc((size_t)most * sizeof **to);
-    if (!*to) return -1;
-    return utf8proc_decompose(from, (utf8proc_ssize_t)n, *to, most, how);
+/* The characters that those of the text fall apart into; without room for them only their number. */
+static int64_t parts_of(const char *s, size_t n, int32_t *to, int64_t room) {
+    int64_t count = 0;
+    int unused = 0;
+    for (size_t at = 0; at < n;) {
+        int32_t c;
+        at += lc_utf8_read(s + at, n - at, &c);
+        count += utf8proc_decompose_char(c, to ? to + count : NULL, to ? room - count : 0,
+                                         UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &unused);
+    }
+    return count;
+}
+
+static int class_of(int32_t c) { return utf8proc_get_property(c)->combining_class; }
+
+/* Marks in a row by their class, those of one class as they come. */
+static void sort_marks(int32_t *c, int64_t n, int32_t *sorted) {
+    int64_t first[UINT8_MAX + 2] = {0};
+    for (int64_t i = 0; i < n; i++) first[class_of(c[i]) + 1]++;
+    for (int k = 1; k <= UINT8_MAX; k++) first[k] += first[k - 1];
+    for (int64_t i = 0; i < n; i++) sorted[first[class_of(c[i])]++] = c[i];
+    memcpy(c, sorted, (size_t)n * sizeof *c);
+}
+
+/* Letters and their accents apart, in Unicode's order (NFD). lc_free takes the characters. utf8proc's own
+ * sort of them takes minutes for a megabyte of accents. */
+static int64_t decompose(const char *s, size_t n, int32_t **to) {
+    int64_t count = parts_of(s, n, NULL, 0);
+    size_t bytes = (size_t)count * sizeof **to;
+    int32_t *sorted = lc_alloc(bytes);
+    *to = sorted ? lc_alloc(bytes) : NULL;
+    if (*to) parts_of(s, n, *to, count);
+    for (int64_t i = 0, from; *to && i < count; i++) {
+        for (from = i; i < count && class_of((*to)[i]) > 0; i++) continue;
+        if (i - from > 1) sort_marks(*to + from, i - from, sorted);
+    }
+    lc_free(sorted);
+    return *to ? count : -1;
 }
 
 /* How many characters the text has for words; -1 failed. lc_free takes *to. */
@@ -217,7 +246,6 @@ static int64_t characters_of(const char *s, size_t n, int32_t **to) {
     if (!text) return -1;
     int64_t count = decompose(text, clean(s, n, text), to);
     lc_free(text);
-    if (count < 0) lc_free(*to);
     return count;
 }
 
