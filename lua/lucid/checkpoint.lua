@@ -30,7 +30,11 @@ end
 
 --- The tensors' names, sorted.
 ---@return string[]
-function Checkpoint:names() return { unpack(self.list) } end
+function Checkpoint:names()
+  local names = {}
+  for i, name in ipairs(self.list) do names[i] = name end
+  return names
+end
 
 --- Whether there is a tensor of this name.
 function Checkpoint:has(name) return self.at[name] ~= nil end

@@ -19,21 +19,27 @@ void lc_error_clear(void) {
     code = LC_OK;
 }
 
+/* One line whatever it quotes: a hostile file's names neither break it nor command the terminal. */
+static void note(int why, const char *format, va_list args) {
+    vsnprintf(message, sizeof message, format, args);
+    for (char *c = message; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
+    code = why;
+}
+
 int lc_fail(int why, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    note(why, format, args);
     va_end(args);
-    code = why;
     return -1;
 }
 
 void *lc_fail_null(int why, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    note(why, format, args);
     va_end(args);
-    code = why;
     return NULL;
 }
 

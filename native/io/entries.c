@@ -94,9 +94,22 @@ static int name_order(const void *a, const void *b) {
     return strcmp(((const struct lc_entry *)a)->name, ((const struct lc_entry *)b)->name);
 }
 
+int lc_check_name(const char *name, const char *path) {
+    size_t n = strlen(name);
+    if (n == 0 || n > LC_MOST_NAME)
+        return lc_fail(LC_EINVAL, "%s: %.40s...: a tensor's name is empty or too long", path, name);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7F)
+            return lc_fail(LC_EINVAL, "%s: %s: a tensor's name has a control character", path,
+                           name);
+    return 0;
+}
+
 int lc_entries_check_names(struct lc_entries *e, size_t first, const char *path) {
     struct lc_entry *list = e->list + first;
     size_t n = e->count - first;
+    for (size_t i = 0; i < n; i++)
+        if (lc_check_name(list[i].name, path) < 0) return -1;
     if (n > 1) qsort(list, n, sizeof *list, name_order);
     for (size_t i = 1; i < n; i++)
         if (name_order(list + i - 1, list + i) == 0)

@@ -6,6 +6,8 @@
 
 #include "lucid.h"
 
+enum { LC_MOST_NAME = 512 }; /* bytes of a tensor's name */
+
 struct lc_entry {
     const char *name;           /* within a text of the entries */
     const char *dtype;          /* the file's own word, a constant of ours */
@@ -37,7 +39,9 @@ char *lc_entries_text(struct lc_entries *e, size_t n);
 void *lc_entries_keep(struct lc_entries *e, size_t n);
 /* Room for so many more entries in all. */
 int lc_entries_reserve(struct lc_entries *e, size_t more);
-/* Sorts those from the first one by name and refuses two of one name. */
+/* -1 for what is no name of a tensor: empty, too long, or with a control character. */
+int lc_check_name(const char *name, const char *path);
+/* Sorts those from the first one by name; refuses two of one name, and what is no name. */
 int lc_entries_check_names(struct lc_entries *e, size_t first, const char *path);
 void lc_entries_free(struct lc_entries *e);
 

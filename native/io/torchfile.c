@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { NOTHING, TENSOR, TENSOR_OF_TYPE, PARAMETER, OF_CLASS, STORAGE, DTYPE };
-enum { MOST_DEPTH = 64, MOST_VISITS = 1 << 18, MOST_NAME = 512, MOST_DIMS = 64 };
+enum { MOST_DEPTH = 64, MOST_VISITS = 1 << 18, MOST_DIMS = 64 };
 
 static const struct lc_pickle_name names[] = {
     {"torch._utils", "_rebuild_tensor_v2", TENSOR},
@@ -128,7 +128,7 @@ struct loader {
     struct lc_pickle pickle;
     struct storage *storages; /* by key */
     size_t count;
-    char name[MOST_NAME + 1]; /* of the value that is being looked at */
+    char name[LC_MOST_NAME + 1]; /* of the value that is being looked at */
     size_t visits;
 };
 
@@ -322,7 +322,7 @@ static int walk(struct loader *l, const struct lc_pickle_value *v, int depth);
 static int walk_item(struct loader *l, const struct lc_pickle_value *v, const char *key, size_t n,
                      int depth) {
     size_t had = strlen(l->name), dot = had > 0;
-    if (n == 0 || n > MOST_NAME - had - dot || had + dot > MOST_NAME)
+    if (n == 0 || n > LC_MOST_NAME - had - dot || had + dot > LC_MOST_NAME)
         return refuse(l, "a key that is empty or too long");
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)key[i] < ' ') return refuse(l, "a key with a control character");

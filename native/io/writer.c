@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/entries.h"
 #include "io/safetensors.h"
 #include "tensor/tensor.h"
 
@@ -76,6 +77,7 @@ int lc_writer_metadata(lc_writer *w, const char *key, const char *value) {
 
 static int add(lc_writer *w, struct item item) {
     if (w->open) return lc_fail(LC_EINVAL, "%s: %s comes behind the header", w->path, item.name);
+    if (lc_check_name(item.name, w->path) < 0) return -1;
     if (!strcmp(item.name, "__metadata__"))
         return lc_fail(LC_EINVAL, "%s: no tensor may be named __metadata__", w->path);
     if (w->count == w->room) {
