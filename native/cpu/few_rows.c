@@ -1,9 +1,9 @@
 /* few_rows.c - a product of one to four rows with a stored weight: what decoding does.
  *
- * Such a product is as fast as its weight can be read, so nothing is packed: eight lines of the weight
- * are read a cache line each, turned in registers so that a register holds one step of eight columns,
- * and multiplied at once. The chains are those of gemm.c (k ascending, one fma a step, or one of pairs
- * of bf16 where the CPU multiplies those), so a row's bits are the same here and there. */
+ * Such a product is as fast as its weight can be read, so nothing is packed: COLS lines of the weight
+ * are read a cache line each, turned in registers so that a register holds one step of COLS columns, and
+ * multiplied at once. The chains are those of gemm.c (k ascending, one fma a step, or one of pairs of bf16
+ * where the CPU multiplies those), so a row's bits are the same here and there. */
 #include <omp.h>
 
 #include "base/memory.h"
@@ -13,35 +13,59 @@
 #if !defined(LC_GEMM_LOOP) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 
+#ifdef __AVX512F__
+typedef __m512 wide;
+typedef __m256i half;
+#define OP(name) _mm512_##name
+enum { COLS = 16 };
+#else
+typedef __m256 wide;
+typedef __m128i half;
+#define OP(name) _mm256_##name
+enum { COLS = 8 };
+#endif
+
 enum {
     MOST_ROWS = 4,
-    COLS = 8,             /* lines of the weight that are turned together */
-    GROUPS = 4,           /* groups of them whose chains run side by side */
-    SPAN = GROUPS * COLS, /* columns that a thread works on at a time */
-    LINE = 64,            /* bytes of a weight's line that are read together */
-    AHEAD = 8 * LINE,     /* ... and how far ahead of them the next are fetched */
-    LONE_WORK = 1 << 18   /* multiplications that are not worth waking another thread for */
+    SPAN = 16,               /* columns at a time: with more lines at once memory is slower */
+    GROUPS = SPAN / COLS,    /* of COLS columns, turned together */
+    LINE = 64,               /* bytes of a weight's line that are read together */
+    PARTS = LINE / COLS / 4, /* registers that they take */
+    LONE_WORK = 1 << 18      /* multiplications that are not worth waking another thread for */
 };
 
 enum kind { WITH_F32, WITH_F16, WITH_BF16, WITH_PAIRS };
 
 /* r[i][j] = r[j][i], elements of 32 bits */
-static inline __attribute__((always_inline)) void turn(__m256 r[8]) {
-    __m256 t[8], u[8];
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+static inline __attribute__((always_inline)) void turn(wide r[COLS]) {
+    wide t[COLS], u[COLS];
+    for (int i = 0; i < COLS; i += 2) {
+        t[i] = OP(unpacklo_ps)(r[i], r[i + 1]);
+        t[i + 1] = OP(unpackhi_ps)(r[i], r[i + 1]);
     }
-    for (int i = 0; i < 8; i += 4) {
-        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+    for (int i = 0; i < COLS; i += 4) { /* blocks of 4 x 4 are turned, each in its place */
+        u[i] = OP(shuffle_ps)(t[i], t[i + 2], 0x44);
+        u[i + 1] = OP(shuffle_ps)(t[i], t[i + 2], 0xEE);
+        u[i + 2] = OP(shuffle_ps)(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = OP(shuffle_ps)(t[i + 1], t[i + 3], 0xEE);
     }
+#ifdef __AVX512F__
+    for (int i = 0; i < 4; i++) { /* ... and now the places are */
+        wide a = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88),
+             b = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xDD),
+             c = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88),
+             d = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xDD);
+        r[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        r[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(a, c, 0xDD);
+        r[i + 12] = _mm512_shuffle_f32x4(b, d, 0xDD);
+    }
+#else
     for (int i = 0; i < 4; i++) {
         r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
         r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
     }
+#endif
 }
 
 /* The left operand: rows of A, as f32 or as pairs of bf16 in the place of one. */
@@ -50,50 +74,55 @@ struct left {
     int64_t stride;
 };
 
-/* acc[r] += a[r][s] * w: one step of eight columns */
-static inline __attribute__((always_inline)) void step(__m256 *acc, const struct left *x, int rows,
-                                                       int64_t s, __m256 w) {
+/* acc[r] += a[r][s] * w: one step of COLS columns */
+static inline __attribute__((always_inline)) void step(wide *acc, const struct left *x, int rows,
+                                                       int64_t s, wide w) {
     for (int r = 0; r < rows; r++)
-        acc[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(x->a + r * x->stride + s), w, acc[r]);
+        acc[r] = OP(fmadd_ps)(OP(set1_ps)(x->a[r * x->stride + s]), w, acc[r]);
 }
 
-static inline __attribute__((always_inline)) void step_pair(__m256 *acc, const struct left *x,
-                                                            int rows, int64_t s, __m256 w) {
+static inline __attribute__((always_inline)) void step_pair(wide *acc, const struct left *x,
+                                                            int rows, int64_t s, wide w) {
 #ifdef LC_GEMM_PAIRS
     for (int r = 0; r < rows; r++)
-        acc[r] = _mm256_dpbf16_ps(
-            acc[r], (__m256bh)_mm256_castps_si256(_mm256_broadcast_ss(x->a + r * x->stride + s)),
-            (__m256bh)_mm256_castps_si256(w));
+        acc[r] = _mm512_dpbf16_ps(acc[r], (__m512bh)_mm512_set1_ps(x->a[r * x->stride + s]),
+                                  (__m512bh)w);
 #else
     (void)acc, (void)x, (void)rows, (void)s, (void)w;
 #endif
 }
 
-/* Steps [s, limit) of one cache line of eight lines of the weight; x->a is at the first of them. */
-static inline __attribute__((always_inline)) void multiply_line(enum kind kind, __m256 *acc,
+/* A register's worth of a weight's line as f32, or pairs of bf16 as they are. */
+static inline __attribute__((always_inline)) wide load(enum kind kind, const unsigned char *b,
+                                                       int part) {
+    if (kind != WITH_F16) return OP(loadu_ps)(b + (size_t)part * sizeof(wide));
+    half h;
+    memcpy(&h, b + (size_t)part * sizeof h, sizeof h);
+    return OP(cvtph_ps)(h);
+}
+
+/* Steps [s, limit) of one cache line of COLS lines of the weight; x->a is at the first of them. */
+static inline __attribute__((always_inline)) void multiply_line(enum kind kind, wide *acc,
                                                                 const unsigned char *const *b,
-                                                                const struct left *x, int rows,
-                                                                int limit) {
-    const __m256i high = _mm256_set1_epi32((int)0xFFFF0000u);
-    const int parts = kind == WITH_F16 ? 4 : 2, each = kind == WITH_BF16 ? 16 : 8;
+                                                                int64_t at, const struct left *x,
+                                                                int rows, int limit) {
+    const int parts = kind == WITH_F16 ? 2 * PARTS : PARTS;
+    const int each = kind == WITH_BF16 ? 2 * COLS : COLS;
     for (int part = 0; part < parts; part++) {
-        __m256 w[8];
+        wide w[COLS];
         if (part * each >= limit) return;
-        for (int i = 0; i < 8; i++)
-            w[i] = kind == WITH_F16
-                       ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(b[i] + 16 * part)))
-                       : _mm256_loadu_ps((const float *)(b[i] + 32 * part));
+        for (int i = 0; i < COLS; i++) w[i] = load(kind, b[i] + at, part);
         turn(w);
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < COLS; i++) {
             const int s = part * each + (kind == WITH_BF16 ? 2 * i : i);
             if (s >= limit) return;
             if (kind == WITH_PAIRS) {
                 step_pair(acc, x, rows, s, w[i]);
             } else if (kind == WITH_BF16) { /* a register holds pairs of steps: they are parted */
-                const __m256i pair = _mm256_castps_si256(w[i]);
-                step(acc, x, rows, s, _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16)));
+                const lanes_bits pair = (lanes_bits)w[i];
+                step(acc, x, rows, s, (wide)(pair << 16));
                 if (s + 1 >= limit) return;
-                step(acc, x, rows, s + 1, _mm256_castsi256_ps(_mm256_and_si256(pair, high)));
+                step(acc, x, rows, s + 1, (wide)(pair & 0xFFFF0000u));
             } else {
                 step(acc, x, rows, s, w[i]);
             }
@@ -107,14 +136,23 @@ static inline __attribute__((always_inline)) int line_steps(enum kind kind) {
 }
 
 /* The last steps, which do not fill a cache line: read from a copy, so that nothing is read beyond. */
-static inline __attribute__((always_inline)) void multiply_rest(enum kind kind, __m256 *acc,
-                                                                const unsigned char *const *b,
-                                                                const struct left *x, int rows,
-                                                                int steps, int64_t bytes) {
+static inline __attribute__((always_inline)) void
+multiply_rest(enum kind kind, wide *acc, const unsigned char *const *b, int64_t at,
+              const struct left *x, int rows, int steps, int64_t bytes) {
     unsigned char copy[COLS][LINE] = {{0}};
     const unsigned char *line[COLS];
-    for (int i = 0; i < COLS; i++) line[i] = memcpy(copy[i], b[i], (size_t)bytes);
-    multiply_line(kind, acc, line, x, rows, steps);
+    for (int i = 0; i < COLS; i++) line[i] = memcpy(copy[i], b[i] + at, (size_t)bytes);
+    multiply_line(kind, acc, line, 0, x, rows, steps);
+}
+
+/* At every step one of the lines is fetched, as far as the run of steps that comes next: memory is faster
+ * in runs than in single cache lines of many pages. Behind its end a line goes on in the next span. */
+static inline __attribute__((always_inline)) void
+fetch(const unsigned char *const b[SPAN], int64_t at, int64_t bytes, int64_t row_bytes) {
+    const int64_t step = at / LINE % SPAN, next = at + (SPAN - step) * LINE;
+    const int64_t from = next < bytes ? next : next - bytes + SPAN * row_bytes;
+    const char *p = (const char *)b[step] + from;
+    for (int i = 0; i < SPAN; i++) _mm_prefetch(p + i * LINE, _MM_HINT_T0);
 }
 
 /* sum[r][c] += the products of columns [j, j + count), at most SPAN of them. */
@@ -123,26 +161,27 @@ static inline __attribute__((always_inline)) void multiply_span(enum kind kind, 
                                                                 struct left x, float sum[][SPAN],
                                                                 int64_t j, int64_t count) {
     const int64_t size = (int64_t)lc_dtype_bytes(g->b_dtype), bytes = g->k * size;
-    const int groups = (int)((count + COLS - 1) / COLS), steps = line_steps(kind);
+    const int64_t row_bytes = g->b_row * size;
+    const int steps = line_steps(kind);
     const unsigned char *b[SPAN];
+    wide acc[GROUPS][MOST_ROWS];
     for (int64_t c = 0; c < SPAN; c++) /* beyond the last column the last again: never used */
-        b[c] = (const unsigned char *)g->b + (j + (c < count ? c : count - 1)) * g->b_row * size;
-    for (int64_t at = 0; at < bytes; at += LINE, x.a += steps)
-        for (int group = 0; group < groups; group++) {
-            const unsigned char **own = b + group * COLS;
-            __m256 acc[MOST_ROWS];
-            for (int r = 0; r < rows; r++) acc[r] = _mm256_loadu_ps(sum[r] + group * COLS);
-            if (bytes - at >= LINE) {
-                for (int i = 0; i < COLS; i++)
-                    _mm_prefetch((const char *)own[i] + AHEAD, _MM_HINT_T1);
-                multiply_line(kind, acc, own, &x, rows, steps);
-                for (int i = 0; i < COLS; i++) own[i] += LINE;
-            } else {
-                const int64_t unit = LINE / steps, left = (bytes - at + unit - 1) / unit;
-                multiply_rest(kind, acc, own, &x, rows, (int)left, bytes - at);
-            }
-            for (int r = 0; r < rows; r++) _mm256_storeu_ps(sum[r] + group * COLS, acc[r]);
-        }
+        b[c] = (const unsigned char *)g->b + (j + (c < count ? c : count - 1)) * row_bytes;
+    for (int i = 0; i < GROUPS; i++)
+        for (int r = 0; r < rows; r++) acc[i][r] = OP(loadu_ps)(sum[r] + i * COLS);
+    int64_t at = 0;
+    for (; at + LINE <= bytes; at += LINE, x.a += steps) {
+        fetch(b, at, bytes, row_bytes);
+        for (int i = 0; i < GROUPS; i++)
+            multiply_line(kind, acc[i], b + i * COLS, at, &x, rows, steps);
+    }
+    if (at < bytes) {
+        const int64_t unit = LINE / steps, left = (bytes - at + unit - 1) / unit;
+        for (int i = 0; i < GROUPS; i++)
+            multiply_rest(kind, acc[i], b + i * COLS, at, &x, rows, (int)left, bytes - at);
+    }
+    for (int i = 0; i < GROUPS; i++)
+        for (int r = 0; r < rows; r++) OP(storeu_ps)(sum[r] + i * COLS, acc[i][r]);
 }
 
 typedef void multiply_function(const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
