@@ -133,6 +133,10 @@ test: all
 test-slow: all
 	@$(BIN)/lucid tests/run.lua tests/slow
 
+## bench-true-size: memory and speed of LLaVA-1.5-7B, names of InstructBLIP-13B (20 minutes, 14 GB of disk)
+bench-true-size: all
+	@tests/bench/true_size.sh
+
 C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
@@ -177,4 +181,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk -F': ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-.PHONY: all deps demo test test-slow check format asan ubsan install clean help
+.PHONY: all deps demo test test-slow bench-true-size check format asan ubsan install clean help

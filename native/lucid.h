@@ -322,6 +322,7 @@ const char *lc_model_kind(const lc_model *m);                             /* "ll
 int         lc_model_parameters(const lc_model *m);
 const char *lc_model_parameter_name(const lc_model *m, int i);            /* the checkpoint's own tensor name */
 lc_tensor  *lc_model_parameter(const lc_model *m, int i);                 /* borrowed */
+int         lc_model_shortened(const lc_model *m);                        /* parameters that were f16 in their file and are bf16 here: three bits of mantissa fewer */
 int         lc_model_train(lc_model *m, const char *part, int on);        /* "vision", "projector", "language": gradients on or off */
 int         lc_model_lora(lc_model *m, int rank, double alpha, const char *targets, uint64_t seed);   /* "q_proj,v_proj"; A uniform +-1/sqrt(K), B zero */
 int         lc_model_recompute(lc_model *m, int on);                      /* recompute each decoder block in backward */

@@ -5,6 +5,8 @@
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local model = require "lucid.model"
+local native = require "lucid.native"
 
 local M = {}
 
@@ -255,6 +257,23 @@ function M.check(found)
       f.nonfinite = bad
     end
   end
+end
+
+--- Opens a folder as a model, in the dtype that most of its weights have, so that those are mapped and not
+--- read: every name and shape is compared with what config.json asks for. Raises one line that lists what
+--- does not fit; returns the model's kind and the number of its parameters.
+---@param found lucid.Found
+---@param parts { vision: string|nil, bridge: string|nil }|nil    files of a tower and a bridge beside it
+---@return string, integer
+function M.fit(found, parts)
+  local dtype = found.dtypes[1] and found.dtypes[1].dtype:lower()
+  if not (dtype and pcall(native.dtype, dtype)) then
+    error(("inspect: %s: there is no model to open"):format(found.path), 0)
+  end
+  parts = parts or {}
+  local ok, m = pcall(model.open, found.path, { dtype = dtype, vision = parts.vision, bridge = parts.bridge })
+  if not ok then error("inspect: " .. reason_of(m), 0) end
+  return m.kind, #m:all_parameters()
 end
 
 -- ---- for people -----------------------------------------------------------------------------------------------------

@@ -58,6 +58,9 @@ function M.open(dir, opt)
   else
     handle = native.check(C.lc_model_open_parts(dir, vision, opt.bridge, dtype, device))
   end
+  if C.lc_model_shortened(handle) > 0 then
+    io.stderr:write(dir, ": its f16 weights were converted to bf16, which has three bits of mantissa fewer\n")
+  end
   local config, generation = json.read(dir .. "/config.json"), dir .. "/generation_config.json"
   local self = setmetatable({
     dir = dir,

@@ -95,7 +95,7 @@ static inline __attribute__((always_inline)) void step_pair(wide *acc, const str
 /* A register's worth of a weight's line as f32, or pairs of bf16 as they are. */
 static inline __attribute__((always_inline)) wide load(enum kind kind, const unsigned char *b,
                                                        int part) {
-    if (kind != WITH_F16) return OP(loadu_ps)(b + (size_t)part * sizeof(wide));
+    if (kind != WITH_F16) return OP(loadu_ps)((const float *)b + part * COLS);
     half h;
     memcpy(&h, b + (size_t)part * sizeof h, sizeof h);
     return OP(cvtph_ps)(h);

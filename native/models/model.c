@@ -76,6 +76,7 @@ void lc_model_free(lc_model *m) {
 int lc_model_parameters(const lc_model *m) { return m->params.count; }
 const char *lc_model_parameter_name(const lc_model *m, int i) { return m->params.list[i].name; }
 lc_tensor *lc_model_parameter(const lc_model *m, int i) { return m->params.list[i].tensor; }
+int lc_model_shortened(const lc_model *m) { return m->params.shortened; }
 
 int lc_model_train(lc_model *m, const char *part, int on) {
     for (int which = 0; which < LC_PARTS; which++) {

@@ -170,6 +170,7 @@ static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char
     if (t->dtype == p->dtype) return t;
     lc_tensor *cast = lc_tensor_make(t, p->dtype, ndim, shape);
     if (!cast || lc_tensor_copy(cast, t) < 0) return NULL;
+    if (t->dtype == LC_F16 && cast->dtype == LC_BF16) p->shortened++;
     lc_checkpoint_forget(s->file, index_of(s, name)); /* else a model is in memory twice */
     return cast;
 }

@@ -33,6 +33,7 @@ struct lc_params {
     int dtype, device;
     struct lc_param *list;
     int count, room;
+    int shortened;      /* were f16 in their file and are bf16 here: three bits of mantissa fewer */
     bool failed;        /* one could not be had, for whatever reason */
     bool out_of_memory; /* that was it: lc_error() says so, and no more are asked for */
 };

@@ -51,29 +51,38 @@ local function record(e, at, large)
     .. e[1] .. extra
 end
 
+--- What stands in front of an entry's bytes; extra: a field that moves them to where they are wanted.
+function M.zip_header(e, extra)
+  local inner, size = e.local_name or e[1], little(e.local_size or #e[2], 4)
+  return "PK\3\4" .. little(0, 2) .. little(e.flags or 0, 2) .. little(e.method or 0, 2) .. little(0, 8)
+    .. size .. size .. little(#inner, 2) .. little(#(extra or ""), 2) .. inner .. (extra or "")
+end
+
+--- The end of a zip whose entries begin at the places of `at`: their directory, and where it is.
+function M.zip_end(entries, at, finish, options)
+  local directory, end64 = {}, ""
+  for i, e in ipairs(entries) do directory[i] = record(e, at[i], options.large) end
+  local central = table.concat(directory)
+  local count, from = options.count or #entries, options.directory or finish
+  if options.large then
+    end64 = "PK\6\6" .. little(44, 8) .. little(45, 4) .. little(0, 8) .. little(count, 8) .. little(count, 8)
+      .. little(#central, 8) .. little(from, 8) .. "PK\6\7" .. little(0, 4) .. little(finish + #central, 8)
+      .. little(1, 4)
+  end
+  return central .. end64 .. "PK\5\6" .. little(0, 4)
+    .. (options.large and "\255\255\255\255" .. MANY .. MANY
+      or little(count, 2) .. little(count, 2) .. little(#central, 4) .. little(from, 4)) .. little(0, 2)
+end
+
 --- A zip of { name, bytes, local_name =, local_size =, method =, flags =, size =, at = } without sums;
 --- options: { count =, directory =, large = true for zip64 }.
 function M.zip(entries, options)
-  options = options or {}
-  local body, directory, at = {}, {}, 0
-  for _, e in ipairs(entries) do
-    local data, inner = e[2], e.local_name or e[1]
-    local size = little(e.local_size or #data, 4)
-    local part = "PK\3\4" .. little(0, 2) .. little(e.flags or 0, 2) .. little(e.method or 0, 2) .. little(0, 8)
-      .. size .. size .. little(#inner, 2) .. little(0, 2) .. inner .. data
-    directory[#directory + 1] = record(e, at, options.large)
-    body[#body + 1] = part
-    at = at + #part
+  local body, at, finish = {}, {}, 0
+  for i, e in ipairs(entries) do
+    at[i], body[i] = finish, M.zip_header(e) .. e[2]
+    finish = finish + #body[i]
   end
-  local central = table.concat(directory)
-  local count, from, end64 = options.count or #entries, options.directory or at, ""
-  if options.large then
-    end64 = "PK\6\6" .. little(44, 8) .. little(45, 4) .. little(0, 8) .. little(count, 8) .. little(count, 8)
-      .. little(#central, 8) .. little(from, 8) .. "PK\6\7" .. little(0, 4) .. little(at + #central, 8) .. little(1, 4)
-  end
-  return table.concat(body) .. central .. end64 .. "PK\5\6" .. little(0, 4)
-    .. (options.large and "\255\255\255\255" .. MANY .. MANY
-      or little(count, 2) .. little(count, 2) .. little(#central, 4) .. little(from, 4)) .. little(0, 2)
+  return table.concat(body) .. M.zip_end(entries, at, finish, options or {})
 end
 
 --- A whole file: the pickle's body, and storage 0 (24 bytes: the numbers 0 to 5).
