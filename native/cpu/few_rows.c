@@ -31,6 +31,7 @@ enum {
     GROUPS = SPAN / COLS,    /* of COLS columns, turned together */
     LINE = 64,               /* bytes of a weight's line that are read together */
     PARTS = LINE / COLS / 4, /* registers that they take */
+    SHARE = 4,               /* spans that a thread takes at a time */
     LONE_WORK = 1 << 18      /* multiplications that are not worth waking another thread for */
 };
 
@@ -236,7 +237,8 @@ int cpu_few_rows(const struct lc_gemm *g) {
     multiply_function *const run = multiply[kind][g->m - 1];
     const int64_t spans = (g->n + SPAN - 1) / SPAN;
     const int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    /* A thread that lost its core to other work leaves the rest to the others. */
+#pragma omp parallel for schedule(dynamic, SHARE) num_threads(threads) if (threads > 1)
     for (int64_t s = 0; s < spans; s++) {
         const int64_t j = s * SPAN, count = g->n - j < SPAN ? g->n - j : SPAN;
         float sum[MOST_ROWS][SPAN] = {{0}};
