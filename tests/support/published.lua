@@ -14,7 +14,7 @@ local EVA_G = { width = 1408, mlp = 6144, layers = 39, heads = 16, size = 224, p
 local QFORMER = { width = 768, mlp = 3072, layers = 12, heads = 12, queries = 32, words = 30523, positions = 512 }
 
 M.LLAVA_7B = { vision = CLIP_L,
-  language = { width = 4096, mlp = 11008, layers = 32, heads = 32, words = 32064, positions = 4096, eps = 1e-5 } }
+  language = { width = 4096, mlp = 11008, layers = 32, heads = 32, words = 32000, positions = 4096, eps = 1e-5 } }
 M.VICUNA_13B = { vision = EVA_G, qformer = QFORMER,
   language = { width = 5120, mlp = 13824, layers = 40, heads = 40, words = 32000, positions = 2048, eps = 1e-6 } }
 
@@ -162,18 +162,26 @@ end
 -- How large the shards of transformers are, of either kind.
 local SAFETENSORS_SHARD, TORCH_SHARD = 5e9, 10e9
 
+-- The same language model with more words.
+local function padded(s, more)
+  local copy = {}
+  for key, value in pairs(s) do copy[key] = value end
+  copy.words = s.words + more
+  return copy
+end
+
 --- llava-hf/llava-1.5-7b-hf
 M["llava-hf"] = function(s)
-  local list = {}
+  local list, language = {}, padded(s.language, 64) -- <image>, <pad> and rows that nothing uses
   clip(list, s.vision, "vision_tower.vision_model")
-  linear(list, "multi_modal_projector.linear_1", s.language.width, s.vision.width, true)
-  linear(list, "multi_modal_projector.linear_2", s.language.width, s.language.width, true)
-  llama(list, s.language, "language_model.model", "language_model.lm_head")
+  linear(list, "multi_modal_projector.linear_1", language.width, s.vision.width, true)
+  linear(list, "multi_modal_projector.linear_2", language.width, language.width, true)
+  llama(list, language, "language_model.model", "language_model.lm_head")
   return {
     { shards = ".", kind = "safetensors", limit = SAFETENSORS_SHARD, tensors = list },
     { file = "config.json", json = { architectures = json.array { "LlavaForConditionalGeneration" },
       model_type = "llava", image_token_index = 32000, projector_hidden_act = "gelu", vision_feature_layer = -2,
-      vision_feature_select_strategy = "default", text_config = llama_config(s.language),
+      vision_feature_select_strategy = "default", text_config = llama_config(language),
       vision_config = vision_config(s.vision, "clip_vision_model", "quick_gelu", 1e-5) } },
     { file = "preprocessor_config.json", json = processor(s.vision, "CLIPImageProcessor") },
   }
@@ -196,9 +204,7 @@ end
 
 --- Salesforce/instructblip-vicuna-13b
 M["instructblip-hf"] = function(s)
-  local list, language = {}, {}
-  for key, value in pairs(s.language) do language[key] = value end
-  language.words = s.language.words + 1 -- [PAD]
+  local list, language = {}, padded(s.language, 1) -- [PAD]
   hf_eva(list, s.vision, "vision_model")
   qformer(list, s.qformer, s.vision.width, { "qformer", "layernorm", "attention" })
   linear(list, "language_projection", language.width, s.qformer.width, true)
