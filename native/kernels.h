@@ -140,6 +140,10 @@ struct lc_kernels {
     /* index of the first largest of each row */
     int (*argmax)(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
+    /* ---- quantised weights ---- */
+    /* y = x quantised and expanded again; blocks are consecutive elements, the last one may be shorter; -1 where a number fits no block */
+    int (*quantise)(void *y, int y_dtype, const void *x, int x_dtype, int64_t count, enum lc_quant quant);
+
     /* ---- reductions ---- */
     /* x [outer, middle, inner] -> y f32 [outer, inner], sums over middle in a fixed order, times scale */
     int (*sum)(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner, float scale);

@@ -26,6 +26,7 @@
 enum { LC_VERSION = 1 };    /* of this header; native.lua refuses a library with another one */
 enum { LC_MAX_DIMS = 5, LC_HOST = -1 };                      /* device: -1 host, n = CUDA n */
 enum { LC_F32, LC_BF16, LC_F16, LC_I32, LC_U8, LC_DTYPES };  /* dtype */
+enum lc_quant { LC_PLAIN, LC_Q8_0, LC_NF4, LC_FP4, LC_QUANTS };      /* how weights are quantised: not, ggml's 8 bits, QLoRA's and bitsandbytes' 4 bits */
 enum { LC_OK, LC_EINVAL, LC_ENOMEM, LC_EIO, LC_EINTR, LC_ECUDA, LC_EMISSING };  /* lc_error_code */
 
 typedef struct lc_tensor lc_tensor;
@@ -181,6 +182,7 @@ lc_tensor  *lc_slice(lc_tensor *x, int dim, int64_t first, int64_t count);   /* 
 lc_tensor  *lc_cat(int n, lc_tensor **x, int dim);
 lc_tensor  *lc_contiguous(lc_tensor *x);
 lc_tensor  *lc_cast(lc_tensor *x, int dtype);
+lc_tensor  *lc_quantise(lc_tensor *x, int quant, int dtype); /* the values that a quantised copy of x (flattened, in blocks) gives back; no gradient */
 lc_tensor  *lc_detach(lc_tensor *x);                         /* the same storage, no history */
 lc_tensor  *lc_rows(lc_tensor *x, lc_tensor *index);         /* x [R, ...], index i32 [n] from 0 -> [n, ...]; repeats are legal */
 
@@ -314,8 +316,9 @@ int         lc_batch_segments(const lc_batch *b);
 lc_model   *lc_model_open(const char *folder, int dtype, int device);     /* weights from the folder's safetensors */
 /* LLaMA's folder, and files of tower and bridge (NULL or "": the folder has them), .pth or safetensors, as published:
  * LLaVA of CLIP's and model.mm_projector.* (in its own folder or a file), MiniGPT-4 of EVA's and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.*;
- * a training run's checkpoint has these under "model.". Sizes are the tensors'. */
-lc_model   *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype, int device);
+ * a training run's checkpoint has these under "model.". Sizes are the tensors'. quant: of the decoder blocks' linear
+ * layers (not the embedding, not the head), expanded at once: they have a quantised base's values and stay frozen. */
+lc_model   *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype, int device, int quant);
 lc_model   *lc_model_init(const char *folder, int dtype, int device, uint64_t seed);   /* config.json alone: new weights */
 void        lc_model_free(lc_model *m);
 const char *lc_model_kind(const lc_model *m);                             /* "llava", "minigpt4", "instructblip" */

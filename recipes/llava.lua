@@ -5,7 +5,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "HA-DPO for LLaVA-1.5: DPO with LoRA; the defaults are the published hyper-parameters.",
-  common = "model vision bridge adapter data images out device dtype template threads seed limit batch quiet dry-run",
+  common = "model vision bridge adapter data images out device dtype quant template threads seed limit batch quiet dry-run",
   required = { "model", "data", "images", "out" },
   { "data", "", "folder of desc_data.json and pope_data.json" },
   { "images", "", "Visual Genome root: image_data.json, VG_100K, VG_100K_2" },
@@ -36,7 +36,7 @@ local list, skipped = lucid.data.hadpo.read {
   desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
   sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,
 }
-local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   vision = opt.vision, bridge = opt.bridge })
 if opt.adapter ~= "" then m:load_adapter(opt.adapter) else
   m:lora { rank = opt.rank, alpha = opt.alpha, targets = opt.targets, seed = opt.seed }

@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined.",
-  common = "model vision bridge bert adapter images out device dtype template threads seed limit batch quiet max-new-tokens",
+  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch quiet max-new-tokens",
   required = { "model", "images", "out" },
   { "images", "", "Visual Genome root" },
   { "batch", 64, "descriptions that grow together" },
@@ -28,7 +28,7 @@ local judge = lucid.judge[opt.judge].new { nouns = nouns }
 local prompts = {}
 for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
 local statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns) or nil
-local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
 local records = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
   max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed })

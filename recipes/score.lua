@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Scores preference pairs under the policy (adapter on) and the reference (adapter off).",
-  common = "model vision bridge bert adapter data images out device dtype template threads seed limit batch quiet json",
+  common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch quiet json",
   required = { "model", "data", "images" },
   { "beta", 0.1, "reward = beta * (policy - reference)" },
   { "sampling", "offline", "which texts of a picture: offline (one of each), all, zip", { choices = "offline all zip" } },
@@ -17,7 +17,7 @@ local list = lucid.data.hadpo.read {
   desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
   sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,
 }
-local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
 local encoded = lucid.dpo.encode(m, list)
 if opt.explain > 0 then

@@ -5,7 +5,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "SHR (Zhao et al. 2023): sentence-level hallucination of descriptions of Visual Genome pictures.\n"
     .. "Descriptions are generated as published for the kind of model (5 beams), but for what is given here.",
-  common = "model vision bridge bert adapter data images out device dtype template threads seed limit batch quiet json "
+  common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch quiet json "
     .. lucid.generate.OPTIONS,
   published = lucid.generate.OPTIONS,
   required = { "data", "images" },
@@ -30,7 +30,7 @@ local run = opt.out ~= "" and lucid.run.open(opt.out, "shr", opt, lucid.run.hash
 if opt.responses ~= "" then
   lucid.data.shr.answers(opt.responses, records)
 else
-  local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, template = opt.template,
+  local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
   local settings = lucid.generate.settings(opt, lucid.published.settings(m.kind, "shr"))
   lucid.run.note(opt, settings)

@@ -28,6 +28,8 @@ M.COMMON = {
   out = { "", "folder that the run writes" },
   device = { "auto", "auto, cpu, cuda or cuda:N" },
   dtype = { "f32", "f32, bf16 or f16", { choices = "f32 bf16 f16" } },
+  quant = { "none", "quantise the decoder blocks' linear layers: none, q8_0, nf4 or fp4 (as MiniGPT-4 was published)",
+    { choices = "none q8_0 nf4 fp4" } },
   template = { "", "prompt template: a name or a .lua file; empty: the model's own" },
   threads = { 0, "threads; 0: all cores", { whole = true, max = 1024 } },
   seed = { 42, "random seed", { whole = true } },

@@ -124,6 +124,8 @@ function M.plan(model, encoded, opt)
   io.stderr:write(("pairs: %s%s; %d steps; %.0f tokens a pair (%.0f as separate sequences); %d trained parameters\n"):format(
     table.concat(order, ", "), (opt.skipped or 0) > 0 and (", %d without their picture left out"):format(opt.skipped) or "",
     opt.steps, together / n + rows, apart / n + 2 * rows, trained))
+  local quantised = model:quantised()
+  if quantised then io.stderr:write("base: ", quantised, "\n") end
 end
 
 ---@class lucid.DpoOptions

@@ -35,6 +35,7 @@ Model.__index = Model
 ---@field vision string|nil     the vision tower's weights, where they are separate
 ---@field bridge string|nil     the bridge's weights, where they are separate
 ---@field bert string|nil       BERT's vocab.txt, or its folder, for a bridge that reads the question
+---@field quant string|nil      "q8_0", "nf4", "fp4": quantises the decoder blocks' linear layers; "none"
 
 -- The rows of the Q-Former's word embeddings.
 local function question_rows(self)
@@ -51,12 +52,14 @@ function M.open(dir, opt)
   if dir == "" then error("model: no folder is named; give --model", 0) end
   local dtype = native.dtype(opt.dtype or "f32")
   local device = native.device(opt.device)
-  local handle
   local vision = layout.vision(dir, opt.vision)
-  if opt.init then
+  local quant, handle = opt.quant or "none", nil
+  if opt.init and quant ~= "none" then
+    error(("%s: new weights are there to be trained; only those of a file are quantised (%s)"):format(dir, quant), 0)
+  elseif opt.init then
     handle = native.check(C.lc_model_init(dir, dtype, device, opt.seed or 0))
   else
-    handle = native.check(C.lc_model_open_parts(dir, vision, opt.bridge, dtype, device))
+    handle = native.check(C.lc_model_open_parts(dir, vision, opt.bridge, dtype, device, native.quant(quant)))
   end
   if C.lc_model_shortened(handle) > 0 then
     io.stderr:write(dir, ": its f16 weights were converted to bf16, which has three bits of mantissa fewer\n")
@@ -69,6 +72,7 @@ function M.open(dir, opt)
     kind = ffi.string(C.lc_model_kind(handle)),
     handle = ffi.gc(handle, C.lc_model_free),
     adapters = 1,
+    quant = quant ~= "none" and quant or nil,
     shared = { features = {}, kept = 0 },
     size = tonumber(C.lc_model_image_size(handle)),
     image_rows = tonumber(C.lc_model_image_rows(handle)),
@@ -98,6 +102,26 @@ function Model:base()
   for k, v in pairs(self) do base[k] = v end
   base.adapters = 0
   return setmetatable(base, Model)
+end
+
+local QUANTS = {
+  q8_0 = "q8_0: 8 bits, blocks of 32, as ggml does",
+  nf4 = "nf4: 4 bits, blocks of 64, as QLoRA does",
+  fp4 = "fp4: 4 bits, blocks of 64, as bitsandbytes does",
+}
+
+--- How the base is quantised, in words; nil: it is not.
+---@return string|nil
+function Model:quantised()
+  return self.quant and ("the decoder blocks' linear layers are quantised (%s)"):format(QUANTS[self.quant])
+end
+
+function Model.__tostring(self)
+  local count = 0
+  for _, p in ipairs(self:all_parameters()) do count = count + p.tensor:count() end
+  local quantised = self:quantised()
+  return ("%s model %s: %.0f parameters, %s%s"):format(self.kind, self.dir, count, self:word_embeddings():dtype(),
+    quantised and "; " .. quantised or "")
 end
 
 -- ---- parameters ------------------------------------------------------------------------------
@@ -180,6 +204,10 @@ end
 
 --- Writes a whole model folder: weights, config.json, tokenizer and processor.
 function Model:save(dir)
+  if self.quant then
+    error(("save: the weights of %s are quantised (%s) and not what its files hold; open it without quant to save "
+      .. "or merge it, or save the adapter alone"):format(self.dir, self.quant), 2)
+  end
   native.check(C.lc_make_folder(dir))
   for _, name in ipairs { "config.json", "preprocessor_config.json", "tokenizer.model",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json",

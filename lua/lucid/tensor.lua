@@ -231,6 +231,15 @@ function methods.to(t, where)
   return native.adopt(r)
 end
 
+--- The values that a quantised copy gives back: "q8_0", "nf4" or "fp4", in a dtype; not recorded.
+---@param kind string
+---@param dtype string|nil     default: f32
+function methods.quantise(t, kind, dtype)
+  local r = C.lc_quantise(t, native.quant(kind), native.dtype(dtype or "f32"))
+  if r == nil then native.fail(2) end
+  return native.adopt(r)
+end
+
 --- Rows by number, from 1; they may repeat.
 function methods.rows(t, list)
   local index, size = {}, methods.size(t, 1)

@@ -67,6 +67,10 @@ int cpu_pick_logp_backward(float *logits, const float *g, const float *lse, cons
                            int64_t rows, int64_t width);
 int cpu_argmax(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
+/* ---- quant.c ---- */
+int cpu_quantise(void *y, int y_dtype, const void *x, int x_dtype, int64_t count,
+                 enum lc_quant quant);
+
 /* ---- reduce.c ---- */
 int cpu_sum(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner,
             float scale);

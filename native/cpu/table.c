@@ -31,6 +31,7 @@ const struct lc_kernels lc_cpu_kernels = {
     .pick_logp = cpu_pick_logp,
     .pick_logp_backward = cpu_pick_logp_backward,
     .argmax = cpu_argmax,
+    .quantise = cpu_quantise,
     .sum = cpu_sum,
     .take_rows = cpu_take_rows,
     .add_rows = cpu_add_rows,

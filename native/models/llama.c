@@ -116,9 +116,10 @@ int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_param
         struct named_linear list[LINEARS];
         linears_of(m, b, list);
         for (int j = 0; j < LINEARS; j++) {
-            snprintf(name, sizeof name, "%s.layers.%" PRId64 ".%s.%s", prefix, i, list[j].group,
-                     list[j].name);
-            *list[j].layer = lc_take_linear(p, LC_LANGUAGE, list[j].n, list[j].k, false, name);
+            snprintf(name, sizeof name, "%s.layers.%" PRId64 ".%s.%s.weight", prefix, i,
+                     list[j].group, list[j].name);
+            list[j].layer->weight =
+                lc_params_take_quantised(p, LC_LANGUAGE, (int64_t[]){list[j].n, list[j].k}, name);
         }
         snprintf(name, sizeof name, "%s.layers.%" PRId64 ".input_layernorm", prefix, i);
         b->attention_norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);

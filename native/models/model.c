@@ -21,6 +21,7 @@ static int open_sources(struct lc_params *p, const char *folder, const char *vis
 struct origin {
     bool from_file;
     const char *vision, *bridge; /* or NULL */
+    int quant;
     uint64_t seed;
 };
 
@@ -28,9 +29,13 @@ static lc_model *open_model(const char *folder, int dtype, int device, struct or
     if (dtype != LC_F32 && dtype != LC_BF16 && dtype != LC_F16)
         return lc_fail_null(LC_EINVAL, "model: dtype %s; f32, bf16 or f16 is possible",
                             lc_dtype_name(dtype) ? lc_dtype_name(dtype) : "?");
+    if (from.quant < LC_PLAIN || from.quant >= LC_QUANTS)
+        return lc_fail_null(LC_EINVAL, "model: there is no kind %d of quantised weights",
+                            from.quant);
     lc_model *m = lc_alloc_zero(sizeof *m);
     if (!m) return NULL;
-    m->params = (struct lc_params){.seed = from.seed, .dtype = dtype, .device = device};
+    m->params = (struct lc_params){
+        .seed = from.seed, .dtype = dtype, .device = device, .quant = from.quant};
     int recording = lc_grad_mode(0), opened = -1;
     lc_scope_outside(1);
     if (lc_config_open(&m->config, folder) < 0) goto end;
@@ -52,9 +57,11 @@ lc_model *lc_model_open(const char *folder, int dtype, int device) {
 static const char *given(const char *path) { return path && *path ? path : NULL; }
 
 lc_model *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype,
-                              int device) {
-    return open_model(folder, dtype, device,
-                      (struct origin){true, given(vision), given(bridge), 0});
+                              int device, int quant) {
+    return open_model(
+        folder, dtype, device,
+        (struct origin){
+            .from_file = true, .vision = given(vision), .bridge = given(bridge), .quant = quant});
 }
 
 lc_model *lc_model_init(const char *folder, int dtype, int device, uint64_t seed) {
@@ -81,6 +88,9 @@ int lc_model_shortened(const lc_model *m) { return m->params.shortened; }
 int lc_model_train(lc_model *m, const char *part, int on) {
     for (int which = 0; which < LC_PARTS; which++) {
         if (strcmp(part, lc_part_names[which])) continue;
+        if (on && which == LC_LANGUAGE && m->params.quant != LC_PLAIN)
+            return lc_fail(LC_EINVAL, "train: the language model is quantised and stays as it is; "
+                                      "train an adapter on it");
         for (int i = 0; i < m->params.count; i++)
             if ((int)m->params.list[i].part == which &&
                 lc_tensor_requires_grad(m->params.list[i].tensor, on) < 0)

@@ -149,8 +149,22 @@ static void complain_of_shape(struct lc_source *s, const char *name, const lc_te
     complain(s, name, what);
 }
 
+/* name (why: what lc_error says) */
+static void complain_of_error(struct lc_source *s, const char *name, const char *why) {
+    char what[512];
+    snprintf(what, sizeof what, " (%s: %s)", why, lc_error());
+    complain(s, name, what);
+}
+
+/* The file's numbers in the model's dtype. */
+static lc_tensor *converted(struct lc_params *p, lc_tensor *t, int quant) {
+    if (quant != LC_PLAIN) return lc_quantise(t, quant, p->dtype);
+    lc_tensor *cast = lc_tensor_make(t, p->dtype, t->ndim, t->shape);
+    return cast && !lc_tensor_copy(cast, t) ? cast : NULL;
+}
+
 static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char *name, int ndim,
-                            const int64_t *shape) {
+                            const int64_t *shape, int quant) {
     struct full_name full = in_file(s, name);
     if (index_of(s, name) < 0) {
         complain(s, full.text, " (missing)");
@@ -159,20 +173,22 @@ static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char
     lc_tensor *t = lc_checkpoint_tensor(s->file, full.text);
     if (!t && lc_error_code() == LC_ENOMEM) return NULL;
     if (!t) {
-        complain(s, full.text, " (unreadable: ");
-        complain(s, lc_error(), ")");
+        complain_of_error(s, full.text, "unreadable");
         return NULL;
     }
     if (t->ndim != ndim || memcmp(t->shape, shape, (size_t)ndim * sizeof *shape)) {
         complain_of_shape(s, full.text, t, ndim, shape);
         return NULL;
     }
-    if (t->dtype == p->dtype) return t;
-    lc_tensor *cast = lc_tensor_make(t, p->dtype, ndim, shape);
-    if (!cast || lc_tensor_copy(cast, t) < 0) return NULL;
-    if (t->dtype == LC_F16 && cast->dtype == LC_BF16) p->shortened++;
+    if (t->dtype == p->dtype && quant == LC_PLAIN) return t;
+    lc_tensor *own = converted(p, t, quant);
+    if (!own) {
+        if (lc_error_code() != LC_ENOMEM) complain_of_error(s, full.text, "it cannot be converted");
+        return NULL;
+    }
+    if (t->dtype == LC_F16 && own->dtype == LC_BF16 && quant == LC_PLAIN) p->shortened++;
     lc_checkpoint_forget(s->file, index_of(s, name)); /* else a model is in memory twice */
-    return cast;
+    return own;
 }
 
 /* A stream of its own for every name, so that adding a parameter changes no other. */
@@ -195,23 +211,34 @@ static lc_tensor *made_new(struct lc_params *p, const char *name, enum lc_init i
     return p->dtype == LC_F32 ? t : lc_cast(t, p->dtype);
 }
 
-lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init init, int ndim,
-                          const int64_t *shape, const char *format, ...) {
-    char name[NAME_LENGTH];
-    va_list args;
+static lc_tensor *take(struct lc_params *p, enum lc_part part, enum lc_init init, int ndim,
+                       const int64_t *shape, const char *name, int quant) {
     if (p->out_of_memory) return NULL;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
     int before = lc_pool();
     struct lc_source *s = p->source_count ? &p->sources[p->source_of[part]] : NULL;
     lc_error_clear();
-    lc_tensor *t = s ? from_file(p, s, name, ndim, shape) : made_new(p, name, init, ndim, shape);
+    lc_tensor *t =
+        s ? from_file(p, s, name, ndim, shape, quant) : made_new(p, name, init, ndim, shape);
     if (t && lc_params_add(p, part, name, t) < 0) t = NULL;
     if (!t) p->failed = true;
     if (!t && lc_error_code() == LC_ENOMEM) p->out_of_memory = true;
     lc_pool_end(before, NULL);
     return t;
+}
+
+lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init init, int ndim,
+                          const int64_t *shape, const char *format, ...) {
+    char name[NAME_LENGTH];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return take(p, part, init, ndim, shape, name, LC_PLAIN);
+}
+
+lc_tensor *lc_params_take_quantised(struct lc_params *p, enum lc_part part, const int64_t shape[2],
+                                    const char *name) {
+    return take(p, part, LC_FAN_IN, 2, shape, name, p->quant);
 }
 
 /* Whether the name is among the complaints already. */

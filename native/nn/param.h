@@ -31,6 +31,7 @@ struct lc_params {
     int source_of[LC_PARTS]; /* which of them a part is taken from */
     uint64_t seed;
     int dtype, device;
+    int quant; /* how lc_params_take_quantised quantises what it reads; LC_PLAIN: not at all */
     struct lc_param *list;
     int count, room;
     int shortened;      /* were f16 in their file and are bf16 here: three bits of mantissa fewer */
@@ -48,6 +49,10 @@ int lc_params_source(struct lc_params *p, enum lc_part part, const char *path);
 lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init init, int ndim,
                           const int64_t *shape, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
+/* The same for a weight [n, k] that is quantised where the model's weights are: its values are those that
+ * the quantised copy gives back, computed from the file's own numbers and not from a cast of them. */
+lc_tensor *lc_params_take_quantised(struct lc_params *p, enum lc_part part, const int64_t shape[2],
+                                    const char *name);
 /* Adds one made elsewhere (an adapter's). */
 int lc_params_add(struct lc_params *p, enum lc_part part, const char *name, lc_tensor *t);
 lc_tensor *lc_params_find(const struct lc_params *p, const char *name);

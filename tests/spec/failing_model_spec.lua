@@ -197,7 +197,7 @@ describe("a model whose n-th allocation fails", function()
     local parts = native.root .. "tests/golden/bridges/"
     local function open_parts(bridge)
       return C.lc_model_open_parts(parts .. "language", parts .. "tower.pth", parts .. bridge,
-        C.LC_BF16, C.LC_HOST)
+        C.LC_BF16, C.LC_HOST, C.LC_FP4)
     end
 
     for _, bridge in ipairs { "joined.pth", "qformer.pth" } do

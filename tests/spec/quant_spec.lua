@@ -1,0 +1,307 @@
+-- Quantised weights: the numbers that bitsandbytes and ggml give back (tests/golden/quant), every half and
+-- every threshold against the formats' description (tests/oracle/quant.lua), and a model on such a base.
+local lucid = require "lucid"
+local native = require "lucid.native"
+local file = require "lucid.file"
+local folder = require "tests.support.folder"
+local golden = require "tests.support.golden"
+local oracle = require "tests.oracle.quant"
+
+local C = native.C
+local KINDS = { "q8_0", "nf4", "fp4" }
+local ROOT, BRIDGES = native.root .. "tests/golden/quant/", native.root .. "tests/golden/bridges/"
+
+local function raises(text, f, ...)
+  local ok, reason = pcall(f, ...)
+  assert.is_false(ok)
+  assert.truthy(tostring(reason):find(text, 1, true), reason)
+  assert.is_nil(tostring(reason):find("\n", 1, true))
+end
+
+local function flat(t) return t:view(-1):tolist() end
+
+-- Every finite half whose magnitude is at most 1, in rising order.
+local function small_halves()
+  local list = {}
+  for code = 15 * 1024, 0, -1 do
+    local exponent, digits = math.floor(code / 1024), code % 1024
+    list[#list + 1] = -(exponent == 0 and digits * 2 ^ -24 or (1024 + digits) * 2 ^ (exponent - 25))
+  end
+  for i = #list, 1, -1 do list[#list + 1] = -list[i] end
+  return list
+end
+
+-- The list cut into blocks of 64 that each begin with the same largest number.
+local function with_largest(list, most)
+  local out = {}
+  for _, x in ipairs(list) do
+    if #out % 64 == 0 then out[#out + 1] = most end
+    out[#out + 1] = x * most
+  end
+  return out
+end
+
+describe("quantised numbers", function()
+  it("are those of bitsandbytes and of gguf, bit for bit, in every dtype and size", function()
+    local values, seen = lucid.checkpoint(ROOT .. "values.safetensors"), 0
+    for _, name in ipairs(values:names()) do
+      local case = name:match("^x%.(.+)$")
+      for _, kind in ipairs(case and KINDS or {}) do
+        local y, want = values:tensor(name):quantise(kind), values:tensor(kind .. "." .. case)
+        assert.same(want:shape(), y:shape())
+        assert.same(flat(want), flat(y))
+        seen = seen + 1
+      end
+    end
+    assert.equal(3 * 3 * 8, seen)
+  end)
+
+  it("are what the 4-bit formats say of every half", function()
+    local halves = small_halves()
+    assert.equal(2 * (15 * 1024 + 1), #halves)
+    for _, most in ipairs { 1, 24, 0.1 } do     -- 24: thirds of it are halves, too, so that thresholds are met
+      local list = with_largest(halves, oracle.f16(most))
+      for _, kind in ipairs { "nf4", "fp4" } do
+        assert.same(oracle.quantise(list, kind), lucid.tensor(list):quantise(kind):tolist())
+      end
+    end
+  end)
+
+  it("use every code", function()
+    for kind, count in pairs { nf4 = 16, fp4 = 15, q8_0 = 255 } do
+      local list, seen, found = {}, {}, 0
+      for i = 0, 2540 do list[#list + 1] = i % 32 == 0 and 127 or (i - 1270) / 10 end
+      for _, y in ipairs(lucid.tensor(list):quantise(kind):tolist()) do
+        if not seen[y + 0] then seen[y + 0], found = true, found + 1 end
+      end
+      assert.equal(count, found, kind)          -- fp4 has zero twice
+    end
+  end)
+
+  it("pass a threshold only beyond it, and round halves of q8_0 away from zero", function()
+    local function quantise(list, kind) return lucid.tensor(list):quantise(kind):tolist() end
+    -- 11/128 is a threshold of fp4; the next halves on either side of it
+    assert.same({ 128, oracle.f16(128 / 192), oracle.f16(128 / 192), oracle.f16(128 / 6), -oracle.f16(128 / 192) },
+      quantise({ 128, 10.9921875, 11, 11.0078125, -11 }, "fp4"))
+    assert.same({ 12, 8, -8 }, quantise({ 12, 7, -7 }, "fp4"))      -- 0.583333 is less than 7/12
+    assert.same({ 127, 1, -1, 2, 3, 0, -126 }, quantise({ 127, 0.5, -0.5, 1.5, 2.5, 0.49, -126.4 }, "q8_0"))
+  end)
+
+  it("are zeros where a block is, and where a scale is too small for a half", function()
+    for _, kind in ipairs(KINDS) do
+      local list = {}
+      for i = 1, 130 do list[i] = i > 128 and 127 or 0 end
+      assert.same(list, lucid.tensor(list):quantise(kind):tolist())
+      assert.same({}, lucid.zeros({ 0 }):quantise(kind):tolist())
+      assert.same({ 0, 0 }, lucid.tensor({ 1e-45, -1e-9 }):quantise(kind):tolist())
+    end
+    assert.same({ 2 ^ -24, -2 ^ -24 }, lucid.tensor({ 2 ^ -24, -2 ^ -24 }):quantise("fp4"):tolist())
+  end)
+
+  it("are cast to the asked dtype at the end, not before", function()
+    local x = lucid.randn({ 3, 70 }, { seed = 1 })
+    for _, kind in ipairs(KINDS) do
+      for _, dtype in ipairs { "bf16", "f16" } do
+        local y = x:quantise(kind, dtype)
+        assert.equal(dtype, y:dtype())
+        assert.same(flat(x:quantise(kind):to(dtype)), flat(y))
+      end
+      assert.same(flat(x:t():contiguous():quantise(kind)), flat(x:t():quantise(kind)))
+    end
+  end)
+
+  it("do not depend on the number of threads", function()
+    local x = lucid.randn({ 50000 }, { seed = 2 })
+    local list = x:tolist()
+    for _, kind in ipairs(KINDS) do
+      local want = oracle.quantise(list, kind)
+      for threads = 1, 3 do
+        lucid.threads(threads)
+        local y = x:quantise(kind)
+        lucid.threads(0)
+        assert.same(want, y:tolist())
+      end
+    end
+  end)
+
+  it("refuse what fits no block, and what is not known", function()
+    for _, kind in ipairs(KINDS) do
+      raises("quantise: element 3 is inf", function() return lucid.tensor({ 1, 2, 1 / 0, 0 / 0 }):quantise(kind) end)
+      raises("quantise: element 40000 is", function()
+        local x = lucid.zeros({ 50000 })
+        x:slice(1, 40000, 50000):copy(lucid.full({ 10001 }, 0 / 0))
+        return x:quantise(kind)
+      end)
+      raises("i32 [1]", function() return lucid.tensor({ 1 }, { dtype = "i32" }):quantise(kind) end)
+    end
+    assert.equal(65504, lucid.tensor({ 65519 }):quantise("fp4"):item())
+    raises("numbers below 65520 can be", function() return lucid.tensor({ 65520 }):quantise("nf4") end)
+    raises("none, q8_0, nf4 and fp4", function() return lucid.tensor({ 1 }):quantise("q4_0") end)
+    raises("there is no kind 0", function() return lucid.tensor({ 1 }):quantise("none") end)
+  end)
+end)
+
+-- ---- models ---------------------------------------------------------------------------------------------
+
+local FILES = { vision = BRIDGES .. "tower.pth", bridge = BRIDGES .. "joined.pth" }
+
+local function open(quant, dtype, dir)
+  return lucid.model(dir or BRIDGES .. "language", { quant = quant, dtype = dtype, vision = FILES.vision,
+    bridge = FILES.bridge })
+end
+
+local function is_quantised(name) return name:find("%.layers%.%d+%..*_proj%.weight$") ~= nil end
+
+-- What lucid.forest.pairs takes of the golden pairs.
+local function pairs_of(m)
+  local want = lucid.json.read(BRIDGES .. "minigpt4.expected.json")
+  local pixels = lucid.checkpoint(BRIDGES .. "minigpt4.expected.safetensors"):tensor("pixels")
+  local features, list = native.adopt(C.lc_model_vision(m.handle, pixels)), {}
+  local size = features:shape()
+  for i, p in ipairs(want.pairs) do
+    local prompt = {}
+    for _, id in ipairs(p.before) do prompt[#prompt + 1] = id end
+    prompt[#prompt + 1] = lucid.IMAGE
+    for _, id in ipairs(p.after) do prompt[#prompt + 1] = id end
+    list[i] = { image = features:slice(1, i, i):contiguous():view(size[2], size[3]), prompt = prompt,
+      chosen = p.chosen, rejected = p.rejected }
+  end
+  return list
+end
+
+local function logits(m, pair)
+  local ids = {}
+  for _, list in ipairs { pair.prompt, pair.chosen } do
+    for _, id in ipairs(list) do ids[#ids + 1] = id end
+  end
+  return m:logits(lucid.forest { { tokens = ids, image = pair.image } })
+end
+
+local function values(m)
+  local list = {}
+  for _, p in ipairs(m:all_parameters()) do list[p.name] = flat(p.tensor) end
+  return list
+end
+
+describe("a quantised base", function()
+  local dir
+  setup(function() dir = folder.folder() end)
+  teardown(function() folder.remove(dir) end)
+
+  it("has the logits of PyTorch's model with bitsandbytes' or gguf's weights", function()
+    local want = lucid.checkpoint(ROOT .. "logits.safetensors")
+    for _, kind in ipairs(KINDS) do
+      for dtype, tolerance in pairs { f32 = 1e-4, bf16 = 2e-2 } do
+        lucid.no_grad(function()
+          local m = open(kind, dtype)
+          for i, pair in ipairs(pairs_of(m)) do
+            golden.agree(logits(m, pair), want:tensor(kind .. "." .. i), tolerance, kind .. " in " .. dtype)
+          end
+        end)
+      end
+    end
+  end)
+
+  it("differs from the file in the decoder blocks' linear layers alone", function()
+    local plain, source = open(), lucid.checkpoint(BRIDGES .. "language")
+    for _, kind in ipairs(KINDS) do
+      local m, count = open(kind), 0
+      for i, p in ipairs(m:all_parameters()) do
+        local want = plain:all_parameters()[i].tensor
+        if is_quantised(p.name) then
+          want, count = source:tensor(p.name):quantise(kind), count + 1
+          assert.not_same(flat(source:tensor(p.name)), flat(p.tensor))
+        end
+        assert.same(flat(want), flat(p.tensor), p.name)
+      end
+      assert.equal(2 * 7, count)
+    end
+  end)
+
+  it("is quantised from the file's numbers, not from a cast of them", function()
+    local source = lucid.checkpoint(BRIDGES .. "language")
+    for _, p in ipairs(open("fp4", "bf16"):all_parameters()) do
+      if is_quantised(p.name) then assert.same(flat(source:tensor(p.name):quantise("fp4", "bf16")), flat(p.tensor)) end
+    end
+  end)
+
+  it("is in memory once", function()
+    local function peak(quant, dtype)
+      collectgarbage()
+      C.lc_memory_peak_reset()
+      local before = tonumber(C.lc_memory_used())
+      local m = open(quant, dtype)
+      local most, own, least = tonumber(C.lc_memory_peak()) - before, 0, math.huge
+      for _, p in ipairs(m:all_parameters()) do
+        own = own + 2 * p.tensor:count()
+        if is_quantised(p.name) then least = math.min(least, 2 * p.tensor:count()) end
+      end
+      return most, own, least
+    end
+    local plain, own, least = peak("none", "bf16")
+    assert.is_true(plain > own)                   -- all weights are converted here, none is mapped
+    for _, kind in ipairs(KINDS) do               -- and no copy of even the smallest is made beside it
+      assert.is_true((peak(kind, "bf16")) < plain + least)
+    end
+  end)
+
+  it("stays as it is while an adapter is trained on it, and is its reference", function()
+    local m, fresh = open("fp4"), open("fp4")
+    m:lora { rank = 2, alpha = 4, targets = "q_proj,v_proj", seed = 1 }
+    local list = lucid.no_grad(pairs_of, m)
+    local f = lucid.forest.pairs(list)
+    local before, losses = values(m), {}
+    local reference = lucid.no_grad(m.pairs, m:base(), f)
+    assert.same(lucid.no_grad(fresh.pairs, fresh, f).tokens:tolist(), reference.tokens:tolist())
+    assert.same(reference.tokens:tolist(), lucid.no_grad(m.pairs, m, f).tokens:tolist())
+    local optimizer = lucid.optim.adamw(m:parameters(), {})
+    for step = 1, 8 do
+      local loss = lucid.dpo.step(m, m:base(), list, { loss = "sigmoid", beta = 0.5 })
+      losses[step] = loss:item()
+      loss:backward()
+      optimizer:step(0.01)
+    end
+    assert.is_true(losses[8] < losses[1] - 0.05)
+    for name, after in pairs(values(m)) do
+      if name:find("lora_B", 1, true) then assert.not_same(before[name], after)
+      elseif not name:find("lora_", 1, true) then assert.same(before[name], after, name) end
+    end
+    assert.same(reference.tokens:tolist(), lucid.no_grad(m.pairs, m:base(), f).tokens:tolist())
+
+    m:save_adapter(dir .. "/adapter")             -- which another quantised base takes up
+    fresh:load_adapter(dir .. "/adapter")
+    assert.same(lucid.no_grad(m.pairs, m, f).tokens:tolist(), lucid.no_grad(fresh.pairs, fresh, f).tokens:tolist())
+  end)
+
+  it("is neither trained nor saved, and new weights are none", function()
+    local m = open("nf4")
+    raises("train: the language model is quantised", m.train, m, "language")
+    m:train("language", false):train("projector")
+    raises("are quantised (nf4) and not what its files hold", m.save, m, dir .. "/copy")
+    raises("are quantised (nf4)", m.save, m:base(), dir .. "/copy")
+    assert.is_false(file.exists(dir .. "/copy"))
+    raises("new weights are there to be trained", lucid.model, BRIDGES .. "language", { init = true, quant = "fp4" })
+    raises("there are no 'int4' weights", open, "int4")
+    assert.truthy(C.lc_model_open_parts(BRIDGES .. "language", nil, nil, C.LC_F32, C.LC_HOST, 9) == nil)
+  end)
+
+  it("says how it is quantised", function()
+    assert.truthy(tostring(open("fp4")):find("quantised (fp4: 4 bits, blocks of 64", 1, true))
+    assert.is_nil(tostring(open("none")):find("quantised", 1, true))
+    assert.is_nil(open().quant)
+  end)
+
+  it("names a weight that no block holds", function()
+    local source, tensors = lucid.checkpoint(BRIDGES .. "language"), {}
+    for _, name in ipairs(source:names()) do tensors[name] = source:tensor(name) end
+    local name = "model.layers.1.mlp.up_proj.weight"
+    tensors[name] = lucid.zeros(tensors[name]:shape()):copy(tensors[name])
+    tensors[name]:slice(1, 2, 2):slice(2, 1, 1):copy(lucid.tensor({ { 0 / 0 } }))
+    local broken = dir .. "/broken"
+    file.mkdir(broken)
+    require("lucid.checkpoint").save(broken .. "/model.safetensors", tensors)
+    file.write(broken .. "/config.json", file.read(BRIDGES .. "language/config.json"))
+    raises(name .. " (it cannot be converted: quantise: element 41 is ", open, "fp4", "f32", broken)
+    assert.is_truthy(open("none", "f32", broken))
+  end)
+end)
