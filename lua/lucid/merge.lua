@@ -117,10 +117,21 @@ local function tower_part(dir)
   return { name = "vision_tower", shards = shards, files = folder.small_files(dir) }
 end
 
+-- Packed weights are not what an adapter is added to; PEFT refuses them, too.
+local function refuse_quantised(dir)
+  local path = dir .. "/config.json"
+  local config = file.exists(path) and json.read(path) or {}
+  if type(config.quantization_config) == "table" then
+    error(("%s: the weights are stored quantised (quantization_config); give the folder that they were made from"):format(
+      path), 0)
+  end
+end
+
 --- Merges an adapter into a base and writes the result.
 ---@param opt lucid.MergeOptions
 ---@return table      { tensors=, merged=, replaced=, left_out=, bytes=, converted= (files of PyTorch's were read) }
 function M.run(opt)
+  refuse_quantised(opt.model)
   local base = checkpoint(opt.model)
   local dir = opt.adapter
   if file.exists(dir .. "/adapter/adapter_config.json") then dir = dir .. "/adapter" end

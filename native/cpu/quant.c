@@ -1,7 +1,7 @@
 /* quant.c - weights as they come back from a quantised copy of themselves: value by value what packed
  * storage would give a product, in the dtype that it computes with.
  *
- *   q8_0  ggml's: scale = f16(amax / 127); x -> round(x * 127 / amax) * scale, halves away from zero
+ *   q8_0  ggml's: step = amax / 127; x -> round(x * (1 / step)) * f16(step), halves away from zero
  *   nf4   QLoRA's (Dettmers et al. 2023) and fp4, as bitsandbytes does them: x is rounded to f16;
  *         u = x * (1 / amax) in f32; the level is told by thresholds, of which one that is met
  *         exactly is not passed; level * amax is rounded to f16. (A GPU's 1 / amax there may be off in
@@ -125,6 +125,6 @@ int cpu_quantise(void *y, int y_dtype, const void *x, int x_dtype, int64_t count
     if (bad == count) return 0;
     float value;
     value = *cpu_load(&value, x, x_dtype, bad, 1);
-    return lc_fail(LC_EINVAL, "quantise: element %lld is %g; numbers below %g can be quantised",
+    return lc_fail(LC_EINVAL, "quantise: element %lld is %g; magnitudes below %g can be quantised",
                    (long long)bad + 1, (double)value, (double)limit);
 }

@@ -125,9 +125,20 @@ static int check_sections(const struct lc_config *c) {
                    c->folder);
 }
 
+/* What bitsandbytes and others pack is not read. */
+static int refuse_packed(const struct lc_config *c) {
+    const lc_json *packed = lc_json_get(c->root, "quantization_config");
+    if (!packed || lc_json_type(packed) == LC_JSON_NULL) return 0;
+    return lc_fail(LC_EINVAL,
+                   "%s/config.json: the weights are stored quantised (quantization_config); give "
+                   "the folder that they were made from",
+                   c->folder);
+}
+
 int lc_compose(lc_model *m) {
     bool ok = true;
     const struct lc_config *c = &m->config;
+    if (refuse_packed(c) < 0) return -1;
     const char *type = lc_config_text(c, c->root, "model_type", "", &ok);
     if (!ok) return -1;
     if (!strcmp(type, "llava_llama")) type = "llava"; /* what LLaVA itself writes since 1.2 */

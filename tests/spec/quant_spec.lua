@@ -3,10 +3,13 @@
 local lucid = require "lucid"
 local native = require "lucid.native"
 local file = require "lucid.file"
+local files = require "lucid.tinyworld.files"
 local folder = require "tests.support.folder"
 local golden = require "tests.support.golden"
+local tiny = require "tests.support.tiny"
 local oracle = require "tests.oracle.quant"
 
+local BIN = require "tests.support.program"
 local C = native.C
 local KINDS = { "q8_0", "nf4", "fp4" }
 local ROOT, BRIDGES = native.root .. "tests/golden/quant/", native.root .. "tests/golden/bridges/"
@@ -135,7 +138,7 @@ describe("quantised numbers", function()
       raises("i32 [1]", function() return lucid.tensor({ 1 }, { dtype = "i32" }):quantise(kind) end)
     end
     assert.equal(65504, lucid.tensor({ 65519 }):quantise("fp4"):item())
-    raises("numbers below 65520 can be", function() return lucid.tensor({ 65520 }):quantise("nf4") end)
+    raises("magnitudes below 65520 can be", function() return lucid.tensor({ 65520 }):quantise("nf4") end)
     raises("none, q8_0, nf4 and fp4", function() return lucid.tensor({ 1 }):quantise("q4_0") end)
     raises("there is no kind 0", function() return lucid.tensor({ 1 }):quantise("none") end)
   end)
@@ -285,6 +288,22 @@ describe("a quantised base", function()
     assert.truthy(C.lc_model_open_parts(BRIDGES .. "language", nil, nil, C.LC_F32, C.LC_HOST, 9) == nil)
   end)
 
+  it("is not read packed, and nothing is merged into it", function()
+    local packed, merged = dir .. "/packed", dir .. "/merged"
+    file.mkdir(packed)
+    local config = lucid.json.read(BRIDGES .. "language/config.json")
+    config.quantization_config = { load_in_4bit = true, bnb_4bit_quant_type = "fp4" }
+    lucid.json.write(packed .. "/config.json", config)
+    file.write(packed .. "/model.safetensors", file.read(BRIDGES .. "language/model.safetensors"))
+    raises("the weights are stored quantised (quantization_config); give the folder that they were made from", open, "none",
+      "f32", packed)
+    raises("the weights are stored quantised", lucid.merge, { model = packed, adapter = dir .. "/adapter", out = merged })
+    assert.is_false(file.exists(merged))
+    config.quantization_config = lucid.json.null
+    lucid.json.write(packed .. "/config.json", config)
+    assert.is_truthy(open("none", "f32", packed))
+  end)
+
   it("says how it is quantised", function()
     assert.truthy(tostring(open("fp4")):find("quantised (fp4: 4 bits, blocks of 64", 1, true))
     assert.is_nil(tostring(open("none")):find("quantised", 1, true))
@@ -303,5 +322,61 @@ describe("a quantised base", function()
     file.write(broken .. "/config.json", file.read(BRIDGES .. "language/config.json"))
     raises(name .. " (it cannot be converted: quantise: element 41 is ", open, "fp4", "f32", broken)
     assert.is_truthy(open("none", "f32", broken))
+  end)
+end)
+
+describe("--quant", function()
+  local dir, model, world
+  setup(function()
+    dir = folder.folder()
+    model, world = dir .. "/model", dir .. "/world"
+    tiny.model(model, 3)
+    files.write { dir = world, split = "eval", seed = 3, count = 2, seen = 8 }
+    file.write(world .. "/desc_data.json", '[{"image_id": "300001", "chosen": ["a red car."], "rejected": ["a cat."]}]')
+    file.write(world .. "/pope_data.json", [=[[{"image_id": "300001", "question": "Is there a cat in the image?",
+      "answer": "no", "chosen": "No.", "reject": "Yes.", "correct": false}]]=])
+  end)
+  teardown(function() folder.remove(dir) end)
+
+  -- What the command says on stdout and on stderr.
+  local function run(words)
+    local command = ("%s %s --model %s >%s/out 2>%s/err"):format(BIN, words, model, dir, dir)
+    local status = os.execute(command)
+    return file.read(dir .. "/out"), file.read(dir .. "/err"), status > 255 and status / 256 or status
+  end
+
+  local function train(quant, more)
+    return run(("llava --data %s --images %s --out %s/%s --quant %s --steps 2 --rank 2 --batch 2 %s"):format(world, world,
+      dir, quant, quant, more))
+  end
+
+  it("has every answer given by the quantised model", function()
+    local picture, texts = world .. "/VG_100K/300001.jpg", {}
+    for _, kind in ipairs { "none", "q8_0", "fp4" } do
+      local text = lucid.model(model, { quant = kind }):generate { image = picture, max_new_tokens = 12,
+        prompt = "Describe this image in detail." }
+      local out, reason = run(("describe --image %s --max-new-tokens 12 --quant %s"):format(picture, kind))
+      assert.equal("", reason)
+      assert.equal(text .. "\n", out)
+      texts[kind] = text
+    end
+    assert.not_equal(texts.none, texts.fp4)
+  end)
+
+  it("is said before training begins, and trains", function()
+    local _, plan = train("nf4", "--dry-run")
+    assert.truthy(plan:find("base: the decoder blocks' linear layers are quantised (nf4: 4 bits", 1, true), plan)
+    _, plan = train("none", "--dry-run")
+    assert.is_nil(plan:find("quantised", 1, true))
+    local _, reason, status = train("fp4", "--quiet")
+    assert.equal(0, status, reason)
+    assert.equal("fp4", lucid.json.read(dir .. "/fp4/config.json").options.quant)
+    assert.is_true(file.exists(dir .. "/fp4/adapter/adapter_model.safetensors"))
+  end)
+
+  it("takes the kinds that there are", function()
+    local _, reason, status = train("int8", "")
+    assert.equal(2, status)
+    assert.equal("lucid: --quant: 'int8' is none of none, q8_0, nf4, fp4\n", reason)
   end)
 end)
