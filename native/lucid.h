@@ -33,6 +33,7 @@ typedef struct lc_tensor lc_tensor;
 typedef struct lc_forest lc_forest;
 typedef struct lc_json lc_json;
 typedef struct lc_json_reader lc_json_reader;
+typedef struct lc_json_index lc_json_index;
 typedef struct lc_checkpoint lc_checkpoint;
 typedef struct lc_writer lc_writer;
 typedef struct lc_tokenizer lc_tokenizer;
@@ -116,6 +117,17 @@ lc_json    *lc_json_read(lc_json_reader *r, int *done); /* the next record (free
 const char *lc_json_read_key(lc_json_reader *r, size_t *n);  /* of the last record when the file is an object, else NULL */
 int64_t     lc_json_read_line(lc_json_reader *r);            /* where the last record began, from 1 */
 void        lc_json_close(lc_json_reader *r);
+/* Where the records of a large array of objects stand, by an integer key.  keys: "image_id", or "regions/image_id":
+ * that of the first element; a record whose list is empty has no row.  Rows are numbered from 0 in the order of keys. */
+lc_json_index *lc_json_index_build(const char *path, const char *keys);     /* one pass over the file */
+lc_json_index *lc_json_index_load(const char *path, const char *keys, const char *file);  /* NULL: stale, damaged, none */
+int         lc_json_index_save(const lc_json_index *x, const char *file);
+int64_t     lc_json_index_count(const lc_json_index *x);                    /* rows */
+int64_t     lc_json_index_empty(const lc_json_index *x);                    /* records whose list is empty */
+int64_t     lc_json_index_find(const lc_json_index *x, int64_t key);        /* its row, or -1 */
+int64_t     lc_json_index_number(const lc_json_index *x, int64_t row);      /* of the record in the file, from 1 */
+lc_json    *lc_json_index_record(const lc_json_index *x, int64_t row);      /* parsed strictly; free it */
+void        lc_json_index_free(lc_json_index *x);
 
 /* ---- tensors ------------------------------------------------------------------------------------ */
 

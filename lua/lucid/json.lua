@@ -119,6 +119,44 @@ function M.each(path)
   end
 end
 
+local Index = {}
+Index.__index = Index
+
+-- A kept index, when it is there and fits; else a new one, which is kept where a folder is given.
+local function open_index(path, keys, folder)
+  local kept = folder and ("%s/index/%d-%s"):format(folder, tonumber(C.lc_file_inode(path)), keys:gsub("/", "-"))
+  local index = kept and C.lc_json_index_load(path, keys, kept) or nil
+  if index ~= nil then return index, "kept" end
+  index = native.check(C.lc_json_index_build(path, keys))
+  if kept and (C.lc_make_folder(folder .. "/index") ~= 0 or C.lc_json_index_save(index, kept) ~= 0) then
+    io.stderr:write("lucid: the index is not kept: ", ffi.string(C.lc_error()), "\n")
+  end
+  return index, "built"
+end
+
+--- Where the records of a large array stand, by an integer key of theirs; a record is parsed when it is
+--- asked for. keys: "image_id", or "regions/image_id" for that of the first of a list: records whose list
+--- is empty are counted in `empty`. folder: where the index is kept between runs; nil: nowhere.
+---   local index = json.index(path, "regions/image_id", lucid.cache.folder())    index:get(17)
+---@param path string
+---@param keys string
+---@param folder string|nil
+function M.index(path, keys, folder)
+  local index, how = open_index(path, keys, folder)
+  return setmetatable({ handle = ffi.gc(index, C.lc_json_index_free), how = how,
+    count = tonumber(C.lc_json_index_count(index)), empty = tonumber(C.lc_json_index_empty(index)) }, Index)
+end
+
+--- The record with a key and its number in the file, or nil.
+---@param key integer
+function Index:get(key)
+  local row = C.lc_json_index_find(self.handle, key)
+  if row < 0 then return nil end
+  local root = C.lc_json_index_record(self.handle, row)
+  if root == nil then error(ffi.string(C.lc_error()), 0) end
+  return take(root), tonumber(C.lc_json_index_number(self.handle, row))
+end
+
 -- ---- writing ------------------------------------------------------------------------------------------
 
 local SHORT = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n",
