@@ -72,10 +72,11 @@ local READ = {
 
 function value_of(v) return READ[C.lc_json_type(v)](v) end
 
+-- A finalizer for each would cost more than the records.
 local function take(root)
-  root = ffi.gc(root, C.lc_json_free)
-  local value = value_of(root)
-  C.lc_json_free(ffi.gc(root, nil))
+  local ok, value = pcall(value_of, root)
+  C.lc_json_free(root)
+  if not ok then error(value, 0) end
   return value
 end
 

@@ -227,13 +227,13 @@ static int key_of(const struct lc_json_index *x, const char *p, const char *end,
         p = value;
         if (!name[n]) break;
         if (*p != '[')
-            return lc_fail(LC_EINVAL, "%s: record %" PRId64 " has a '%.*s' that is no list",
+            return lc_fail(LC_EINVAL, "%s: record %" PRId64 ": its '%.*s' is no list",
                            x->path, x->records, (int)n, name);
         p = skip_space(p + 1, end);
         if (p < end && *p == ']') return 0;
     }
     if (integer_at(p, end, key)) return 1;
-    return lc_fail(LC_EINVAL, "%s: record %" PRId64 " has a '%s' that is no integer", x->path,
+    return lc_fail(LC_EINVAL, "%s: record %" PRId64 ": its '%s' is no whole number", x->path,
                    x->records, name);
 }
 
@@ -273,7 +273,7 @@ static int sort(struct lc_json_index *x) {
         const struct entry *a = x->entries + i - 1, *b = x->entries + i;
         if (a->key == b->key)
             return lc_fail(LC_EINVAL,
-                           "%s: record %" PRId64 " has the '%s' of record %" PRId64 ": %" PRId64,
+                           "%s: record %" PRId64 ": its '%s' is that of record %" PRId64 ", too: %" PRId64,
                            x->path, b->number, name, a->number, b->key);
     }
     return 0;

@@ -171,8 +171,18 @@ describe("Visual Genome", function()
       '[{"regions": []}, {"regions": [{"image_id": 5, "phrase": " ", "x": 0, "y": 0, "width": 1, "height": 1},'
       .. '{"image_id": 5, "phrase": "a hat", "x": 1, "y": 2, "width": 4, "height": 10}]}]')
     local regions = vg.regions(root, (vg.images(root)))
-    assert.same({ [5] = { { phrase = "a hat", box = { 0.1, 0.1, 0.5, 0.6 } } } }, regions)
+    assert.same({ { phrase = "a hat", box = { 0.1, 0.1, 0.5, 0.6 } } }, regions:get(5))
+    assert.is_nil(regions:get(6))
+    assert.equal(1, regions.empty)
+    assert.equal(1, regions.blank)
     support.remove(root)
+  end)
+
+  it("takes a picture's folder and name from its url", function()
+    for url, path in pairs { ["https://x.org/a/VG_100K/1.jpg"] = "r/VG_100K/1.jpg", ["VG_100K/1.jpg"] = "r/VG_100K/1.jpg" } do
+      assert.equal(path, vg.path("r", url))
+    end
+    for _, url in ipairs { "1.jpg", "a//1.jpg", "a/b/", "/1.jpg", "", "/" } do assert.is_nil(vg.path("r", url)) end
   end)
 
   it("names the record that lacks something", function()

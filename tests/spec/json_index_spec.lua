@@ -72,12 +72,12 @@ describe("json.index", function()
     assert.equal("x.json: record 2 has no 'image_id'", reason '[{"image_id": 1}, {"image": 2}]')
     assert.equal("x.json: record 1 has no 'image_id'", reason '[{}]')
     for _, value in ipairs { "1.5", "null", '"x"', "[1]", "1e2", "99999999999999999999", '""', '"1 "' } do
-      assert.equal("x.json: record 1 has a 'image_id' that is no integer", reason(('[{"image_id": %s}]'):format(value)))
+      assert.equal("x.json: record 1: its 'image_id' is no whole number", reason(('[{"image_id": %s}]'):format(value)))
     end
-    assert.equal("x.json: record 3 has the 'image_id' of record 1: 4",
+    assert.equal("x.json: record 3: its 'image_id' is that of record 1, too: 4",
       reason '[{"image_id": 4}, {"image_id": 3}, {"image_id": "4"}]')
     assert.equal("x.json: record 1 has no 'regions'", reason('[{"image_id": 4}]', "regions/image_id"))
-    assert.equal("x.json: record 1 has a 'regions' that is no list", reason('[{"regions": {}}]', "regions/image_id"))
+    assert.equal("x.json: record 1: its 'regions' is no list", reason('[{"regions": {}}]', "regions/image_id"))
     assert.equal("x.json: record 1 has no 'image_id'", reason('[{"regions": [7]}]', "regions/image_id"))
     assert.equal("x.json: record 1 has no 'image_id'", reason('[{"regions": [{"x": 1}]}]', "regions/image_id"))
   end)

@@ -1,7 +1,9 @@
 -- Visual Genome: image_data.json, region_descriptions.json, objects.json and pictures, under one
 -- root. Boxes come out as { x1, y1, x2, y2 }, fractions of the picture.
 local file = require "lucid.file"
+local folders = require "lucid.cache"
 local json = require "lucid.json"
+local record = require "lucid.data.record"
 
 local M = {}
 
@@ -11,19 +13,25 @@ local M = {}
 ---@field height integer
 ---@field path string
 
-local function field(record, name, path, number)
-  local v = type(record) == "table" and record[name]
-  if v == nil or v == json.null then
-    error(("%s: record %d has no '%s'"):format(path, number, name), 0)
-  end
-  return v
-end
+local SLASH = ("/"):byte()
 
 --- A picture's file: the last two parts of its url, under the root.
 function M.path(root, url)
-  local folder, name = url:match("([^/]+)/([^/]+)$")
-  if not folder then return nil end
-  return ("%s/%s/%s"):format(root, folder, name)
+  -- Byte by byte from the end: patterns are not compiled, and there are 108,077 urls.
+  local last = #url + 1
+  for i = #url, 0, -1 do
+    if i == 0 or url:byte(i) == SLASH then
+      if i + 1 == last then return nil end
+      if last <= #url then return root .. "/" .. url:sub(i + 1) end
+      last = i
+    end
+  end
+end
+
+local function side(r, name)
+  local pixels = r:count(name)
+  if pixels <= 0 then r:wrong(name, "is not above 0: %g", pixels) end
+  return pixels
 end
 
 --- Every picture of image_data.json.
@@ -31,104 +39,107 @@ end
 ---@return table<integer, lucid.VgImage> by_id, integer[] ids   in the file's order
 function M.images(root)
   local path = root .. "/image_data.json"
-  local by_id, ids, number = {}, {}, 0
-  for record in json.each(path) do
+  local by_id, ids, seen, number = {}, {}, {}, 0
+  for value in json.each(path) do
     number = number + 1
-    local id = tonumber(field(record, "image_id", path, number))
-    local url = field(record, "url", path, number)
-    local where = id and type(url) == "string" and M.path(root, url)
-    if not where then
-      error(("%s: record %d: image_id %s with url %s names no picture"):format(path, number,
-        tostring(record.image_id), tostring(url)), 0)
-    end
-    by_id[id] = { image_id = id, width = tonumber(record.width), height = tonumber(record.height),
-      path = where }
-    ids[#ids + 1] = id
+    local r = record.of(value, path, number)
+    local id = r:id("image_id")
+    r:once(seen, id, "image_id")
+    by_id[id] = { image_id = id, width = side(r, "width"), height = side(r, "height"),
+      path = M.path(root, r:text("url")) or r:wrong("url", "names no picture: %s", value.url) }
+    ids[number] = id
   end
+  if number == 0 then error(path .. ": there are no records in it", 0) end
   return by_id, ids
 end
 
 local function fractions(image, x, y, w, h)
-  if not (image and image.width and image.height and x) then return nil end
   return { x / image.width, y / image.height, (x + w) / image.width, (y + h) / image.height }
 end
 
---- Region descriptions of some pictures: id -> list of { phrase, box }. Records without regions are
---- passed over, and so are regions without a phrase.
+--- The region descriptions of a root: reader:get(id) gives { phrase, box } of one picture (nil where the file
+--- has none of it), parsed when it is asked for. reader.empty counts records without regions, which are passed
+--- over, reader.blank the regions without a word that were met.
 ---@param root string
 ---@param images table<integer, lucid.VgImage>
----@param wanted table<integer, any>|nil    ids to keep; nil: all
-function M.regions(root, images, wanted)
+---@param cache string|nil     where the file's index is kept
+function M.regions(root, images, cache)
   local path = root .. "/region_descriptions.json"
-  local by_id, number = {}, 0
-  for record in json.each(path) do
-    number = number + 1
-    local regions = field(record, "regions", path, number)
-    local id = regions[1] and tonumber(regions[1].image_id)
-    if id and (not wanted or wanted[id]) then
-      local list = {}
-      for _, r in ipairs(regions) do
-        if type(r.phrase) == "string" and r.phrase:find("%S") then
-          list[#list + 1] = { phrase = r.phrase, box = fractions(images[id], r.x, r.y, r.width, r.height) }
-        end
+  local index = json.index(path, "regions/image_id", cache)
+  local reader = { empty = index.empty, blank = 0 }
+  function reader.get(self, id)
+    local value, number = index:get(id)
+    if not value then return nil end
+    local image, list = images[id], {}
+    local r = record.of(value, path, number)
+    if not image then r:wrong("image_id", "is not in image_data.json: %d", id) end
+    for _, region in r:parts("regions", "region") do
+      if region:id("image_id") ~= id then region:wrong("image_id", "is not its record's: %d", id) end
+      local phrase = region:find("phrase")
+      if type(phrase) == "string" and not phrase:find("%S") then
+        self.blank = self.blank + 1
+      else
+        list[#list + 1] = { phrase = region:text("phrase"), box = fractions(image, region:count("x"),
+          region:count("y"), region:count("width"), region:count("height")) }
       end
-      by_id[id] = list
     end
+    return list
   end
-  return by_id
+  return reader
 end
 
-local function present(v) return v ~= nil and v ~= json.null end
+-- The name of an object: the first of `names`, else `name`; attributes.json has both forms.
+local function object_name(o)
+  local names = o:find("names")
+  if names == nil then return o:text("name") end
+  return o:texts("names")[1]
+end
 
---- Objects of some pictures: id -> list of { name, attributes, box }; objects.json or
---- attributes.json.
+--- The objects of a root, as M.regions: reader:get(id) gives { name, attributes, box } of one picture.
 ---@param root string
 ---@param images table<integer, lucid.VgImage>
----@param wanted table<integer, any>|nil
----@param name string|nil      the file, default objects.json
-function M.objects(root, images, wanted, name)
+---@param cache string|nil
+---@param name string|nil      the file, default objects.json; attributes.json has the same form
+function M.objects(root, images, cache, name)
   local path = root .. "/" .. (name or "objects.json")
-  local by_id, number = {}, 0
-  for record in json.each(path) do
-    number = number + 1
-    local id = tonumber(field(record, "image_id", path, number))
-    if not wanted or wanted[id] then
-      local objects = record.objects
-      if not present(objects) then objects = field(record, "attributes", path, number) end
-      local list = {}
-      for _, o in ipairs(objects) do
-        local word = present(o.names) and o.names[1] or o.name
-        if type(word) == "string" then
-          list[#list + 1] = { name = word, attributes = present(o.attributes) and o.attributes or {},
-            box = fractions(images[id], o.x, o.y, o.w or o.width, o.h or o.height) }
-        end
-      end
-      by_id[id] = list
+  local index = json.index(path, "image_id", cache)
+  local reader = {}
+  function reader.get(_, id)
+    local value, number = index:get(id)
+    if not value then return nil end
+    local image, list = images[id], {}
+    local r = record.of(value, path, number)
+    if not image then r:wrong("image_id", "is not in image_data.json: %d", id) end
+    for _, o in r:parts(r:find("objects") and "objects" or "attributes", "object") do
+      list[#list + 1] = { name = object_name(o), attributes = o:find("attributes") and o:list("attributes") or {},
+        box = fractions(image, o:count("x"), o:count("y"), o:count("w", "width"), o:count("h", "height")) }
     end
+    return list
   end
-  return by_id
+  return reader
 end
 
---- All that is annotated of some pictures: id -> { image_id, path, regions, objects }. What a root
---- does not hold (objects.json is no part of HA-DPO's own layout) is left out.
+--- All that is annotated of pictures: by_id[id] is { image_id, path, regions, objects }, read anew each time
+--- it is asked for, so that memory holds only what its user keeps. What a root does not hold (objects.json is
+--- no part of HA-DPO's own layout) is left out.
 ---@param root string
----@param ids integer[]|nil      nil: all, in the file's order
+---@param ids integer[]|nil      which must be there; nil: all, in the file's order
+---@param cache string|nil       where indices are kept, default lucid.cache.folder()
 ---@return table<integer, table> by_id, integer[] ids
-function M.annotations(root, ids)
+function M.annotations(root, ids, cache)
   local images, all = M.images(root)
-  local wanted = {}
-  for _, id in ipairs(ids or all) do
+  for _, id in ipairs(ids or {}) do
     if not images[id] then error(("%s/image_data.json: there is no image %s"):format(root, id), 0) end
-    wanted[id] = true
   end
-  local regions = M.regions(root, images, wanted)
-  local objects = file.exists(root .. "/objects.json") and M.objects(root, images, wanted) or {}
-  local by_id = {}
-  for id in pairs(wanted) do
-    by_id[id] = { image_id = id, path = images[id].path, regions = regions[id] or {},
-      objects = objects[id] }
+  cache = cache or folders.folder()
+  local regions = M.regions(root, images, cache)
+  local objects = file.exists(root .. "/objects.json") and M.objects(root, images, cache)
+  local function read(_, id)
+    local image = images[id]
+    return image and { image_id = id, path = image.path, regions = regions:get(id) or {},
+      objects = objects and objects:get(id) or nil }
   end
-  return by_id, ids or all
+  return setmetatable({}, { __index = read }), ids or all
 end
 
 --- A region as SHR's judge reads it: "[0.5, 0.25, 1.0, 0.75]: phrase".

@@ -1,0 +1,140 @@
+-- One record of a data file, looked at strictly: whatever is wrong with it is one line that names the
+-- file, the record and the key.
+--
+--   local r = record.of(value, path, number)      r:text("question")   r:texts("rejected", "reject")
+local json = require "lucid.json"
+
+local M = {}
+local Record = {}
+Record.__index = Record
+
+local function is_list(v)
+  local meta = type(v) == "table" and getmetatable(v)
+  return meta and meta.__jsontype == "array" or false
+end
+
+--- The record with this number in a file; an error unless it is an object.
+---@param value any             as lucid.json gave it
+---@param path string
+---@param number integer
+---@param noun string|nil       what errors call it, default "record"
+---@param outer table|nil       the record that it is part of
+function M.of(value, path, number, noun, outer)
+  local r = setmetatable({ value = value, path = path, number = number, noun = noun or "record", outer = outer }, Record)
+  if type(value) ~= "table" or value == json.null or is_list(value) then r:fail(" is no object") end
+  return r
+end
+
+-- "record 3: region 2"
+local function place(r)
+  local here = ("%s %d"):format(r.noun, r.number)
+  return r.outer and place(r.outer) .. ": " .. here or here
+end
+
+--- Raises what is wrong with the record; the text goes on behind "record 3".
+function Record:fail(what, ...)
+  error(("%s: %s%s"):format(self.path, place(self), what:format(...)), 0)
+end
+
+--- Raises what is wrong with a key of the record.
+function Record:wrong(name, what, ...)
+  self:fail(": its '%s' %s", name, what:format(...))
+end
+
+--- The value of the first of these keys that is there and not null, and that key; or nil.
+function Record:find(...)
+  for i = 1, select("#", ...) do
+    local name = select(i, ...)
+    local v = self.value[name]
+    if v ~= nil and v ~= json.null then return v, name end
+  end
+end
+
+-- As find, but one of the keys must be there.
+local function need(r, ...)
+  local v, name = r:find(...)
+  if v == nil then r:fail(" has no '%s'", (...)) end
+  return v, name
+end
+
+-- What a text may not be, or nil.
+local function text_fault(v)
+  if type(v) ~= "string" then return "is no text" end
+  if v:find("%z") then return "holds a NUL byte" end
+  if not v:find("%S") then return "is empty" end
+end
+
+--- A text that is not blank.
+function Record:text(...)
+  local v, name = need(self, ...)
+  local fault = text_fault(v)
+  if fault then self:wrong(name, fault) end
+  return v
+end
+
+--- A list of objects or other values; it may be empty.
+function Record:list(...)
+  local v, name = need(self, ...)
+  if not is_list(v) then self:wrong(name, "is no list") end
+  return v, name
+end
+
+--- A list of texts that are not blank, at least one.
+function Record:texts(...)
+  local list, name = self:list(...)
+  if #list == 0 then self:wrong(name, "is an empty list") end
+  for i, v in ipairs(list) do
+    local fault = text_fault(v)
+    if fault then self:wrong(name, "has a text %d that %s", i, fault) end
+  end
+  return list
+end
+
+--- A number.
+function Record:count(...)
+  local v, name = need(self, ...)
+  if type(v) ~= "number" then self:wrong(name, "is no number") end
+  return v
+end
+
+--- true or false; false where there is none.
+function Record:truth(name)
+  local v = self:find(name)
+  if v ~= nil and type(v) ~= "boolean" then self:wrong(name, "is neither true nor false") end
+  return v or false
+end
+
+--- The whole number that a value stands for (7 or "7"), or nil.
+function M.whole(v)
+  if type(v) == "string" and v:find("^%d+$") and #v < 16 then return tonumber(v) end
+  if type(v) == "number" and v >= 0 and v == math.floor(v) then return v end
+end
+
+--- The id under these keys: a whole number, also one in quotes.
+function Record:id(...)
+  local v, name = need(self, ...)
+  local id = M.whole(v)
+  if not id then
+    self:wrong(name, "is no whole number%s", type(v) ~= "table" and (": '%s'"):format(tostring(v)) or "")
+  end
+  return id
+end
+
+--- Notes that this record has an id, which no earlier one may have.
+---@param seen table       id -> the number of the record; filled here
+function Record:once(seen, id, name)
+  if seen[id] then self:wrong(name, "is that of %s %d, too: %s", self.noun, seen[id], tostring(id)) end
+  seen[id] = self.number
+end
+
+--- The objects of a list under a key: for k, r in record:parts("regions", "region").
+function Record:parts(name, noun)
+  local list, k = self:list(name), 0
+  return function()
+    k = k + 1
+    if k > #list then return nil end
+    return k, M.of(list[k], self.path, k, noun, self)
+  end
+end
+
+return M
