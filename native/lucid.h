@@ -126,7 +126,8 @@ int64_t     lc_json_index_count(const lc_json_index *x);                    /* r
 int64_t     lc_json_index_empty(const lc_json_index *x);                    /* records whose list is empty */
 int64_t     lc_json_index_find(const lc_json_index *x, int64_t key);        /* its row, or -1 */
 int64_t     lc_json_index_number(const lc_json_index *x, int64_t row);      /* of the record in the file, from 1 */
-lc_json    *lc_json_index_record(const lc_json_index *x, int64_t row);      /* parsed strictly; free it */
+/* Parsed strictly; free it.  NULL: "PATH: record N:line:column: what", line and column within the record. */
+lc_json    *lc_json_index_record(const lc_json_index *x, int64_t row);
 void        lc_json_index_free(lc_json_index *x);
 
 /* ---- tensors ------------------------------------------------------------------------------------ */

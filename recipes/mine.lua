@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined.",
-  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch quiet max-new-tokens",
+  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet max-new-tokens",
   required = { "model", "images", "out" },
   { "images", "", "Visual Genome root" },
   { "batch", 64, "descriptions that grow together" },
@@ -27,11 +27,12 @@ local nouns = lucid.nouns.read(opt.nouns ~= "" and opt.nouns or opt.images .. "/
 local judge = lucid.judge[opt.judge].new { nouns = nouns }
 local prompts = {}
 for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
-local statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns) or nil
+local cache = lucid.cache.folder(opt.cache)
+local statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns, cache) or nil
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
-local records = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
-  max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed })
+local records, passed = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
+  max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed, cache = cache })
 if #records == 0 then
   error(("%s: no picture there has %d to %d annotated things (--min-objects, --max-objects)"):format(opt.images,
     opt.min_objects, opt.max_objects), 0)
@@ -57,7 +58,7 @@ end
 lucid.data.hadpo.write(run.out, descriptions, questions)
 local wrong = 0
 for _, q in ipairs(questions) do wrong = wrong + (q.correct and 0 or 1) end
-report.questions, report.questions_wrong = #questions, wrong
+report.questions, report.questions_wrong, report.passed_over = #questions, wrong, passed
 lucid.json.write(run.out .. "/report.json", report, { indent = 2 })
 if not opt.quiet then
   io.stderr:write(("mined %d pictures: %d corrected and %d omission pairs, %d questions (%d answered wrong)\n"):format(

@@ -53,7 +53,11 @@ local run = opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, lucid.run.has
 local results, samples = {}, {}
 for path in opt.questions:gmatch("[^,]+") do
   local questions = lucid.data.pope.read(path, { limit = opt.limit })
-  if m then ask(questions) else lucid.data.pope.answers(opt.answers, questions) end
+  local unused = 0
+  if m then ask(questions) else unused = lucid.data.pope.answers(opt.answers, questions) end
+  if unused > 0 and not opt.quiet then
+    io.stderr:write(("%s: %d answers are to questions that are not in %s\n"):format(opt.answers, unused, path))
+  end
   local name = path:match("([^/]+)%.%w+$"):gsub("^coco_pope_", "")
   results[name] = metric.score(questions, opt)
   for _, q in ipairs(questions) do

@@ -5,7 +5,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "SHR (Zhao et al. 2023): sentence-level hallucination of descriptions of Visual Genome pictures.\n"
     .. "Descriptions are generated as published for the kind of model (5 beams), but for what is given here.",
-  common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch quiet json "
+  common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch cache quiet json "
     .. lucid.generate.OPTIONS,
   published = lucid.generate.OPTIONS,
   required = { "data", "images" },
@@ -25,10 +25,13 @@ local nouns = (opt.nouns ~= "" or lucid.file.exists(nouns_path)) and lucid.nouns
 local judge = lucid.judge[opt.judge].new { nouns = nouns }
 local metric = lucid.metric[opt.metric]
 local prompt = opt.prompt ~= "" and lucid.recipe.load(opt.prompt) or lucid.recipe.load("prompts/judge")
-local records = lucid.data.shr.read(opt.data, opt.images, { limit = opt.limit })
+local records = lucid.data.shr.read(opt.data, opt.images, { limit = opt.limit, cache = lucid.cache.folder(opt.cache) })
 local run = opt.out ~= "" and lucid.run.open(opt.out, "shr", opt, lucid.run.hashes(opt, { "responses", "nouns" }))
 if opt.responses ~= "" then
-  lucid.data.shr.answers(opt.responses, records)
+  local _, unused = lucid.data.shr.answers(opt.responses, records)
+  if unused > 0 and not opt.quiet then
+    io.stderr:write(("%s: %d descriptions are of pictures that are not asked for\n"):format(opt.responses, unused))
+  end
 else
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })

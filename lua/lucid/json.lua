@@ -128,7 +128,8 @@ local function open_index(path, keys, folder)
   local kept = folder and ("%s/index/%d-%s"):format(folder, tonumber(C.lc_file_inode(path)), keys:gsub("/", "-"))
   local index = kept and C.lc_json_index_load(path, keys, kept) or nil
   if index ~= nil then return index, "kept" end
-  index = native.check(C.lc_json_index_build(path, keys))
+  index = C.lc_json_index_build(path, keys)
+  if index == nil then error(ffi.string(C.lc_error()), 0) end
   if kept and (C.lc_make_folder(folder .. "/index") ~= 0 or C.lc_json_index_save(index, kept) ~= 0) then
     io.stderr:write("lucid: the index is not kept: ", ffi.string(C.lc_error()), "\n")
   end

@@ -28,6 +28,7 @@ local M = {}
 ---@field max_objects integer|nil   default 100
 ---@field limit integer|nil         pictures; 0 or nil: all
 ---@field seed integer|nil
+---@field cache string|nil          where indices of the annotations are kept
 
 --- Pictures that are annotated neither too little nor too much, in random order.
 ---@param annotations table<integer, table>   of lucid.data.vg.annotations
@@ -91,22 +92,26 @@ end
 --- facts }.
 ---@param root string
 ---@param opt lucid.MineSelection
----@return table[]
+---@return table[] records, table passed     `records` without a region and `regions` without a word, passed over
 function M.records(root, opt)
-  local annotations, ids = vg.annotations(root)
+  local annotations, ids, regions = vg.annotations(root, nil, opt.cache)
   local list = {}
-  for i, id in ipairs(M.select(annotations, ids, opt)) do
+  local chosen = M.select(annotations, ids, opt)
+  -- Counted over all pictures, before the chosen ones are read a second time.
+  local passed = { records = regions.empty, regions = regions.blank }
+  for i, id in ipairs(chosen) do
     local a = annotations[id]
     list[i] = { image_id = id, image = a.path, objects = a.objects, regions = a.regions, facts = {} }
   end
-  return list
+  return list, passed
 end
 
 --- The things in every picture of a root: a list of { names }, for counting what occurs beside what.
 ---@param root string
 ---@param nouns table
-function M.contents(root, nouns)
-  local annotations, ids = vg.annotations(root)
+---@param cache string|nil     where indices of the annotations are kept
+function M.contents(root, nouns, cache)
+  local annotations, ids = vg.annotations(root, nil, cache)
   local list = {}
   for i, id in ipairs(ids) do list[i] = { names = present_names(annotations[id], nouns) } end
   return list

@@ -1,7 +1,9 @@
 -- Readers of the published formats: what they accept, what they refuse, and how they say so.
+local ccsbu = require "lucid.data.ccsbu"
 local coco = require "lucid.data.coco"
 local file = require "lucid.file"
 local hadpo = require "lucid.data.hadpo"
+local json = require "lucid.json"
 local jsonl = require "lucid.data.jsonl"
 local pyrandom = require "lucid.data.pyrandom"
 local support = require "tests.support.folder"
@@ -116,19 +118,73 @@ describe("preference files", function()
     assert.equal(3, #hadpo.read { pope = dir .. "/pope.json", images = root, keep_correct = true })
   end)
 
-  it("are refused by file, record and key", function()
-    write("pope_data.json", [=[[{"image_id": 1, "question": "q", "chosen": "c", "reject": "r"}, {"image_id": 1, "chosen": "c", "reject": "r"}]]=])
-    raises("pope_data.json: record 2 has no 'question'", hadpo.read, { pope = dir .. "/pope_data.json", images = root })
-    write("bad.json", [=[[{"chosen": ["c"], "rejected": ["r"]}]]=])
-    raises("bad.json: record 1 has no 'image_id'", hadpo.read, { desc = dir .. "/bad.json", images = root })
-    write("bad.json", [=[[{"image_id": "x", "chosen": ["c"], "rejected": ["r"]}]]=])
-    raises("record 1 has an image_id that is no number: 'x'", hadpo.read, { desc = dir .. "/bad.json", images = root })
-    write("bad.json", [=[[{"image_id": 1, "chosen": "c", "rejected": ["r"]}]]=])
-    raises("record 1 has a 'chosen' that is no list of texts", hadpo.read, { desc = dir .. "/bad.json", images = root })
-    write("bad.json", [=[[{"image_id": 1, "chosen": [], "rejected": ["r"]}]]=])
-    raises("record 1 has a 'chosen' that is no list of texts", hadpo.read, { desc = dir .. "/bad.json", images = root })
-    write("bad.json", [=[[7]]=])
-    raises("bad.json: record 1 is no object", hadpo.read, { desc = dir .. "/bad.json", images = root })
+  it("are drawn as each model's reference draws them", function()
+    local records, list = {}, {}
+    for i = 1, 8 do
+      records[i] = { image_id = 1, chosen = { "0", "1", "2" }, rejected = { "0", "1", "2" } }
+    end
+    json.write(dir .. "/eight.json", records)
+    local function draws(model)
+      list = hadpo.read { desc = dir .. "/eight.json", images = root, model = model }
+      local texts = {}
+      for i, p in ipairs(list) do texts[i] = p.chosen .. p.rejected end
+      return table.concat(texts, " ")
+    end
+    -- Appendix C of the facts: triples for LLaVA, whose third draw is the instruction; pairs for the others.
+    assert.is_truthy(draws("llava"):find("^20 21 00 22 21 00"))
+    for i, number in ipairs { 0, 1, 0, 0, 0, 1 } do
+      assert.equal(hadpo.INSTRUCTIONS[number + 1], list[i].question)
+    end
+    assert.equal("20 02 10 00 20 22 20 21", draws("minigpt4"))
+    assert.equal("20 02 10 00 20 22 20 21", draws("instructblip"))
+  end)
+
+  it("have a new instruction in every epoch where the model's reference draws it then", function()
+    local function read(opt)
+      opt.desc, opt.images = dir .. "/eight.json", root
+      return hadpo.read(opt)
+    end
+    local differ, apart = 0, 0
+    local first, second = read { model = "instructblip" }, read { model = "instructblip", epoch = 1 }
+    local own = read { model = "minigpt4", pairing = "independent" }
+    for i, p in ipairs(first) do
+      assert.is_nil(p.reference_question)
+      assert.equal(p.question, (hadpo.instruction(p, { seed = 42, epoch = 0 })))
+      assert.equal(p.chosen, second[i].chosen)
+      if p.question ~= second[i].question then differ = differ + 1 end
+      if own[i].question ~= own[i].reference_question then apart = apart + 1 end
+      assert.equal(p.question, own[i].question)
+    end
+    assert.is_true(differ > 2 and apart > 2)
+    local fixed, again = read { model = "llava" }, read { model = "llava", epoch = 1 }
+    for i, p in ipairs(fixed) do assert.equal(p.question, again[i].question) end
+    raises("draws it once with the texts", read, { model = "llava", pairing = "independent" })
+    raises("'both' is none of shared, independent", read, { model = "minigpt4", pairing = "both" })
+    raises("'gpt' is none of instructblip, llava, minigpt4", read, { model = "gpt" })
+  end)
+
+  it("make each model's mix, in its order", function()
+    local function mix(model)
+      local list, _, counts = hadpo.read { desc = dir .. "/desc.json", pope = dir .. "/pope.json", images = root,
+        model = model }
+      local ids = {}
+      local all = hadpo.epoch(list, model)
+      for i, p in ipairs(all) do ids[i] = p.id end
+      return table.concat(ids, " "), counts.correct, all
+    end
+    local ids, correct, all = mix "llava"
+    assert.equal("pope/1 pope/3 desc/1/1 desc/2/1 desc/1/1 desc/2/1", ids)
+    assert.equal(1, correct)
+    assert.equal(all[3], all[5])
+    assert.equal("desc/1/1 desc/2/1 pope/1 pope/2 pope/3", mix "minigpt4")
+    assert.equal("desc/1/1 desc/2/1 pope/1 pope/3 pope/1 pope/3", mix "instructblip")
+  end)
+
+  it("count texts that zip leaves without a partner", function()
+    local list, _, counts = hadpo.read { desc = dir .. "/object.json", images = root, sampling = "zip", model = "minigpt4" }
+    assert.equal(1, #list)
+    assert.equal(1, counts.unpaired)
+    assert.equal("rr", list[1].rejected)
   end)
 
   it("stop before training when pictures are missing, unless told to skip", function()
@@ -194,6 +250,40 @@ describe("Visual Genome", function()
 
   it("prints a region's box as the reference prints it", function()
     assert.equal("[0.5, 0.0, 1.0, 0.33]: x", vg.region_line { phrase = "x", box = { 0.5, 0, 1, 1 / 3 } })
+  end)
+end)
+
+describe("CC-SBU align", function()
+  it("is read with its pictures, and its ids are texts", function()
+    local root = support.folder()
+    os.execute("mkdir -p '" .. root .. "/image'")
+    file.write(root .. "/image/0.jpg", "not read here")
+    file.write(root .. "/image/1a.jpg", "not read here")
+    file.write(root .. "/filter_cap.json", [=[{"annotations": [{"image_id": 0, "caption": "A cat."},
+      {"image_id": "1a", "caption": "A dog."}, {"image_id": "2", "caption": "A cow."}]}]=])
+    raises("filter_cap.json: record 3: there is no picture " .. root .. "/image/2.jpg", ccsbu.read, root)
+    local list, missing = ccsbu.read(root, { skip_missing = true })
+    assert.equal(1, missing)
+    assert.same({ { image_id = "0", image = root .. "/image/0.jpg", caption = "A cat." },
+      { image_id = "1a", image = root .. "/image/1a.jpg", caption = "A dog." } }, list)
+    support.remove(root)
+  end)
+
+  it("is cut among processes as the reference cuts it", function()
+    -- 3,439 captions, 8 processes: step 3439 // 8 + 1 = 430.
+    assert.same({ 1, 430 }, { ccsbu.slice(3439, 0, 8) })
+    assert.same({ 3011, 3439 }, { ccsbu.slice(3439, 7, 8) })
+    assert.same({ 1, 3438 }, { ccsbu.slice(3439) })
+    local list = { "a", "b", "c", "d", "e" }
+    local function first(n, ...)
+      local draw, text = ccsbu.cycle(list, ...), ""
+      for _ = 1, n do text = text .. draw() end
+      return text
+    end
+    assert.equal("abcabca", first(7, 0, 2))
+    assert.equal("deded", first(5, 1, 2))
+    assert.equal("abcdab", first(6))
+    raises("process 3 of 4 gets none of the 5 captions", ccsbu.cycle, list, 3, 4)
   end)
 end)
 

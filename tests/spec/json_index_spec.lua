@@ -94,10 +94,9 @@ describe("json.index", function()
   end)
 
   it("goes over the edges of its buffer, also within escapes", function()
-    local parts, texts = {}, {}
+    local parts = {}
     for i = 1, 40 do
       local text = ("\\\"]}é"):rep(7919 * i % 30000 + 1):sub(i % 4 + 1)
-      texts[i] = text
       parts[i] = json.encode { image_id = i, text = text }
     end
     local x = index("[" .. table.concat(parts, ",") .. "]")
@@ -160,7 +159,7 @@ describe("json.index", function()
   it("survives every failed allocation and gives every byte back", function()
     file.write(path, '[{"image_id": 1}, {"image_id": 2}]')
     collectgarbage()
-    local before, n, x = native.C.lc_memory_used(), 0, nil
+    local before, n, x = native.C.lc_memory_used(), 0
     repeat
       n = n + 1
       native.C.lc_memory_fail_at(n)

@@ -118,7 +118,7 @@ describe("question files", function()
     local fine = '{"image": "a.jpg", "text": "q", "label": "no"}\n'
     file.write(dir .. "/q.json", fine .. '{"image": "a.jpg", "text": "q", "label": "maybe"}\n')
     assert.has_error(function() data.read(dir .. "/q.json") end,
-      dir .. "/q.json: question 2: its label is 'maybe'; yes and no are possible")
+      dir .. "/q.json: question 2: its 'label' is 'maybe'; yes and no are possible")
     file.write(dir .. "/q.json", fine .. '{"image": "a.jpg", "label": "no"}\n')
     assert.has_error(function() data.read(dir .. "/q.json") end, dir .. "/q.json: question 2 has no 'text'")
   end)

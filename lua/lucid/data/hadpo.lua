@@ -3,9 +3,12 @@
 --
 --   local list, missing = hadpo.read { desc =, pope =, images = VG root, sampling = "offline", seed = 42 }
 --   list[i] = { id, kind = "desc"|"pope", image_id, image, question, chosen, rejected }
+--   hadpo.read { model = "minigpt4", ... }: as that model was trained;  hadpo.epoch(list, "minigpt4"): its mix
 local file = require "lucid.file"
 local json = require "lucid.json"
 local pyrandom = require "lucid.data.pyrandom"
+local record = require "lucid.data.record"
+local rng = require "lucid.rng"
 local vg = require "lucid.data.vg"
 
 local M = {}
@@ -18,74 +21,66 @@ M.INSTRUCTIONS = {
   "Could you describe the contents of this image for me?",
 }
 
-local function fail(path, number, what, ...)
-  error(("%s: record %d %s"):format(path, number, what:format(...)), 0)
+--- What the published training of a model does with these files.
+---   order           the kinds an epoch's list is made of, before it is shuffled
+---   keep_correct    questions that the model already answers right are trained on, too
+---   strip_newlines  line ends are taken out of descriptions
+---   redraw          a description's instruction is drawn anew in every epoch, not once with its texts
+M.MODELS = {
+  llava = { order = { "pope", "desc", "desc" } },
+  minigpt4 = { order = { "desc", "pope" }, keep_correct = true, strip_newlines = true, redraw = true },
+  instructblip = { order = { "desc", "pope", "pope" }, strip_newlines = true, redraw = true },
+}
+
+--- The row of MODELS with a name.
+---@param name string
+function M.model(name)
+  return M.MODELS[name] or error(("hadpo: '%s' is none of instructblip, llava, minigpt4"):format(tostring(name)), 0)
 end
 
-local function image_id(record, key, path, number)
-  local id = record.image_id
-  if id == nil and type(key) == "string" then id = key end
-  if id == nil or id == json.null then fail(path, number, "has no 'image_id'") end
-  local value = tonumber(id)
-  if not value then fail(path, number, "has an image_id that is no number: '%s'", tostring(id)) end
-  return value
-end
-
-local function text_of(record, names, path, number)
-  for _, name in ipairs(names) do
-    local v = record[name]
-    if v ~= nil and v ~= json.null then
-      if type(v) ~= "string" then fail(path, number, "has a '%s' that is no text", name) end
-      return v
+-- The records of a file, which must have some: for r, key in records(path).
+local function records(path)
+  local number, each = 0, json.each(path)
+  return function()
+    local value, key = each()
+    if value == nil then
+      if number == 0 then error(path .. ": there are no records in it", 0) end
+      return nil
     end
+    number = number + 1
+    return record.of(value, path, number), key
   end
-  fail(path, number, "has no '%s'", names[1])
 end
 
-local function texts_of(record, names, path, number)
-  for _, name in ipairs(names) do
-    local v = record[name]
-    if v ~= nil and v ~= json.null then
-      if type(v) ~= "table" or #v == 0 then
-        fail(path, number, "has a '%s' that is no list of texts", name)
-      end
-      for _, t in ipairs(v) do
-        if type(t) ~= "string" then fail(path, number, "has a '%s' that is no list of texts", name) end
-      end
-      return v
-    end
-  end
-  fail(path, number, "has no '%s'", names[1])
+-- In the object form the key is the picture's id; no two records have one key.
+local function image_id(r, key, seen)
+  if type(key) ~= "string" then return r:id("image_id") end
+  local id = record.whole(key) or r:fail(": its key is no image id: '%s'", key)
+  if seen[key] then r:fail(" has the key of record %d: '%s'", seen[key], key) end
+  seen[key] = r.number
+  if r:find("image_id") and r:id("image_id") ~= id then r:wrong("image_id", "is not its key, which is '%s'", key) end
+  return id
 end
 
 --- The records of a description file, list or object: { image_id, chosen, rejected }.
 function M.descriptions(path)
-  local list = {}
-  for record, key in json.each(path) do
-    local number = #list + 1
-    if type(record) ~= "table" then fail(path, number, "is no object") end
-    list[number] = {
-      image_id = image_id(record, key, path, number),
-      chosen = texts_of(record, { "chosen" }, path, number),
-      rejected = texts_of(record, { "rejected", "reject" }, path, number),
-    }
+  local list, seen = {}, {}
+  for r, key in records(path) do
+    list[r.number] = { image_id = image_id(r, key, seen), chosen = r:texts("chosen"),
+      rejected = r:texts("rejected", "reject") }
   end
   return list
 end
 
 --- The records of a question file: { image_id, question, chosen, rejected, answer, correct }.
 function M.questions(path)
-  local list = {}
-  for record, key in json.each(path) do
-    local number = #list + 1
-    if type(record) ~= "table" then fail(path, number, "is no object") end
-    list[number] = {
-      image_id = image_id(record, key, path, number),
-      question = text_of(record, { "question" }, path, number),
-      chosen = text_of(record, { "chosen" }, path, number),
-      rejected = text_of(record, { "reject", "rejected" }, path, number),
-      answer = type(record.answer) == "string" and record.answer:lower() or nil,
-      correct = record.correct == true,
+  local list, seen = {}, {}
+  for r, key in records(path) do
+    list[r.number] = {
+      image_id = image_id(r, key, seen),
+      question = r:text("question"), chosen = r:text("chosen"), rejected = r:text("reject", "rejected"),
+      answer = r:find("answer") and r:text("answer"):lower() or nil,
+      correct = r:truth("correct"),
     }
   end
   return list
@@ -95,60 +90,96 @@ end
 
 local SAMPLING = {}
 
--- One pair a record: draws of chosen, rejected and instruction in this order, as the reference
--- does.
-function SAMPLING.offline(record, random)
-  local c, r = random:choice(#record.chosen), random:choice(#record.rejected)
-  return { { c, r, random:choice(#M.INSTRUCTIONS) } }
+-- One pair a record. What is drawn between the draws of two records changes all that follow, so
+-- `after` is called where the reference draws more than the two texts.
+function SAMPLING.offline(r, random, after)
+  local c = random:choice(#r.chosen)
+  return { { c, random:choice(#r.rejected), after() } }
 end
 
-function SAMPLING.all(record, random)
+function SAMPLING.all(r, _, after)
   local list = {}
-  for c = 1, #record.chosen do
-    for r = 1, #record.rejected do list[#list + 1] = { c, r, random:choice(#M.INSTRUCTIONS) } end
+  for c = 1, #r.chosen do
+    for k = 1, #r.rejected do list[#list + 1] = { c, k, after() } end
   end
   return list
 end
 
-function SAMPLING.zip(record, random)
+function SAMPLING.zip(r, _, after)
   local list = {}
-  for i = 1, math.min(#record.chosen, #record.rejected) do
-    list[i] = { i, i, random:choice(#M.INSTRUCTIONS) }
-  end
+  for i = 1, math.min(#r.chosen, #r.rejected) do list[i] = { i, i, after() } end
   return list
 end
 
-local function description_pairs(opt, list)
+--- The instruction under which a description pair is scored in an epoch; with opt.pairing
+--- "independent" also another one, for the reference model, which in MiniGPT-4's training draws its own.
+---@param pair table
+---@param opt table     seed, epoch (from 0), pairing
+---@return string question, string|nil reference_question
+function M.instruction(pair, opt)
+  local random = rng(opt.seed or 42, ("instruction:%s:%d"):format(pair.id, opt.epoch or 0))
+  local question = random:pick(M.INSTRUCTIONS)
+  return question, opt.pairing == "independent" and random:pick(M.INSTRUCTIONS) or nil
+end
+
+-- How a pair gets its instruction: drawn with its texts, once, or anew in every epoch.
+local function check_pairing(opt, model)
+  local pairing = opt.pairing or "shared"
+  if pairing ~= "shared" and pairing ~= "independent" then
+    error(("instruction pairing: '%s' is none of shared, independent"):format(tostring(pairing)), 0)
+  end
+  if pairing == "independent" and not model.redraw then
+    error("instruction pairing: 'independent' is for models that draw an instruction in every epoch; "
+      .. "this one draws it once with the texts", 0)
+  end
+end
+
+local function description_pairs(opt, model, list, counts)
   local sample = SAMPLING[opt.sampling or "offline"]
   if not sample then
     error(("sampling: '%s' is none of offline, all, zip"):format(tostring(opt.sampling)), 0)
   end
+  check_pairing(opt, model)
   local random = pyrandom(opt.seed or 42)
-  for number, record in ipairs(M.descriptions(opt.desc)) do
-    for k, draw in ipairs(sample(record, random)) do
-      local chosen, rejected = record.chosen[draw[1]], record.rejected[draw[2]]
-      if opt.strip_newlines then
-        chosen, rejected = chosen:gsub("\n", ""), rejected:gsub("\n", "")
+  local function after() return not model.redraw and random:choice(#M.INSTRUCTIONS) or nil end
+  for number, r in ipairs(M.descriptions(opt.desc)) do
+    if opt.sampling == "zip" then counts.unpaired = counts.unpaired + math.abs(#r.chosen - #r.rejected) end
+    for k, draw in ipairs(sample(r, random, after)) do
+      local pair = { id = ("desc/%d/%d"):format(number, k), kind = "desc", image_id = r.image_id,
+        chosen = r.chosen[draw[1]], rejected = r.rejected[draw[2]], question = M.INSTRUCTIONS[draw[3]] }
+      if not pair.question then pair.question, pair.reference_question = M.instruction(pair, opt) end
+      if opt.strip_newlines or model.strip_newlines then
+        pair.chosen, pair.rejected = pair.chosen:gsub("\n", ""), pair.rejected:gsub("\n", "")
       end
-      list[#list + 1] = { id = ("desc/%d/%d"):format(number, k), kind = "desc",
-        image_id = record.image_id, question = M.INSTRUCTIONS[draw[3]], chosen = chosen,
-        rejected = rejected }
+      list[#list + 1] = pair
     end
   end
 end
 
-local function question_pairs(opt, list)
-  local skipped = 0
-  for number, record in ipairs(M.questions(opt.pope)) do
-    if record.correct and not opt.keep_correct then
-      skipped = skipped + 1
+local function question_pairs(opt, model, list, counts)
+  for number, r in ipairs(M.questions(opt.pope)) do
+    if r.correct and not (opt.keep_correct or model.keep_correct) then
+      counts.correct = counts.correct + 1
     else
-      list[#list + 1] = { id = ("pope/%d"):format(number), kind = "pope", image_id = record.image_id,
-        question = record.question, chosen = record.chosen, rejected = record.rejected,
-        answer = record.answer }
+      list[#list + 1] = { id = ("pope/%d"):format(number), kind = "pope", image_id = r.image_id,
+        question = r.question, chosen = r.chosen, rejected = r.rejected, answer = r.answer }
     end
   end
-  return skipped
+end
+
+--- An epoch's list in the published order of kinds: those that a model sees twice stand twice in it,
+--- as the same tables.
+---@param list table[]      of read
+---@param model string      a name of MODELS
+---@return table[]
+function M.epoch(list, model)
+  local all = {}
+  for _, kind in ipairs(M.model(model).order) do
+    for _, p in ipairs(list) do
+      if p.kind == kind then all[#all + 1] = p end
+    end
+  end
+  return all
 end
 
 -- ---- pictures ---------------------------------------------------------------------------------------------
@@ -187,20 +218,24 @@ end
 ---@field images string            Visual Genome's root
 ---@field sampling string|nil      "offline" (one pair a record, drawn as the reference draws), "all", "zip"
 ---@field seed integer|nil         of the draws, default 42
+---@field model string|nil        "llava", "minigpt4", "instructblip": what MODELS says of it holds, too
+---@field pairing string|nil      instruction of policy and reference: "shared" (default) or "independent"
+---@field epoch integer|nil        whose instructions, for models that draw them in each; from 0
 ---@field keep_correct boolean|nil questions that the model already answers right are trained on, too
 ---@field skip_missing boolean|nil pairs without a picture are left out
----@field strip_newlines boolean|nil   as for MiniGPT-4 and InstructBLIP
+---@field strip_newlines boolean|nil   line ends are taken out of descriptions
 ---@field limit integer|nil        pairs of each kind; 0 or nil: all
 
---- Reads pairs: the list, how many were left out for want of a picture, and the numbers of each
---- kind, with those left out because the model is right already under `correct`.
+--- Reads pairs: the list (descriptions, then questions), how many were left out for want of a picture,
+--- and the numbers of each kind; beside them what was left out: `correct` counts questions that the
+--- model already answers right, `unpaired` texts without a partner under "zip".
 ---@param opt lucid.HadpoOptions
 ---@return table[] list, integer missing, table counts
 function M.read(opt)
-  local counts = { desc = 0, pope = 0, correct = 0 }
-  local list = {}
-  if opt.desc then description_pairs(opt, list) end
-  if opt.pope then counts.correct = question_pairs(opt, list) end
+  local counts = { desc = 0, pope = 0, correct = 0, unpaired = 0 }
+  local list, model = {}, opt.model and M.model(opt.model) or {}
+  if opt.desc then description_pairs(opt, model, list, counts) end
+  if opt.pope then question_pairs(opt, model, list, counts) end
   if not opt.images then error("hadpo.read: needs images, Visual Genome's root", 2) end
   local there, missing = attach_pictures(list, opt)
   local kept, limit = {}, (opt.limit or 0) > 0 and opt.limit or math.huge

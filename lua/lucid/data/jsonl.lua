@@ -2,6 +2,7 @@
 -- }, { from = "gpt", value = }, ... } } in a JSON array or in JSON lines.
 local file = require "lucid.file"
 local json = require "lucid.json"
+local record = require "lucid.data.record"
 
 local M = {}
 
@@ -12,29 +13,42 @@ local function question_of(value)
   return (value:gsub("^%s*<image>%s*\n?", ""):gsub("\n?%s*<image>%s*$", ""))
 end
 
-local function turns_of(record, path, number)
-  local list = record.conversations
-  if type(list) ~= "table" then
-    error(("%s: record %d has no 'conversations'"):format(path, number), 0)
-  end
+local function turns_of(r)
   local turns, question = {}, nil
-  for i, m in ipairs(list) do
-    local text = type(m) == "table" and m.value
-    if type(text) ~= "string" then
-      error(("%s: record %d: message %d has no 'value'"):format(path, number, i), 0)
-    end
-    if ASKS[m.from] and not question then
+  for i, m in r:parts("conversations", "message") do
+    local from, text = m:text("from"), m:text("value")
+    if ASKS[from] and not question then
       question = question_of(text)
-    elseif ANSWERS[m.from] and question then
+    elseif ANSWERS[from] and question then
       turns[#turns + 1] = { question = question, answer = text }
       question = nil
-    elseif m.from ~= "system" then
-      error(("%s: record %d: message %d is from '%s'; human and gpt take turns"):format(path, number,
-        i, tostring(m.from)), 0)
+    elseif from ~= "system" or i > 1 then
+      m:fail(" is from '%s'; human and gpt take turns", from)
     end
   end
-  if #turns == 0 then error(("%s: record %d has no answer"):format(path, number), 0) end
+  if question then r:wrong("conversations", "end with a question") end
+  if #turns == 0 then r:wrong("conversations", "hold no answer") end
   return turns
+end
+
+-- The path of a record's picture, nil where it has none, and whether there is such a file.
+local function picture(r, opt, known)
+  local image = r:find("image") and r:text("image")
+  if not image then return nil, true end
+  if (opt.images or "") ~= "" then image = opt.images .. "/" .. image end
+  if known[image] == nil then known[image] = file.exists(image) end
+  if not known[image] and not opt.skip_missing then
+    r:fail(" (id %s): there is no picture %s. Get it, or pass --skip-missing", tostring(r.value.id), image)
+  end
+  return image, known[image]
+end
+
+-- Any text or number; where there is none, the record's number.
+local function id_of(r)
+  local id = r:find("id")
+  if id == nil then return tostring(r.number) end
+  if type(id) ~= "string" and type(id) ~= "number" then r:wrong("id", "is neither a text nor a number") end
+  return tostring(id)
 end
 
 --- Reads conversations: a list of { id, image (path), turns = { {question, answer}, ... } }.
@@ -44,29 +58,15 @@ end
 function M.conversations(path, opt)
   local list, number, missing, known = {}, 0, 0, {}
   local limit = (opt.limit or 0) > 0 and opt.limit or math.huge
-  for record in json.each(path) do
+  for value in json.each(path) do
     if #list >= limit then break end
     number = number + 1
-    if type(record) ~= "table" then error(("%s: record %d is no object"):format(path, number), 0) end
-    local image = record.image
-    if image == json.null then image = nil end
-    if image then
-      if type(image) ~= "string" then
-        error(("%s: record %d has an 'image' that is no text"):format(path, number), 0)
-      end
-      if (opt.images or "") ~= "" then image = opt.images .. "/" .. image end
-      if known[image] == nil then known[image] = file.exists(image) end
-    end
-    if image and not known[image] then
-      if not opt.skip_missing then
-        error(("%s: record %d (id %s): there is no picture %s. Get it, or pass --skip-missing"):format(
-          path, number, tostring(record.id), image), 0)
-      end
-      missing = missing + 1
+    local r = record.of(value, path, number)
+    local image, there = picture(r, opt, known)
+    if there then
+      list[#list + 1] = { id = id_of(r), image = image, turns = turns_of(r) }
     else
-      local id = record.id
-      if id == nil or id == json.null then id = number end
-      list[#list + 1] = { id = tostring(id), image = image, turns = turns_of(record, path, number) }
+      missing = missing + 1
     end
   end
   if #list == 0 then

@@ -4,6 +4,7 @@
 local file = require "lucid.file"
 local json = require "lucid.json"
 local nouns = require "lucid.nouns"
+local record = require "lucid.data.record"
 local rng = require "lucid.rng"
 
 local M = {}
@@ -12,25 +13,23 @@ M.SETS = { "random", "popular", "adversarial" }
 
 -- ---- reading ---------------------------------------------------------------------------------------
 
---- Reads a question file: a list of { question_id, image, text, label }, label "yes" or "no".
+local LABELS = { yes = "yes", no = "no" }
+
+--- Reads a question file: a list of { question_id, image, text, label }, label "yes" or "no". Questions
+--- without ids are numbered.
 ---@param path string
 ---@param opt table|nil     limit: questions (0: all)
 function M.read(path, opt)
-  local list = {}
-  for record in json.each(path) do
+  local list, seen = {}, {}
+  for value in json.each(path) do
     local number = #list + 1
-    for _, name in ipairs { "image", "text", "label" } do
-      if type(record) ~= "table" or type(record[name]) ~= "string" then
-        error(("%s: question %d has no '%s'"):format(path, number, name), 0)
-      end
-    end
-    local label = record.label:lower():match("^%s*(.-)%s*$")
-    if label ~= "yes" and label ~= "no" then
-      error(("%s: question %d: its label is '%s'; yes and no are possible"):format(path, number,
-        record.label), 0)
-    end
-    list[number] = { question_id = tonumber(record.question_id) or number, image = record.image,
-      text = record.text, label = label }
+    local r = record.of(value, path, number, "question")
+    local label = r:text("label")
+    local id = r:find("question_id") and r:id("question_id") or number
+    r:once(seen, id, "question_id")
+    list[number] = { question_id = id, image = r:text("image"), text = r:text("text"),
+      label = LABELS[label:lower():match("^%s*(.-)%s*$")]
+        or r:wrong("label", "is '%s'; yes and no are possible", label) }
     if opt and number == opt.limit then break end
   end
   if #list == 0 then error(path .. ": there are no questions in it", 0) end
@@ -52,16 +51,20 @@ end
 --- by id; a file without ids by order.
 ---@param path string
 ---@param questions table[]
+---@return integer unused     answers that belong to no question
 function M.answers(path, questions)
-  local by_id, in_order = {}, {}
-  for record in json.each(path) do
-    local text = type(record) == "table" and (record.answer or record.text)
-    if type(text) ~= "string" then
-      error(("%s: record %d has no 'answer'"):format(path, #in_order + 1), 0)
-    end
+  local by_id, in_order, seen, used = {}, {}, {}, 0
+  for value in json.each(path) do
+    local r = record.of(value, path, #in_order + 1)
+    local text = r:answer("answer", "text")
     in_order[#in_order + 1] = text
-    local id = tonumber(record.question_id)
-    if id then by_id[id] = text end
+    if r:find("question_id") then
+      local id = r:id("question_id")
+      r:once(seen, id, "question_id")
+      by_id[id] = text
+    elseif next(by_id) then
+      r:fail(" has no 'question_id', which those before it have")
+    end
   end
   local ids = next(by_id) ~= nil
   for i, q in ipairs(questions) do
@@ -69,7 +72,9 @@ function M.answers(path, questions)
     if not q.answer then
       error(("%s: there is no answer to question %d"):format(path, q.question_id), 0)
     end
+    used = used + 1
   end
+  return #in_order - used
 end
 
 --- Writes a question file as the official ones are: JSON lines, ids from 1.

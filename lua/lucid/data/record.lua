@@ -8,10 +8,13 @@ local M = {}
 local Record = {}
 Record.__index = Record
 
-local function is_list(v)
+--- Whether a value is a JSON list.
+function M.is_list(v)
   local meta = type(v) == "table" and getmetatable(v)
   return meta and meta.__jsontype == "array" or false
 end
+
+local is_list = M.is_list
 
 --- The record with this number in a file; an error unless it is an object.
 ---@param value any             as lucid.json gave it
@@ -72,6 +75,13 @@ function Record:text(...)
   return v
 end
 
+--- A text that may be blank: what a model said.
+function Record:answer(...)
+  local v, name = need(self, ...)
+  if type(v) ~= "string" then self:wrong(name, "is no text") end
+  return v
+end
+
 --- A list of objects or other values; it may be empty.
 function Record:list(...)
   local v, name = need(self, ...)
@@ -94,6 +104,13 @@ end
 function Record:count(...)
   local v, name = need(self, ...)
   if type(v) ~= "number" then self:wrong(name, "is no number") end
+  return v
+end
+
+--- A number above 0.
+function Record:size(name)
+  local v = self:count(name)
+  if v <= 0 then self:wrong(name, "is not above 0: %g", v) end
   return v
 end
 

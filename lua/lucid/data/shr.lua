@@ -3,37 +3,42 @@
 -- one key a line; the second file overrides the first).
 local file = require "lucid.file"
 local json = require "lucid.json"
+local record = require "lucid.data.record"
 local vg = require "lucid.data.vg"
 
 local M = {}
 
 M.QUESTION = "Describe this image in detail."
 
---- The factual sentences of a file: id -> list.
+--- The factual sentences of a file: id -> list. `into` may hold those of an earlier file, which these
+--- override; within one file an id stands once.
 function M.facts(path, into)
   into = into or {}
-  local number = 0
-  for line in file.read(path):gmatch("[^\r\n]+") do
+  local seen, number = {}, 0
+  for value in json.each(path) do
     number = number + 1
-    for key, sentences in pairs(json.decode(line, path)) do
-      local id = tonumber(key)
-      if not id or type(sentences) ~= "table" then
-        error(("%s: record %d is not { \"image id\": [sentences] }"):format(path, number), 0)
-      end
-      into[id] = sentences
-    end
+    local r = record.of(value, path, number)
+    local key = next(value)
+    if key == nil or next(value, key) ~= nil then r:fail(" is not { \"image id\": [sentences] }") end
+    local id = record.whole(key) or r:fail(": its key is no image id: '%s'", key)
+    if seen[id] then r:fail(" has the key of record %d: '%s'", seen[id], key) end
+    seen[id] = number
+    -- There may be nothing to say of a picture.
+    into[id] = #r:list(key) > 0 and r:texts(key) or {}
   end
   return into
 end
 
 local function ids_of(path, limit)
-  local ids = {}
-  for record in json.each(path) do
+  local ids, seen = {}, {}
+  for value in json.each(path) do
     if #ids == limit then break end
-    local id = type(record) == "table" and tonumber(record.image_id)
-    if not id then error(("%s: record %d has no 'image_id'"):format(path, #ids + 1), 0) end
+    local r = record.of(value, path, #ids + 1)
+    local id = r:id("image_id")
+    r:once(seen, id, "image_id")
     ids[#ids + 1] = id
   end
+  if #ids == 0 then error(path .. ": there are no records in it", 0) end
   return ids
 end
 
@@ -41,7 +46,7 @@ end
 --- }, with all that Visual Genome says of each picture. A picture that is not there stops the run.
 ---@param folder string      of the lists
 ---@param images string      Visual Genome's root
----@param opt table|nil      limit: pictures (0: all)
+---@param opt table|nil      limit: pictures (0: all); cache: where indices are kept
 function M.read(folder, images, opt)
   local path = folder .. "/val_images_final.json"
   local ids = ids_of(path, (opt and opt.limit or 0) > 0 and opt.limit or math.huge)
@@ -49,7 +54,7 @@ function M.read(folder, images, opt)
   for _, part in ipairs { "shr_factual_part1.jsonl", "shr_factual_part2.jsonl" } do
     if file.exists(folder .. "/" .. part) then M.facts(folder .. "/" .. part, facts) end
   end
-  local annotations, list = vg.annotations(images, ids), {}
+  local annotations, list = vg.annotations(images, ids, opt and opt.cache), {}
   for i, id in ipairs(ids) do
     local a = annotations[id]
     if not file.exists(a.path) then
@@ -63,20 +68,24 @@ end
 
 --- Answers that were made elsewhere: a JSON object of image id and text, or samples.jsonl of a run.
 --- Every record must have one; it becomes record.response.
+---@return table[] records, integer unused    answers about other pictures
 function M.answers(path, records)
-  local texts = {}
+  local texts, seen, unused = {}, {}, 0
+  local wanted = {}
+  for _, r in ipairs(records) do wanted[r.image_id] = true end
+  local number = 0
   for value, key in json.each(path) do
-    local record = type(value) == "table" and value or { image_id = key, response = value }
-    if tonumber(record.image_id) then texts[tonumber(record.image_id)] = record.response end
+    number = number + 1
+    if type(value) ~= "table" then value = { image_id = key, response = value } end
+    local r = record.of(value, path, number)
+    local id = r:id("image_id")
+    r:once(seen, id, "image_id")
+    if wanted[id] then texts[id] = r:answer("response") else unused = unused + 1 end
   end
-  for _, record in ipairs(records) do
-    local text = texts[record.image_id]
-    if type(text) ~= "string" then
-      error(("%s: there is no text for image %d"):format(path, record.image_id), 0)
-    end
-    record.response = text
+  for _, r in ipairs(records) do
+    r.response = texts[r.image_id] or error(("%s: there is no text for image %d"):format(path, r.image_id), 0)
   end
-  return records
+  return records, unused
 end
 
 return M

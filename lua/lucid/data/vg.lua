@@ -28,12 +28,6 @@ function M.path(root, url)
   end
 end
 
-local function side(r, name)
-  local pixels = r:count(name)
-  if pixels <= 0 then r:wrong(name, "is not above 0: %g", pixels) end
-  return pixels
-end
-
 --- Every picture of image_data.json.
 ---@param root string
 ---@return table<integer, lucid.VgImage> by_id, integer[] ids   in the file's order
@@ -45,7 +39,7 @@ function M.images(root)
     local r = record.of(value, path, number)
     local id = r:id("image_id")
     r:once(seen, id, "image_id")
-    by_id[id] = { image_id = id, width = side(r, "width"), height = side(r, "height"),
+    by_id[id] = { image_id = id, width = r:size("width"), height = r:size("height"),
       path = M.path(root, r:text("url")) or r:wrong("url", "names no picture: %s", value.url) }
     ids[number] = id
   end
@@ -57,15 +51,21 @@ local function fractions(image, x, y, w, h)
   return { x / image.width, y / image.height, (x + w) / image.width, (y + h) / image.height }
 end
 
+local WORTH_KEEPING = 2 ^ 23 -- bytes: a smaller file is indexed anew in milliseconds
+
+local function index_of(path, keys, cache)
+  return json.index(path, keys, file.size(path) > WORTH_KEEPING and cache or nil)
+end
+
 --- The region descriptions of a root: reader:get(id) gives { phrase, box } of one picture (nil where the file
 --- has none of it), parsed when it is asked for. reader.empty counts records without regions, which are passed
 --- over, reader.blank the regions without a word that were met.
 ---@param root string
 ---@param images table<integer, lucid.VgImage>
----@param cache string|nil     where the file's index is kept
+---@param cache string|nil     where the file's index is kept, if the file is large
 function M.regions(root, images, cache)
   local path = root .. "/region_descriptions.json"
-  local index = json.index(path, "regions/image_id", cache)
+  local index = index_of(path, "regions/image_id", cache)
   local reader = { empty = index.empty, blank = 0 }
   function reader.get(self, id)
     local value, number = index:get(id)
@@ -102,7 +102,7 @@ end
 ---@param name string|nil      the file, default objects.json; attributes.json has the same form
 function M.objects(root, images, cache, name)
   local path = root .. "/" .. (name or "objects.json")
-  local index = json.index(path, "image_id", cache)
+  local index = index_of(path, "image_id", cache)
   local reader = {}
   function reader.get(_, id)
     local value, number = index:get(id)
@@ -125,7 +125,7 @@ end
 ---@param root string
 ---@param ids integer[]|nil      which must be there; nil: all, in the file's order
 ---@param cache string|nil       where indices are kept, default lucid.cache.folder()
----@return table<integer, table> by_id, integer[] ids
+---@return table<integer, table> by_id, integer[] ids, table regions   with its counts `empty` and `blank`
 function M.annotations(root, ids, cache)
   local images, all = M.images(root)
   for _, id in ipairs(ids or {}) do
@@ -139,7 +139,7 @@ function M.annotations(root, ids, cache)
     return image and { image_id = id, path = image.path, regions = regions:get(id) or {},
       objects = objects and objects:get(id) or nil }
   end
-  return setmetatable({}, { __index = read }), ids or all
+  return setmetatable({}, { __index = read }), ids or all, regions
 end
 
 --- A region as SHR's judge reads it: "[0.5, 0.25, 1.0, 0.75]: phrase".
