@@ -103,6 +103,7 @@ enum { LC_JSON_NULL, LC_JSON_FALSE, LC_JSON_TRUE, LC_JSON_NUMBER, LC_JSON_STRING
 /* NULL: lc_error() is "NAME:line:column: what".  strict_keys: a duplicate key is an error, else the last wins. */
 lc_json    *lc_json_parse(const char *text, size_t n, const char *name, int strict_keys);
 void        lc_json_free(lc_json *root);               /* the root only */
+int64_t     lc_json_repeated(void);                    /* members that lost to a later one of their key since the last call */
 int         lc_json_type(const lc_json *v);
 double      lc_json_number(const lc_json *v);
 int         lc_json_integer(const lc_json *v, int64_t *out);            /* 0: the text was an integer that fits */

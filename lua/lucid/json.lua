@@ -98,17 +98,21 @@ function M.read(path) return M.decode(file.read(path), path) end
 --- for record, key, line in json.each(path). Records are the elements of an array, the members of an
 --- object (key is then their name, else their number), JSON lines, or values one after another. A
 --- file that holds one object alone is an object of members, but a record where it is named *.jsonl.
+--- Keys that stand twice in an object are counted, and told on stderr when the file has ended.
 ---@param path string
 function M.each(path)
   local reader = C.lc_json_open(path)
   if reader == nil then error(ffi.string(C.lc_error()), 0) end
   reader = ffi.gc(reader, C.lc_json_close)
-  local done, number = ffi.new("int[1]"), 0
+  local done, number, repeated, first = ffi.new("int[1]"), 0, 0, nil
   return function()
     if not reader then return nil end
+    C.lc_json_repeated()
     local root = C.lc_json_read(reader, done)
     if root ~= nil then
       number = number + 1
+      local twice = tonumber(C.lc_json_repeated())
+      if twice > 0 then repeated, first = repeated + twice, first or number end
       local name = C.lc_json_read_key(reader, length)
       local key = name ~= nil and ffi.string(name, length[0]) or number
       return take(root), key, tonumber(C.lc_json_read_line(reader))
@@ -117,6 +121,10 @@ function M.each(path)
     C.lc_json_close(ffi.gc(reader, nil))
     reader = nil
     if reason then error(reason, 0) end
+    if first then
+      io.stderr:write(("%s: %d keys stand twice in their object, first in record %d; the last of each counts\n"):format(
+        path, repeated, first))
+    end
   end
 end
 

@@ -302,6 +302,8 @@ static int member_order(const void *x, const void *y) {
     return order ? order : a->at < b->at ? -1 : 1;
 }
 
+static _Thread_local int64_t repeated;
+
 /* Of members with one key the last stays, or they are an error. */
 static int check_keys(struct scan *s, cJSON *object, size_t first) {
     size_t n = s->count - first;
@@ -316,6 +318,7 @@ static int check_keys(struct scan *s, cJSON *object, size_t first) {
             return -1;
         }
         cJSON_Delete(cJSON_DetachItemViaPointer(object, m[i].item));
+        repeated++;
     }
     s->count = first;
     return 0;
@@ -429,6 +432,12 @@ lc_json *lc_json_parse_at(const char *text, size_t n, const char *name, int stri
 
 void lc_json_free(lc_json *root) { cJSON_Delete((cJSON *)root); }
 
+int64_t lc_json_repeated(void) {
+    int64_t count = repeated;
+    repeated = 0;
+    return count;
+}
+
 /* ---- looking ---- */
 
 static const cJSON *node(const lc_json *v) { return (const cJSON *)v; }
@@ -498,6 +507,7 @@ lc_json *lc_json_parse_at(const char *text, size_t n, const char *name, int stri
 }
 
 void lc_json_free(lc_json *root) { (void)root; }
+int64_t lc_json_repeated(void) { return 0; }
 int lc_json_type(const lc_json *v) { return (void)v, LC_JSON_NULL; }
 double lc_json_number(const lc_json *v) { return (void)v, 0; }
 int lc_json_integer(const lc_json *v, int64_t *out) { return (void)v, (void)out, -1; }

@@ -227,8 +227,8 @@ static int key_of(const struct lc_json_index *x, const char *p, const char *end,
         p = value;
         if (!name[n]) break;
         if (*p != '[')
-            return lc_fail(LC_EINVAL, "%s: record %" PRId64 ": its '%.*s' is no list",
-                           x->path, x->records, (int)n, name);
+            return lc_fail(LC_EINVAL, "%s: record %" PRId64 ": its '%.*s' is no list", x->path,
+                           x->records, (int)n, name);
         p = skip_space(p + 1, end);
         if (p < end && *p == ']') return 0;
     }
@@ -273,7 +273,8 @@ static int sort(struct lc_json_index *x) {
         const struct entry *a = x->entries + i - 1, *b = x->entries + i;
         if (a->key == b->key)
             return lc_fail(LC_EINVAL,
-                           "%s: record %" PRId64 ": its '%s' is that of record %" PRId64 ", too: %" PRId64,
+                           "%s: record %" PRId64 ": its '%s' is that of record %" PRId64
+                           ", too: %" PRId64,
                            x->path, b->number, name, a->number, b->key);
     }
     return 0;

@@ -141,7 +141,7 @@ describe("a broken file", function()
     row(name, "\239\187\191[" .. good .. ",\n{\"a\": 01}]", "2:7: a number begins with 0")
   end
   row("desc", "\254\255\0[", "1:1: byte 0xFE stands where a value is expected")
-  row("captions", "", "1:1: the text ends where a value is expected")
+  row("captions", "", "there is no list 'annotations' in it")
   row("captions", "[]", "there is no list 'annotations' in it")
   row("captions", '{"annotations": {}}', "there is no list 'annotations' in it")
   row("captions", '{"annotations": []}', "there are no captions in it")

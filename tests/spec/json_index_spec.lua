@@ -3,6 +3,8 @@ local ffi = require "ffi"
 local file = require "lucid.file"
 local json = require "lucid.json"
 local native = require "lucid.native"
+local record = require "lucid.data.record"
+local rng = require "lucid.rng"
 local support = require "tests.support.folder"
 
 local folder, path
@@ -104,6 +106,43 @@ describe("json.index", function()
     -- One record longer than the first buffer.
     local long = ('\\"'):rep(2000000)
     assert.equal(2000000, #index(('[{"image_id": 1, "a": "%s"}]'):format(long)):get(1).a)
+  end)
+
+  it("agrees with the strict reader on damaged files", function()
+    local random = rng(1, "json index")
+    local whole = '[{"image_id": 1, "a": [true, {"b": "x\\"]"}]},\n {"a": -1.5e3, "image_id": "22"}, {"image_id":3}]'
+    local bytes = ' "{}[]:,\\0123.-etrux\n\0\255'
+    local taken, refused = 0, 0
+    for _ = 1, 4000 do
+      local at, b = random:integer(#whole), random:integer(#bytes)
+      local cut = random:integer(3)
+      local text = whole:sub(1, at - 1) .. (cut < 3 and bytes:sub(b, b) or "") .. whole:sub(at + (cut > 1 and 1 or 0))
+      file.write(path, text)
+      local strict, seen = {}, {}
+      local ok = text:find("^%s*%[") and pcall(function()
+        for r in json.each(path) do
+          local id = record.of(r, path, #strict + 1):id("image_id")
+          assert(not seen[id])
+          seen[id] = true
+          strict[#strict + 1] = { id, r }
+        end
+      end)
+      local found, x = pcall(json.index, path, "image_id")
+      if ok then
+        taken = taken + 1
+        assert.is_true(found, text)
+        assert.equal(#strict, x.count)
+        for _, r in ipairs(strict) do assert.same(r[2], (x:get(r[1]))) end
+      elseif found then
+        local fine = x.count > 0
+        for id = -3, 1000 do fine = fine and pcall(x.get, x, id) end
+        -- A key that is no id for the strict reader: below 0.
+        assert.is_true(not fine or text:find("image_id\": *\"?%-") ~= nil, text)
+      else
+        refused = refused + 1
+      end
+    end
+    assert.is_true(taken > 300 and refused > 1000, ("%d %d"):format(taken, refused))
   end)
 
   it("is kept beside the cache and taken from there", function()

@@ -203,6 +203,16 @@ describe("json.each", function()
     assert.same({}, all(""))
   end)
 
+  it("tells keys that stand twice, with their number", function()
+    file.write(path, '[{"a": 1}, {"a": 1, "b": {"c": 1, "c": 2}, "a": 3}, {"a": 1, "a": 2}]')
+    local script = folder .. "/s.lua"
+    file.write(script, ('local n = 0 for r in require("lucid").json.each(%q) do n = n + r.a end print(n)'):format(path))
+    local pipe = io.popen((os.getenv("LUCID_BIN") or "bin/lucid") .. " " .. script .. " 2>&1")
+    local said = pipe:read("*a")
+    pipe:close()
+    assert.equal(path .. ": 3 keys stand twice in their object, first in record 2; the last of each counts\n6\n", said)
+  end)
+
   it("reads a byte order mark and Windows' line ends", function()
     assert.same({ { { a = 1 }, 1, 1 }, { { a = 2 }, 2, 2 } }, all('\239\187\191{"a": 1}\r\n{"a": 2}\r\n'))
   end)

@@ -24,9 +24,10 @@ end
 ---@return table[] list, integer missing
 function M.read(root, opt)
   local path = root .. "/filter_cap.json"
-  local value = json.read(path)
-  local list, seen, missing = {}, {}, 0
-  local whole = type(value) == "table" and value.annotations
+  local list, seen, missing, whole = {}, {}, 0, nil
+  for value, key in json.each(path) do
+    if key == "annotations" then whole = value end
+  end
   if not record.is_list(whole) then error(path .. ": there is no list 'annotations' in it", 0) end
   for number, annotation in ipairs(whole) do
     local r = record.of(annotation, path, number)

@@ -60,11 +60,14 @@ local function need(r, ...)
   return v, name
 end
 
+local SPACE = (" "):byte()
+
 -- What a text may not be, or nil.
 local function text_fault(v)
   if type(v) ~= "string" then return "is no text" end
-  if v:find("%z") then return "holds a NUL byte" end
-  if not v:find("%S") then return "is empty" end
+  if v:find("\0", 1, true) then return "holds a NUL byte" end
+  -- Most texts begin with a word; only the others are searched for one.
+  if (v:byte() or 0) <= SPACE and not v:find("%S") then return "is empty" end
 end
 
 --- A text that is not blank.
