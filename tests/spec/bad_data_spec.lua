@@ -18,13 +18,21 @@ teardown(function() support.remove(root) end)
 
 local IMAGES = '[{"image_id": 1, "url": "https://x.org/VG_100K/1.jpg", "width": 8, "height": 8}]'
 
+local NO_PAIRS = "there are no pairs to work on: 0 without their picture, 0 already answered right"
+
+local function pairs_of(opt)
+  file.write(root .. "/image_data.json", IMAGES)
+  opt.images = root
+  return hadpo.read(opt)
+end
+
 local READERS = {
-  desc = { name = "desc_data.json", read = function(path) return hadpo.descriptions(path) end,
+  desc = { name = "desc_data.json", read = function(path) return pairs_of { desc = path } end,
     good = { image_id = "1", chosen = { "a" }, rejected = { "b" } },
-    keys = { image_id = "id", chosen = "texts", rejected = "texts" } },
-  questions = { name = "pope_data.json", read = function(path) return hadpo.questions(path) end,
+    keys = { image_id = "id", chosen = "texts", rejected = "texts" }, none = NO_PAIRS },
+  questions = { name = "pope_data.json", read = function(path) return pairs_of { pope = path } end,
     good = { image_id = "1", question = "q", chosen = "c", reject = "r" },
-    keys = { image_id = "id", question = "text", chosen = "text", reject = "text" } },
+    keys = { image_id = "id", question = "text", chosen = "text", reject = "text" }, none = NO_PAIRS },
   images = { name = "image_data.json", read = function() return vg.images(root) end,
     good = { image_id = 1, url = "https://x.org/VG_100K/1.jpg", width = 8, height = 8 },
     keys = { image_id = "id", url = "text", width = "number", height = "number" } },
@@ -51,6 +59,7 @@ local READERS = {
   captions = { name = "filter_cap.json", read = function() return ccsbu.read(root) end,
     good = { image_id = "1", caption = "A cat." }, keys = { caption = "text" },
     wrap = function(list) return { annotations = list } end },
+  responses = { name = "responses.json", read = function(path) return shr.answers(path, { { image_id = 1 } }) end },
   coco = { name = "instances.json", read = function(path) return coco.read(path) end },
   talks = { name = "talks.json", read = function(path) return jsonl.conversations(path, {}) end },
 }
@@ -128,8 +137,9 @@ describe("a broken file", function()
   for _, name in ipairs { "desc", "questions", "images", "listed", "pope" } do
     local reader = READERS[name]
     local good, noun = json.encode(reader.good), reader.noun or "record"
-    row(name, "", ("there are no %ss in it"):format(noun))
-    row(name, "[]", ("there are no %ss in it"):format(noun))
+    local none = reader.none or ("there are no %ss in it"):format(noun)
+    row(name, "", none)
+    row(name, "[]", none)
     row(name, "[7]", noun .. " 1 is no object")
     row(name, "[[" .. good .. "]]", noun .. " 1 is no object")
     row(name, "[null]", noun .. " 1 is no object")
@@ -219,6 +229,15 @@ describe("a bad record", function()
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"answer": "No."}\n', "record 2 has no 'question_id', which those before it have")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n', "there is no answer to question 2")
   row("answers", '{"question_id": 1, "answer": true}\n{}', "record 1: its 'answer' is no text")
+
+  row("responses", '{"1": 7}', "record 1: its '1' is no text")
+  row("responses", '{"1": {"response": "a"}}', "record 1: its '1' is no text")
+  row("responses", '{"2": "a", "2": "b"}', "record 2 has the key of record 1: '2'")
+  row("responses", '{"x": "a"}', "record 1: its key is no image id: 'x'")
+  row("responses", '{"2": "a"}', "there is no text for image 1")
+  row("responses", '[{"image_id": 1}]', "record 1 has no 'response'")
+  row("responses", '["a"]', "record 1 is no object")
+  row("responses", '{"image_id": 1, "response": "a"}', "record 1: its key is no image id: 'image_id'")
 
   row("coco", "[]", "there are no 'images' in it")
   row("coco", '{"images": [], "annotations": {}}', "there are no 'annotations' in it")

@@ -38,15 +38,13 @@ function M.model(name)
   return M.MODELS[name] or error(("hadpo: '%s' is none of instructblip, llava, minigpt4"):format(tostring(name)), 0)
 end
 
--- The records of a file, which must have some: for r, key in records(path).
+-- The records of a file: for r, key in records(path). It may have none: a model is also trained on one
+-- kind of pairs alone.
 local function records(path)
   local number, each = 0, json.each(path)
   return function()
     local value, key = each()
-    if value == nil then
-      if number == 0 then error(path .. ": there are no records in it", 0) end
-      return nil
-    end
+    if value == nil then return nil end
     number = number + 1
     return record.of(value, path, number), key
   end
@@ -55,9 +53,7 @@ end
 -- In the object form the key is the picture's id; no two records have one key.
 local function image_id(r, key, seen)
   if type(key) ~= "string" then return r:id("image_id") end
-  local id = record.whole(key) or r:fail(": its key is no image id: '%s'", key)
-  if seen[key] then r:fail(" has the key of record %d: '%s'", seen[key], key) end
-  seen[key] = r.number
+  local id = r:key(key, seen)
   if r:find("image_id") and r:id("image_id") ~= id then r:wrong("image_id", "is not its key, which is '%s'", key) end
   return id
 end

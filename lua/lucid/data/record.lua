@@ -147,6 +147,16 @@ function Record:once(seen, id, name)
   seen[id] = self.number
 end
 
+--- The id that the record's own key is, where a file is an object of records; no two have the same.
+---@param key string
+---@param seen table       id -> the number of the record; filled here
+function Record:key(key, seen)
+  local id = M.whole(key) or self:fail(": its key is no image id: '%s'", key)
+  if seen[id] then self:fail(" has the key of record %d: '%s'", seen[id], key) end
+  seen[id] = self.number
+  return id
+end
+
 --- The objects of a list under a key: for k, r in record:parts("regions", "region").
 function Record:parts(name, noun)
   local list, k = self:list(name), 0

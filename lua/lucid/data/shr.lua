@@ -20,9 +20,7 @@ function M.facts(path, into)
     local r = record.of(value, path, number)
     local key = next(value)
     if key == nil or next(value, key) ~= nil then r:fail(" is not { \"image id\": [sentences] }") end
-    local id = record.whole(key) or r:fail(": its key is no image id: '%s'", key)
-    if seen[id] then r:fail(" has the key of record %d: '%s'", seen[id], key) end
-    seen[id] = number
+    local id = r:key(key, seen)
     -- There may be nothing to say of a picture.
     into[id] = #r:list(key) > 0 and r:texts(key) or {}
   end
@@ -76,11 +74,11 @@ function M.answers(path, records)
   local number = 0
   for value, key in json.each(path) do
     number = number + 1
-    if type(value) ~= "table" then value = { image_id = key, response = value } end
-    local r = record.of(value, path, number)
-    local id = r:id("image_id")
-    r:once(seen, id, "image_id")
-    if wanted[id] then texts[id] = r:answer("response") else unused = unused + 1 end
+    local named = type(key) == "string"
+    local r = record.of(named and { [key] = value } or value, path, number)
+    local id = named and r:key(key, seen) or r:id("image_id")
+    if not named then r:once(seen, id, "image_id") end
+    if wanted[id] then texts[id] = r:answer(named and key or "response") else unused = unused + 1 end
   end
   for _, r in ipairs(records) do
     r.response = texts[r.image_id] or error(("%s: there is no text for image %d"):format(path, r.image_id), 0)
