@@ -8,6 +8,7 @@
 -- stands for the rows of the segment's picture: a path, a u8 tensor [H, W, 3] or features [rows, width];
 -- or { picture = any of these, text = ids } where the bridge reads the question, too (InstructBLIP).
 local file = require "lucid.file"
+local native = require "lucid.native"
 
 local M = {}
 local Forest = {}
@@ -28,7 +29,7 @@ function M.image_key(image)
   if type(image) == "table" and image.picture ~= nil then
     return M.image_key(image.picture) .. " " .. table.concat(image.text or {}, ",")
   end
-  return tostring(image):match("0x%x+") or tostring(image)
+  return native.address(image)
 end
 
 ---@param segments lucid.Segment[]

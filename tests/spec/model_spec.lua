@@ -198,6 +198,20 @@ describe("a model", function()
     assert.truthy(reason:find("config.json", 1, true))
   end)
 
+  it("keeps pictures apart that are tensors with the same corners", function()
+    local one, two = lucid.zeros({ 64, 64, 3 }, { dtype = "u8" }), lucid.zeros({ 64, 64, 3 }, { dtype = "u8" })
+    two:slice(1, 20, 40):slice(2, 20, 40):copy(lucid.full({ 21, 21, 3 }, 200, { dtype = "u8" }))
+    local function of(...)
+      local list = {}
+      for i, image in ipairs { ... } do list[i] = sequence(image, "Is there a car in the image?", "Yes.") end
+      return m:logps(lucid.forest.of(list)):tolist()
+    end
+    local together = of(one, two)
+    assert.equal(of(one)[1], together[1])
+    assert.equal(of(two)[1], together[2])
+    assert.not_equal(together[1], together[2])
+  end)
+
   it("refuses paths that are longer than its positions, and ids that are none", function()
     local ids = prompt("Is there a car in the image?")
     local long = { image = pictures[1], ids = ids, score_from = #ids + 1 }

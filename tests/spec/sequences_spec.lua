@@ -1,5 +1,6 @@
 -- lucid.forest.of: merging the prefixes of sequences loses and adds nothing.
 local forest = require "lucid.forest"
+local lucid = require "lucid"
 local rng = require "lucid.rng"
 
 -- The tokens of a segment's whole path, pictures by name.
@@ -9,7 +10,7 @@ local function path(f, i)
     local s = f.segments[i]
     local own = {}
     for k, token in ipairs(s.tokens) do
-      own[k] = token == forest.IMAGE and "<" .. tostring(s.image) .. ">" or tostring(token)
+      own[k] = token == forest.IMAGE and "<" .. forest.image_key(s.image) .. ">" or tostring(token)
     end
     table.insert(out, 1, table.concat(own, " "))
     i = s.parent
@@ -28,7 +29,7 @@ end
 local function flat(s)
   local out = {}
   for i, token in ipairs(s.ids) do
-    out[i] = token == forest.IMAGE and "<" .. tostring(s.image) .. ">" or tostring(token)
+    out[i] = token == forest.IMAGE and "<" .. forest.image_key(s.image) .. ">" or tostring(token)
   end
   return table.concat(out, " ")
 end
@@ -40,7 +41,7 @@ local function random_sequences(r)
     local ids, image = { 1 }, nil
     for _ = 1, r:integer(3) - 1 do ids[#ids + 1] = 9 + r:integer(2) end
     if r:integer(2) == 1 then
-      image = { r:integer(2) }                            -- tensors would do: identity decides
+      image = lucid.full({ 1 }, r:integer(2))             -- identity decides, not the values
       ids[#ids + 1] = forest.IMAGE
     end
     for _ = 1, r:integer(4) - 1 do ids[#ids + 1] = 9 + r:integer(2) end
@@ -67,11 +68,11 @@ describe("forest.of", function()
   end)
 
   it("keeps one copy of a prefix", function()
-    local picture = {}
+    local picture = lucid.zeros { 1 }
     local f = forest.of {
       { image = picture, ids = { 1, forest.IMAGE, 5, 6, 7 }, score_from = 5 },
       { image = picture, ids = { 1, forest.IMAGE, 5, 8, 7 }, score_from = 5 },
-      { image = {}, ids = { 1, forest.IMAGE, 5, 6, 7 }, score_from = 5 },
+      { image = lucid.zeros { 1 }, ids = { 1, forest.IMAGE, 5, 6, 7 }, score_from = 5 },
     }
     assert.equal(1 + 2 + 1 + 1 + 3 + 3, f:tokens())       -- trunk, picture and 5, 6, 8, other picture, answers
   end)
@@ -79,5 +80,24 @@ describe("forest.of", function()
   it("refuses a scored first token and places outside", function()
     assert.has_error(function() forest.of { { ids = { 1, 2 }, score_from = 1 } } end)
     assert.has_error(function() forest.of { { ids = { 1, 2 }, score_from = 4 } } end)
+  end)
+
+  it("takes tensors for one picture when they are one, not when they look alike", function()
+    local function picture(middle)           -- what a tensor prints of itself are its corners
+      local t = lucid.zeros({ 64, 64, 3 }, { dtype = "u8" })
+      t:slice(1, 30):slice(2, 30):copy(lucid.full({ 1, 1, 3 }, middle, { dtype = "u8" }))
+      return t
+    end
+    local one, two = picture(0), picture(200)
+    local function roots(...)
+      local sequences = {}
+      for i, image in ipairs { ... } do sequences[i] = { image = image, ids = { 1, forest.IMAGE, 3, 4 }, score_from = 4 } end
+      local pictures = 0
+      for _, s in ipairs(forest.of(sequences).segments) do pictures = pictures + (s.image and 1 or 0) end
+      return pictures
+    end
+    assert.equal(1, roots(one, one))
+    assert.equal(2, roots(one, two))
+    assert.not_equal(forest.image_key(one), forest.image_key(two))
   end)
 end)
