@@ -31,7 +31,7 @@ end
 --- A whole file as a string.
 ---@param path string
 function M.read(path)
-  if C.lc_file_read(path, data, size) ~= 0 then native.fail(2) end
+  if C.lc_file_read(path, data, size) ~= 0 then native.fail() end
   return take(data[0], size[0])
 end
 
@@ -39,34 +39,34 @@ end
 ---@param path string
 ---@param text string
 function M.write(path, text)
-  if C.lc_file_write(path, text, #text) ~= 0 then native.fail(2) end
+  if C.lc_file_write(path, text, #text) ~= 0 then native.fail() end
 end
 
 --- Appends to a file; sync: true waits until the disk has it.
 function M.append(path, text, sync)
-  if C.lc_file_append(path, text, #text, sync and 1 or 0) ~= 0 then native.fail(2) end
+  if C.lc_file_append(path, text, #text, sync and 1 or 0) ~= 0 then native.fail() end
 end
 
 --- Makes a folder, with its parents.
 function M.mkdir(path)
-  if C.lc_make_folder(path) ~= 0 then native.fail(2) end
+  if C.lc_make_folder(path) ~= 0 then native.fail() end
 end
 
 --- Removes a file or an empty folder.
 function M.remove(path)
-  if C.lc_remove(path) ~= 0 then native.fail(2) end
+  if C.lc_remove(path) ~= 0 then native.fail() end
 end
 
 --- Moves a file or folder within its file system; what has the name already is replaced, unless it is a
 --- folder that is not empty.
 function M.rename(from, to)
-  if C.lc_rename(from, to) ~= 0 then native.fail(2) end
+  if C.lc_rename(from, to) ~= 0 then native.fail() end
 end
 
 --- The bytes that may still be written in a folder.
 function M.free(folder)
   local n = tonumber(C.lc_disk_free(folder))
-  if n < 0 then native.fail(2) end
+  if n < 0 then native.fail() end
   return n
 end
 
@@ -75,7 +75,7 @@ end
 function M.list(path)
   if C.lc_file_kind(path) ~= 2 then return nil end
   local bytes = C.lc_folder_list(path)
-  if bytes == nil then native.fail(2) end
+  if bytes == nil then native.fail() end
   local names = {}
   for name in take(bytes, #ffi.string(bytes)):gmatch("[^\n]+") do names[#names + 1] = name end
   return names
@@ -93,7 +93,7 @@ function M.hash(path)
     return known.hash
   end
   local hex = ffi.new("char[65]")
-  if C.lc_sha256_file(path, hex) ~= 0 then native.fail(2) end
+  if C.lc_sha256_file(path, hex) ~= 0 then native.fail() end
   hashes[path] = { bytes = bytes, time = time, inode = inode, hash = ffi.string(hex, 64) }
   return hashes[path].hash
 end

@@ -32,19 +32,45 @@ function M.image_key(image)
   return native.address(image)
 end
 
+local function whole(v) return type(v) == "number" and v % 1 == 0 end
+
+local function is_list(v, what)
+  if type(v) ~= "table" then native.raise(("%s: a list is expected, not a %s"):format(what, type(v))) end
+end
+
+-- Ids are whole numbers that the library's 32 bits hold; what is no id of the model it says itself.
+local function check_ids(ids, what)
+  if type(ids) ~= "table" then native.raise(what .. " has no list of tokens") end
+  for i = 1, #ids do
+    if not whole(ids[i]) or math.abs(ids[i]) >= 2 ^ 31 then
+      native.raise(("%s: token %d is %s, which is no id"):format(what, i, tostring(ids[i])))
+    end
+  end
+end
+
+local function check_image(image, what)
+  if type(image) == "table" then image = image.picture or false end
+  if image ~= nil and type(image) ~= "string" and not native.is_tensor(image) then
+    native.raise(what .. ": its image is neither a path nor a tensor")
+  end
+end
+
 ---@param segments lucid.Segment[]
 function M.new(segments)
+  is_list(segments, "forest")
   for i, s in ipairs(segments) do
-    if type(s) ~= "table" or type(s.tokens) ~= "table" then
-      error(("forest: segment %d has no list of tokens"):format(i), 3)
-    end
-    if s.parent ~= nil and not (type(s.parent) == "number" and s.parent >= 1 and s.parent < i) then
-      error(("forest: segment %d: its parent %s is not an earlier segment"):format(i,
-        tostring(s.parent)), 3)
+    local what = ("forest: segment %d"):format(i)
+    check_ids(type(s) == "table" and s.tokens, what)
+    check_image(s.image, what)
+    if s.parent ~= nil and not (whole(s.parent) and s.parent >= 1 and s.parent < i) then
+      native.raise(("%s: its parent %s is not an earlier segment"):format(what, tostring(s.parent)))
     end
   end
   return setmetatable({ segments = segments }, Forest)
 end
+
+--- Whether a value is a forest.
+function M.is(value) return getmetatable(value) == Forest end
 
 --- How many tokens a segment list holds (a picture counts as one).
 function Forest:tokens()
@@ -125,16 +151,19 @@ end
 --- segments of the result are the sequences' ends, in the given order.
 ---@param sequences lucid.Sequence[]
 function M.of(sequences)
+  is_list(sequences, "forest.of")
   local root = new_node({}, nil, "")
   local ends = {}
   for i, s in ipairs(sequences) do
-    local from = s.score_from
-    if type(s.ids) ~= "table" or type(from) ~= "number" then
-      error(("forest.of: sequence %d needs ids and score_from"):format(i), 2)
+    local what = ("forest.of: sequence %d"):format(i)
+    if type(s) ~= "table" or type(s.ids) ~= "table" or not whole(s.score_from) then
+      native.raise(what .. " needs ids and score_from")
     end
+    check_ids(s.ids, what)
+    check_image(s.image, what)
+    local from = s.score_from
     if from < 2 or from > #s.ids + 1 then
-      error(("forest.of: sequence %d: score_from is %d of %d tokens; 2 to %d is possible"):format(
-        i, from, #s.ids, #s.ids + 1), 2)
+      native.raise(("%s: score_from is %d of %d tokens; 2 to %d is possible"):format(what, from, #s.ids, #s.ids + 1))
     end
     ends[i] = insert(root, s.ids, from - 1, s.image, M.image_key(s.image))
   end
@@ -165,8 +194,12 @@ end
 --- The forest of preference pairs, in the order chosen 1, rejected 1, chosen 2, ...
 ---@param pairs_list lucid.Pair[]
 function M.pairs(pairs_list)
+  is_list(pairs_list, "forest.pairs")
   local sequences = {}
-  for _, p in ipairs(pairs_list) do
+  for number, p in ipairs(pairs_list) do
+    for _, part in ipairs { "prompt", "chosen", "rejected" } do
+      check_ids(type(p) == "table" and p[part], ("forest.pairs: the %s text of pair %d"):format(part, number))
+    end
     for _, answer in ipairs { p.chosen, p.rejected } do
       local ids = {}
       for i = 1, #p.prompt do ids[i] = p.prompt[i] end

@@ -200,6 +200,7 @@ end
 
 local function request_ids(model, r, s)
   if r.ids then return r.ids, r.image end
+  if type(r.prompt) ~= "string" then native.raise("generate: a request needs a prompt, a text, or ids") end
   local ids = model.template:tokens(model.tokenizer, r.prompt, { train = s.train, image = r.image ~= nil })
   return ids, model:picture(r.image, r.prompt)
 end

@@ -88,7 +88,9 @@ end
 ---@param inputs table f32 leaves of rank 0 and more
 ---@return boolean true
 return function(f, inputs)
+  if type(inputs) ~= "table" then native.bad_argument("gradcheck", 2, inputs, "a list of tensors") end
   for k, x in ipairs(inputs) do
+    if not native.is_tensor(x) then native.raise(("gradcheck: input %d is no tensor"):format(k)) end
     if C.lc_tensor_dtype(x) ~= C.LC_F32 then
       error(("gradcheck: input %d is not f32"):format(k), 2)
     end

@@ -12,7 +12,6 @@ local C = native.C
 local M = {}
 
 -- Takes over what a native function makes; out of memory is tried once more after a collection.
--- Always called in tail position: so an error is at the line of whoever called a function here.
 local function take(f, ...)
   local t = f(...)
   if t == nil and C.lc_error_code() == C.LC_ENOMEM then
@@ -20,7 +19,7 @@ local function take(f, ...)
     collectgarbage()
     t = f(...)
   end
-  if t == nil then native.fail(2) end
+  if t == nil then native.fail() end
   return native.adopt(t)
 end
 
@@ -28,7 +27,10 @@ local PICTURE = "a picture, u8 [H, W, 3],"
 
 --- Reads a picture file. Alpha is dropped, EXIF orientation ignored, as in Pillow's convert("RGB").
 ---@param path string
-function M.load(path) return take(C.lc_image_load, path) end
+function M.load(path)
+  if type(path) ~= "string" then native.bad_argument("image.load", 1, path, "a path") end
+  return take(C.lc_image_load, path)
+end
 
 --- Decodes a picture from a string of bytes; name is for messages.
 ---@param bytes string
@@ -41,7 +43,7 @@ function M.decode(bytes, name) return take(C.lc_image_decode, bytes, #bytes, nam
 ---@param opt table|nil      { quality = 1 to 100 } of JPEG, default 95
 function M.save(t, path, opt)
   if not native.is_tensor(t) then native.bad_argument("save", 1, t, PICTURE) end
-  if C.lc_image_save(t, path, opt and opt.quality or 95) < 0 then native.fail(2) end
+  if C.lc_image_save(t, path, opt and opt.quality or 95) < 0 then native.fail() end
 end
 
 local FILTERS = { nearest = C.LC_NEAREST, bilinear = C.LC_BILINEAR, bicubic = C.LC_BICUBIC }

@@ -49,6 +49,7 @@ end
 ---@param opt lucid.ModelOptions|nil
 function M.open(dir, opt)
   opt = opt or {}
+  if type(dir) ~= "string" then native.bad_argument("model", 1, dir, "a folder's path") end
   if dir == "" then error("model: no folder is named; give --model", 0) end
   local dtype = native.dtype(opt.dtype or "f32")
   local device = native.device(opt.device)
@@ -162,6 +163,7 @@ end
 --- Attaches a new adapter and trains it alone.
 ---@param opt lucid.LoraOptions
 function Model:lora(opt)
+  if type(opt.rank) ~= "number" or type(opt.alpha) ~= "number" then native.raise("lora: rank and alpha are numbers") end
   local targets = opt.targets or "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
   if type(targets) == "table" then targets = table.concat(targets, ",") end
   for _, part in ipairs { "vision", "projector", "language" } do self:train(part, false) end
@@ -312,6 +314,7 @@ end
 
 -- The C side of a forest: segments and pictures, each picture once.
 function Model:batch(f)
+  if not forest.is(f) then native.raise("a forest is expected, as lucid.forest makes it from a list") end
   local b = ffi.gc(native.check(C.lc_batch_new()), C.lc_batch_free)
   local index = {}
   for _, s in ipairs(f.segments) do

@@ -76,12 +76,31 @@ end
 
 local ENOMEM = tonumber(ffi.C and C.LC_ENOMEM or 2)
 
---- Raises the library's last error at the given level (1: the caller of fail).
-function M.fail(level) error(ffi.string(C.lc_error()), (level or 1) + 1) end
+-- What Lucid's own functions are of: its files, and the ops that bind has written.
+local OWN_FILES, OWN_OPS = "@" .. here .. "lua/lucid/", "=lucid."
+
+local function is_own(source)
+  return source:sub(1, #OWN_FILES) == OWN_FILES or source:sub(1, #OWN_OPS) == OWN_OPS
+end
+
+--- Raises a message at the line of the caller's code: the first function that is not Lucid's own.
+---@param message string
+function M.raise(message)
+  local level = 2
+  local info = debug.getinfo(level, "S")
+  while info and is_own(info.source) do
+    level = level + 1
+    info = debug.getinfo(level, "S")
+  end
+  error(message, level)
+end
+
+--- Raises the library's last error there.
+function M.fail() M.raise(ffi.string(C.lc_error())) end
 
 --- Passes a result on, or raises when it is NULL or -1.
 function M.check(result)
-  if result == nil or (type(result) == "number" and result < 0) then M.fail(2) end
+  if result == nil or (type(result) == "number" and result < 0) then M.fail() end
   return result
 end
 
@@ -100,7 +119,7 @@ local release = C.lc_tensor_release
 
 --- Takes over a pending tensor: it lives until the collector finds it, or its scope ends.
 function M.adopt(pending)
-  if pending == nil then M.fail(2) end
+  if pending == nil then M.fail() end
   C.lc_tensor_adopt(pending)
   collect_when_due()
   return ffi.gc(pending, release)
@@ -137,7 +156,16 @@ end
 
 --- Raises "op: argument i is ..., ... is expected" at the caller of the op.
 function M.bad_argument(op, i, value, expected)
-  error(("%s: argument %d is %s; %s is expected"):format(op, i, kind_of(value), expected), 3)
+  M.raise(("%s: argument %d is %s; %s is expected"):format(op, i, kind_of(value), expected))
+end
+
+--- A dim as the library counts it, from 0, of one that is counted from 1; -1 is the last in both.
+function M.dim(op, i, dim)
+  if type(dim) ~= "number" then M.bad_argument(op, i, dim, "a dim") end
+  if dim == 0 or dim % 1 ~= 0 then
+    M.raise(("%s: there is no dim %s; they count from 1, and -1 is the last"):format(op, dim))
+  end
+  return dim > 0 and dim - 1 or dim
 end
 
 --- Whether a value is a tensor.
@@ -151,28 +179,29 @@ local function bind(name, parameters)
     names[i] = a
     if p.kind == "tensor" then
       checks[#checks + 1] = ("if not istype(tensor_type, %s) then bad(name, %d, %s, 'a tensor') end"):format(a, i, a)
+    elseif p.kind == "dim" then
+      fixes[#fixes + 1] = ("%s = dim(name, %d, %s)"):format(a, i, a)
     else
       checks[#checks + 1] = ("if type(%s) ~= 'number' then bad(name, %d, %s, 'a number') end"):format(a, i, a)
     end
-    if p.kind == "dim" then fixes[#fixes + 1] = ("if %s > 0 then %s = %s - 1 end"):format(a, a, a) end
   end
   local list = table.concat(names, ", ")
   local source = ([[
-    local f, name, istype, tensor_type, bad, adopt, again, fail = ...
+    local f, name, istype, tensor_type, bad, dim, adopt, again, fail = ...
     return function(%s)
       %s
       %s
       local r = f(%s)
       if r == nil then
         r = again(f, %s)
-        if r == nil then fail(2) end
+        if r == nil then fail() end
         return r
       end
       r = adopt(r)
       return r
     end]]):format(list, table.concat(checks, "\n"), table.concat(fixes, "\n"), list, list)
   return assert(loadstring(source, "=lucid." .. name))(
-    C["lc_" .. name], name, ffi.istype, tensor_type, M.bad_argument, M.adopt, again, M.fail)
+    C["lc_" .. name], name, ffi.istype, tensor_type, M.bad_argument, M.dim, M.adopt, again, M.fail)
 end
 
 local KINDS = { double = "number", float = "number", int = "int", int64_t = "int", uint64_t = "int" }
@@ -258,8 +287,8 @@ local DTYPES = { f32 = 0, bf16 = 1, f16 = 2, i32 = 3, u8 = 4 }
 
 --- The number of a dtype's name.
 function M.dtype(name)
-  return DTYPES[name] or error(("there is no dtype '%s'; f32, bf16, f16, i32 and u8 are known"):format(
-    tostring(name)), 3)
+  return DTYPES[name] or M.raise(("there is no dtype '%s'; f32, bf16, f16, i32 and u8 are known"):format(
+    tostring(name)))
 end
 
 local QUANTS = { none = 0, q8_0 = 1, nf4 = 2, fp4 = 3 }
@@ -274,9 +303,9 @@ end
 function M.device(name)
   if name == nil or name == "auto" or name == "cpu" then return C.LC_HOST end
   if tostring(name):match("^cuda") then
-    error(("device '%s': this build has no CUDA backend; use --device cpu"):format(name), 3)
+    M.raise(("device '%s': this build has no CUDA backend; use --device cpu"):format(name))
   end
-  error(("there is no device '%s'; auto, cpu and cuda:N are known"):format(tostring(name)), 3)
+  M.raise(("there is no device '%s'; auto, cpu and cuda:N are known"):format(tostring(name)))
 end
 
 return M

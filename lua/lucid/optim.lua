@@ -31,7 +31,7 @@ end
 ---@return number
 function AdamW:step(lr)
   local norm = C.lc_adamw_grad_norm(self.handle)
-  if norm == -1 then native.fail(2) end
+  if norm == -1 then native.fail() end
   if norm ~= norm then error("step: a gradient is not finite; nothing was changed", 2) end
   -- PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
   local scale = self.clip > 0 and math.min(1, self.clip / (norm + 1e-6)) or 1

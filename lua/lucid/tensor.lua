@@ -19,8 +19,8 @@ local function dims(shape, op)
   if type(shape) ~= "table" then native.bad_argument(op, 1, shape, "a shape: a list of sizes") end
   local n = #shape
   for i = 1, n do
-    if type(shape[i]) ~= "number" then
-      error(("%s: size %d of the shape is not a number"):format(op, i), 3)
+    if type(shape[i]) ~= "number" or shape[i] % 1 ~= 0 then
+      native.raise(("%s: size %d of the shape is %s, not a whole number"):format(op, i, tostring(shape[i])))
     end
   end
   return n, ffi.new("int64_t[?]", math.max(n, 1), shape)
@@ -65,11 +65,14 @@ function M.tensor(values, opt)
   end
   local shape, flat = shape_of(values), {}
   local ok, reason = pcall(flatten, values, shape, 1, flat)
-  if not ok then error(reason, 2) end
+  if not ok then native.raise(reason) end
   local dtype, device = options(opt)
   local n, sizes = dims(shape, "tensor")
   local t = native.adopt(C.lc_tensor_new(n, sizes, dtype, device))
   if dtype == C.LC_I32 then
+    for _, v in ipairs(flat) do
+      if not (v > -2 ^ 31 - 1 and v < 2 ^ 31) then native.raise(("tensor: i32 cannot hold %.17g"):format(v)) end
+    end
     native.check(C.lc_tensor_write(t, ffi.new("int32_t[?]", math.max(#flat, 1), flat), 4 * #flat))
   else
     native.check(C.lc_tensor_write_f32(t, ffi.new("float[?]", math.max(#flat, 1), flat), #flat))
@@ -77,15 +80,20 @@ function M.tensor(values, opt)
   return t
 end
 
---- A tensor filled with one value.
-function M.full(shape, value, opt)
-  local n, sizes = dims(shape, "full")
+local function filled(op, shape, value, opt)
+  local n, sizes = dims(shape, op)
   local dtype, device = options(opt)
   return native.adopt(C.lc_tensor_full(n, sizes, dtype, device, value))
 end
 
-function M.zeros(shape, opt) return M.full(shape, 0, opt) end
-function M.ones(shape, opt) return M.full(shape, 1, opt) end
+--- A tensor filled with one value.
+function M.full(shape, value, opt)
+  if type(value) ~= "number" then native.bad_argument("full", 2, value, "a number") end
+  return filled("full", shape, value, opt)
+end
+
+function M.zeros(shape, opt) return filled("zeros", shape, 0, opt) end
+function M.ones(shape, opt) return filled("ones", shape, 1, opt) end
 
 --- A tensor whose contents are not set.
 function M.empty(shape, opt)
@@ -122,16 +130,15 @@ function M.cat(list, dim)
     if not native.is_tensor(list[i]) then native.bad_argument("cat", i, list[i], "a tensor") end
     pointers[i - 1] = list[i]
   end
-  dim = dim or 1
-  return native.adopt(C.lc_cat(n, pointers, dim > 0 and dim - 1 or dim))
+  return native.adopt(C.lc_cat(n, pointers, native.dim("cat", 2, dim or 1)))
 end
 
 -- ---- looking --------------------------------------------------------------------------------------
 
 --- The size of dim i, from 1; -1 is the last.
 function methods.size(t, i)
-  local size = tonumber(C.lc_tensor_size(t, i > 0 and i - 1 or i))
-  if size < 0 then native.fail(2) end
+  local size = tonumber(C.lc_tensor_size(t, native.dim("size", 2, i)))
+  if size < 0 then native.fail() end
   return size
 end
 
@@ -158,11 +165,11 @@ local function elements(t)
   local n = methods.count(t)
   if C.lc_tensor_dtype(t) == C.LC_I32 then
     local values = ffi.new("int32_t[?]", math.max(n, 1))
-    if C.lc_tensor_read(t, values, 4 * n) < 0 then native.fail(3) end
+    if C.lc_tensor_read(t, values, 4 * n) < 0 then native.fail() end
     return values, n
   end
   local values = ffi.new("float[?]", math.max(n, 1))
-  if C.lc_tensor_read_f32(t, values, n) < 0 then native.fail(3) end
+  if C.lc_tensor_read_f32(t, values, n) < 0 then native.fail() end
   return values, n
 end
 
@@ -197,20 +204,21 @@ end
 function methods.view(t, ...)
   local shape = type(...) == "table" and ... or { ... }
   local n, sizes = dims(shape, "view")
-  local r = C.lc_view(t, n, sizes)
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  return native.adopt(C.lc_view(t, n, sizes))
+end
+
+-- A place of a dim from 1, of one that may be counted from the end.
+local function place(i, at, size)
+  if type(at) ~= "number" then native.bad_argument("slice", i, at, "a number") end
+  if at % 1 ~= 0 then native.raise(("slice: argument %d is %s, not a whole number"):format(i, at)) end
+  return at < 0 and size + 1 + at or at
 end
 
 --- Places first to last (inclusive, from 1; -1 is the last) of a dim: a view.
 function methods.slice(t, dim, first, last)
   local size = methods.size(t, dim)
-  if first < 0 then first = size + 1 + first end
-  last = last or first
-  if last < 0 then last = size + 1 + last end
-  local r = C.lc_slice(t, dim > 0 and dim - 1 or dim, first - 1, last - first + 1)
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  first, last = place(3, first, size), place(4, last or first, size)
+  return native.adopt(C.lc_slice(t, native.dim("slice", 2, dim), first - 1, last - first + 1))
 end
 
 --- The sum of everything, or over one dim.
@@ -226,9 +234,7 @@ function methods.to(t, where)
     native.device(where)
     return t
   end
-  local r = C.lc_cast(t, native.dtype(where))
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  return native.adopt(C.lc_cast(t, native.dtype(where)))
 end
 
 --- The values that a quantised copy gives back: "q8_0", "nf4" or "fp4", in a dtype; not recorded.
@@ -242,16 +248,16 @@ end
 
 --- Rows by number, from 1; they may repeat.
 function methods.rows(t, list)
+  if type(list) ~= "table" then native.bad_argument("rows", 2, list, "a list of row numbers") end
   local index, size = {}, methods.size(t, 1)
   for i = 1, #list do
-    if list[i] < 1 or list[i] > size then
-      error(("rows: index %d is %s, but it must be from 1 to %d"):format(i, list[i], size), 2)
+    local row = list[i]
+    if type(row) ~= "number" or row % 1 ~= 0 or row < 1 or row > size then
+      native.raise(("rows: index %d is %s, but it must be a whole number from 1 to %d"):format(i, tostring(row), size))
     end
     index[i] = list[i] - 1
   end
-  local r = C.lc_rows(t, M.tensor(index, { dtype = "i32" }))
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  return native.adopt(C.lc_rows(t, M.tensor(index, { dtype = "i32" })))
 end
 
 --- The elements of a list in ascending order, NaN last; equal ones keep theirs.
@@ -275,27 +281,29 @@ end
 
 --- Storage that outlives every scope.
 function methods.keep(t)
-  if C.lc_tensor_keep(t) < 0 then native.fail(2) end
+  if C.lc_tensor_keep(t) < 0 then native.fail() end
   return t
 end
 
 --- Values of another tensor of the same shape, in place; not recorded.
 function methods.copy(t, source)
-  if C.lc_tensor_copy(t, source) < 0 then native.fail(2) end
+  if not native.is_tensor(source) then native.bad_argument("copy", 2, source, "a tensor") end
+  if C.lc_tensor_copy(t, source) < 0 then native.fail() end
   return t
 end
 
 --- Marks a leaf whose gradient backward is to compute.
 function methods.requires_grad(t, on)
-  if C.lc_tensor_requires_grad(t, on == false and 0 or 1) < 0 then native.fail(2) end
+  if C.lc_tensor_requires_grad(t, on == false and 0 or 1) < 0 then native.fail() end
   return t
 end
 
 --- Gradients of everything that made this, by the chain rule; of one element, or given its gradient.
 function methods.backward(t, gradient)
+  if gradient ~= nil and not native.is_tensor(gradient) then native.bad_argument("backward", 2, gradient, "a tensor") end
   local done
   if gradient then done = C.lc_backward_from(t, gradient) else done = C.lc_backward(t) end
-  if done < 0 then native.fail(2) end
+  if done < 0 then native.fail() end
 end
 
 function methods.zero_grad(t) C.lc_tensor_zero_grad(t) end
@@ -403,7 +411,8 @@ ffi.metatype(native.tensor_type, {
   __index = index,
   __newindex = function(t, key, value)
     if key ~= "grad" then error(("a tensor has no field '%s'"):format(tostring(key)), 2) end
-    if value == nil then C.lc_tensor_zero_grad(t) elseif C.lc_tensor_set_grad(t, value) < 0 then native.fail(2) end
+    if value ~= nil and not native.is_tensor(value) then native.raise("grad: a tensor or nil is expected") end
+    if value == nil then C.lc_tensor_zero_grad(t) elseif C.lc_tensor_set_grad(t, value) < 0 then native.fail() end
   end,
   __add = methods.add,
   __sub = methods.sub,

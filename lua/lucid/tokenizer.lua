@@ -154,7 +154,7 @@ end
 ---@return lucid.Tokenizer
 function M.open(path)
   local handle = C.lc_tokenizer_open(path)
-  if handle == nil then native.fail(2) end
+  if handle == nil then native.fail() end
   local self = setmetatable({
     handle = ffi.gc(handle, C.lc_tokenizer_close),
     kind = C.lc_tokenizer_is_wordpiece(handle) ~= 0 and "wordpiece" or "sentencepiece",
@@ -357,8 +357,11 @@ end
 
 local function decode_run(self, ids)
   local n = #ids
+  for i = 1, n do
+    if type(ids[i]) ~= "number" then native.raise(("decode: id %d is a %s, not a number"):format(i, type(ids[i]))) end
+  end
   local list = ffi.new("int32_t[?]", math.max(n, 1), ids)
-  if C.lc_tokenizer_decode(self.handle, list, n, out_text, out_count) < 0 then native.fail(3) end
+  if C.lc_tokenizer_decode(self.handle, list, n, out_text, out_count) < 0 then native.fail() end
   local text = ffi.string(out_text[0], out_count[0])
   C.lc_free_bytes(out_text[0])
   return text
@@ -501,7 +504,7 @@ end
 function Tokenizer:piece(id)
   if id >= self.pieces and self.names[id] then return self.names[id] end
   local piece = C.lc_tokenizer_piece(self.handle, id)
-  if piece == nil then native.fail(2) end
+  if piece == nil then native.fail() end
   return ffi.string(piece)
 end
 
@@ -532,7 +535,7 @@ function M.train(corpus, model, opt)
   local words = {}
   for i, word in ipairs(opt.words or {}) do words[i] = word .. "\n" end
   local list = table.concat(words)
-  if C.lc_tokenizer_train(corpus, model, opt.pieces, list) < 0 then native.fail(2) end
+  if C.lc_tokenizer_train(corpus, model, opt.pieces, list) < 0 then native.fail() end
   return M.open(model)
 end
 

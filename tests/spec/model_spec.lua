@@ -212,6 +212,18 @@ describe("a model", function()
     assert.not_equal(together[1], together[2])
   end)
 
+  it("refuses what is no forest, no prompt and no rank", function()
+    for pattern, f in pairs {
+      ["a forest is expected"] = function() m:logps {} end,
+      ["a request needs a prompt"] = function() m:generate { image = pictures[1] } end,
+      ["lora: rank and alpha are numbers"] = function() m:lora { rank = 4 } end,
+    } do
+      local ok, message = pcall(f)
+      assert.is_false(ok)
+      assert.truthy(message:find(pattern, 1, true), message)
+    end
+  end)
+
   it("refuses paths that are longer than its positions, and ids that are none", function()
     local ids = prompt("Is there a car in the image?")
     local long = { image = pictures[1], ids = ids, score_from = #ids + 1 }

@@ -34,6 +34,19 @@ describe("an op", function()
     assert.equal(here, line_of(message))
   end)
 
+  it("blames its caller also where Lucid's own Lua stands between", function()
+    for pattern, f in pairs {
+      ["add: shapes do not fit"] = function() local r = a + lucid.zeros { 4 } return r end,
+      ["has no dim 5"] = function() local r = a:sum(5) return r end,
+      ["no dtype 'f64'"] = function() local r = lucid.ones({ 2 }, { dtype = "f64" }) return r end,
+      ["/nowhere: "] = function() local r = lucid.checkpoint("/nowhere") return r end,
+    } do
+      local message, blames = raised(f)
+      assert.is_true(blames and message:find(pattern, 1, true) ~= nil, message)
+      assert.equal(debug.getinfo(f, "S").linedefined, line_of(message), pattern)
+    end
+  end)
+
   it("says which argument is what", function()
     for _, case in ipairs {
       { { 7 }, "exp: argument 1 is a number; a tensor is expected" },
@@ -56,6 +69,36 @@ describe("an op", function()
     assert.same({ 6, 15 }, t:sum_dim(2):tolist())
     assert.same({ 6, 15 }, t:sum_dim(-1):tolist())
     raised(function() return t:sum_dim(3) .. "" end)
+    for _, f in ipairs {
+      function() return t:size(0) end, function() return t:sum(0) end, function() return t:transpose(0, 1) end,
+      function() return t:slice(0, 1) end, function() return lucid.cat({ t, t }, 0) end, function() return t:sum(1.5) end,
+    } do
+      assert.truthy(raised(f):find("they count from 1", 1, true))
+    end
+  end)
+
+  it("refuses sizes, values and places that are none", function()
+    local t = lucid.tensor { 1, 2, 3 }
+    for pattern, f in pairs {
+      ["zeros: size 1 of the shape is 2.5"] = function() return lucid.zeros { 2.5 } end,
+      ["randn: size 2 of the shape is nan"] = function() return lucid.randn { 1, 0 / 0 } end,
+      ["full: argument 2 is missing"] = function() return lucid.full { 2 } end,
+      ["i32 cannot hold 1099511627776"] = function() return lucid.tensor({ 2 ^ 40 }, { dtype = "i32" }) end,
+      ["size: argument 2 is missing"] = function() return t:size() end,
+      ["slice: argument 3 is missing"] = function() return t:slice(1) end,
+      ["slice: argument 4 is 2.5"] = function() return t:slice(1, 1, 2.5) end,
+      ["rows: index 1 is 1.5"] = function() return t:rows { 1.5 } end,
+      ["rows: argument 2 is missing"] = function() return t:rows() end,
+      ["copy: argument 2 is a table"] = function() return t:copy { 1, 2, 3 } end,
+      ["backward: argument 2 is a table"] = function() return t:backward { 1, 2, 3 } end,
+      ["grad: a tensor or nil"] = function() t.grad = 3 end,
+      ["gradcheck: argument 2 is a tensor"] = function() return lucid.gradcheck(lucid.exp, t) end,
+      ["image.load: argument 1 is missing"] = function() return lucid.image.load() end,
+      ["model: argument 1 is missing"] = function() return lucid.model() end,
+    } do
+      local message = raised(f)
+      assert.truthy(message:find(pattern, 1, true), message)
+    end
   end)
 
   it("of the header is there by name, and as a method", function()
@@ -116,6 +159,8 @@ describe("the gate", function()
     collectgarbage()                          -- what is older must not be freed between two readings
     for name, size in pairs { f32 = 4, bf16 = 2, f16 = 2, i32 = 4, u8 = 1 } do
       assert.equal(name, ffi.string(C.lc_dtype_name(native.dtype(name))))
+      collectgarbage()                        -- what earlier tests left must not go in between
+      collectgarbage()
       local before = lucid.memory().used
       local t = lucid.zeros({ 4096 }, { dtype = name })
       assert.is_true(lucid.memory().used - before >= 4096 * size)

@@ -100,4 +100,28 @@ describe("forest.of", function()
     assert.equal(2, roots(one, two))
     assert.not_equal(forest.image_key(one), forest.image_key(two))
   end)
+
+  it("refuses what is no list, no id, no parent, no picture and half a pair", function()
+    local root = { tokens = { 1, 5 } }
+    for pattern, f in pairs {
+      ["forest: a list is expected"] = function() forest() end,
+      ["segment 1 has no list of tokens"] = function() forest { 5 } end,
+      ["segment 2: its parent 1.5"] = function() forest { root, { tokens = { 1 }, parent = 1.5 } } end,
+      ["segment 2: its parent 2"] = function() forest { root, { tokens = { 1 }, parent = 2 } } end,
+      ["segment 1: token 2 is x, which is no id"] = function() forest { { tokens = { 1, "x" } } } end,
+      ["segment 1: token 1 is 2.5"] = function() forest { { tokens = { 2.5 } } } end,
+      ["segment 1: token 1 is 1099511627776"] = function() forest { { tokens = { 2 ^ 40 } } } end,
+      ["its image is neither a path nor a tensor"] = function() forest { { tokens = { -200 }, image = 7 } } end,
+      ["forest.of: a list is expected"] = function() forest.of() end,
+      ["sequence 1 needs ids and score_from"] = function() forest.of { { ids = { 1, 2, 3 }, score_from = 2.5 } } end,
+      ["sequence 1: token 3 is y"] = function() forest.of { { ids = { 1, 2, "y" }, score_from = 2 } } end,
+      ["the rejected text of pair 2"] = function()
+        forest.pairs { { prompt = { 1 }, chosen = { 2 }, rejected = { 3 } }, { prompt = { 1 }, chosen = { 4 } } }
+      end,
+    } do
+      local ok, message = pcall(f)
+      assert.is_false(ok, pattern)
+      assert.truthy(message:find(pattern, 1, true), message)
+    end
+  end)
 end)
