@@ -249,6 +249,9 @@ local function leave(value)
   if ffi.istype(tensor_type, value) then C.lc_tensor_leave(value) end
 end
 
+-- The coroutine that opened each scope; the main one is no coroutine.
+local opener = {}
+
 local function end_scope(depth, thread, ok, ...)
   if coroutine.running() ~= thread or C.lc_scope_depth() ~= depth then
     error("scope: it was left by a coroutine's yield; a scope must be closed where it was opened", 0)
@@ -257,16 +260,29 @@ local function end_scope(depth, thread, ok, ...)
     for i = 1, select("#", ...) do leave((select(i, ...))) end
   end
   C.lc_scope_end()
+  opener[depth] = nil
   if not ok then error((...), 0) end
   return ...
 end
+
+-- A scope that a coroutine leaves open would take in what others make meanwhile.
+local yield = coroutine.yield
+rawset(coroutine, "yield", function(...)
+  local thread = coroutine.running()
+  if thread and opener[C.lc_scope_depth()] == thread then
+    M.raise("scope: a coroutine cannot yield while its scope is open")
+  end
+  return yield(...)
+end)
 
 --- Calls f(...): the storage of every tensor that is made meanwhile is freed at the end, but for those
 --- that f returns and those that were kept. Closes also when f raises.
 ---@param f function
 function M.scope(f, ...)
   M.check(C.lc_scope_begin())
-  return end_scope(C.lc_scope_depth(), coroutine.running(), pcall(f, ...))
+  local depth, thread = C.lc_scope_depth(), coroutine.running()
+  opener[depth] = thread
+  return end_scope(depth, thread, pcall(f, ...))
 end
 
 local function end_no_grad(before, ok, ...)

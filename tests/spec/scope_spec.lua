@@ -110,6 +110,21 @@ describe("a scope", function()
     assert.equal(depth, C.lc_scope_depth())
   end)
 
+  it("cannot be left open by a coroutine that yields", function()
+    local depth = C.lc_scope_depth()
+    local function run(f) return coroutine.resume(coroutine.create(f)) end
+    local ok, message = run(function() native.scope(coroutine.yield, 1) end)
+    assert.is_false(ok)
+    assert.truthy(tostring(message):find("cannot yield while its scope is open", 1, true), message)
+    assert.equal(depth, C.lc_scope_depth())
+    -- Outside of its own scopes, also within one of its caller's, a coroutine yields as ever.
+    local co = coroutine.wrap(function()
+      native.scope(function() end)
+      coroutine.yield "after"
+    end)
+    assert.equal("after", native.scope(co))
+  end)
+
   it("cannot be closed twice", function()
     if C.lc_scope_depth() == 0 then assert.equal(-1, C.lc_scope_end()) end
   end)
