@@ -1,4 +1,5 @@
-/* repl.c - the interactive session: history, completion, multi-line input; an expression prints.
+/* repl.c - the interactive session: history, completion, multi-line input; an expression prints. Input
+ * that no one types, from a file or a pipe, ends at its first fault, with status 1.
  *
  * The JIT is off in a session on a terminal: the debug hook, which is how Ctrl-C stops Lua, does not
  * fire in compiled loops, those of modules included. jit.on() at the prompt turns it on again for
@@ -207,9 +208,10 @@ static void show_error(lua_State *L) {
     lua_pop(L, 1);
 }
 
-/* Calls the chunk on the stack and prints what it returns: the signal that stopped it, or 0. */
+/* Calls the chunk on the stack and prints what it returns: 0, 1 when it failed, or 128 and the signal
+ * that stopped it. */
 static int run_chunk(lua_State *L) {
-    int base = lua_gettop(L) - 1, number = 0;
+    int base = lua_gettop(L) - 1, status = 0;
     bool failed = host_call(L, 0, LUA_MULTRET) != 0;
     int results = lua_gettop(L) - base;
     if (!failed && results) {
@@ -218,17 +220,17 @@ static int run_chunk(lua_State *L) {
         failed = host_call(L, results, 0) != 0;
     }
     if (failed) {
-        number = host_signal();
+        status = host_signal() ? 128 + host_signal() : 1;
         show_error(L);
     }
     host_interruptible(L, false);
     lua_settop(L, base);
-    return number;
+    return status;
 }
 
 /* ---- the session ----------------------------------------------------------------------------------- */
 
-typedef enum { CHUNK, NOTHING, ENDED } answer;
+typedef enum { CHUNK, NOTHING, WRONG, ENDED } answer;
 
 /* Without a line: the end of input, or a signal; Ctrl-C only drops what was typed. */
 static answer no_line(lua_State *L, int *number) {
@@ -261,7 +263,7 @@ static answer complete_chunk(lua_State *L, char *text, int *number) {
     host_interruptible(L, false); /* a signal that only interrupted typing */
     if (!status) return CHUNK;
     show_error(L);
-    return NOTHING;
+    return WRONG;
 }
 
 /* The next chunk, on the stack. *number: the signal that ended the input, or 0. */
@@ -282,11 +284,12 @@ int host_repl(lua_State *L) {
         printf("lucid on %s; Ctrl-C stops a chunk, Ctrl-D ends\n", LUAJIT_VERSION);
         lines_open(L);
     }
-    int number = 0;
-    for (answer a = NOTHING; a != ENDED && number != SIGTERM;) {
+    int number = 0; /* of a signal that came while typing */
+    for (answer a = NOTHING; a != ENDED;) {
         a = read_chunk(L, &number);
-        if (a == CHUNK) number = run_chunk(L);
+        status = a == CHUNK ? run_chunk(L) : number ? 128 + number : a == WRONG;
+        if (status == 128 + SIGTERM || (status && !terminal)) break;
     }
     if (terminal) putchar('\n');
-    return number == SIGTERM ? 128 + number : 0;
+    return terminal && status != 128 + SIGTERM ? 0 : status;
 }

@@ -99,6 +99,20 @@ describe("lucid", function()
     end
   end)
 
+  it("runs what a file or a pipe holds up to its first fault", function()
+    local function piped(text)
+      file.write(dir .. "/in", text)
+      local status = os.execute(("%s <%s/in >%s/out 2>%s/err"):format(BIN, dir, dir, dir))
+      return status > 255 and status / 256 or status, file.read(dir .. "/out"), file.read(dir .. "/err")
+    end
+    assert.same({ 0, "2\n", "" }, { piped "1 + 1\nx = 3\n" })
+    local status, out, err = piped "print(1)\nlocal x = nil + 1\nprint(2)\n"
+    assert.same({ 1, "1\n" }, { status, out })
+    assert.truthy(one_line(err), err)
+    assert.equal(1, (piped "x = {\n"))
+    assert.equal(1, (piped "this is wrong\n"))
+  end)
+
   it("tells its version and features", function()
     local status, out = lucid "--version"
     assert.equal(0, status)
