@@ -179,6 +179,6 @@ clean:
 
 ## help: this list
 help:
-	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk -F': ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
 .PHONY: all deps demo test test-slow bench-true-size check format asan ubsan install clean help

@@ -214,8 +214,8 @@ lc_tensor  *lc_segment_sum(lc_tensor *x, lc_tensor *first);  /* x [n], first i32
 /* logp of target[i] under log_softmax(hidden[row[i]] @ head^T): hidden [T, D], head [V, D], row and target i32 [n] -> f32 [n].
  * Works through rows in chunks: no [n, V] tensor outlives a chunk. */
 lc_tensor  *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc_tensor *target);
-/* DPO (Rafailov et al. 2023, eq. 7): mean of -log sigmoid(beta * ((pc - pr) - (rc - rr))); all f32 [N] -> [] */
 lc_tensor  *lc_token_log_squares(lc_tensor *hidden, lc_tensor *head, lc_tensor *row);  /* log sum over the vocabulary of p^2 at each row, f32 [n]; no gradient */
+/* DPO (Rafailov et al. 2023, eq. 7): mean of -log sigmoid(beta * ((pc - pr) - (rc - rr))); all f32 [N] -> [] */
 lc_tensor  *lc_dpo_loss(lc_tensor *policy_chosen, lc_tensor *policy_rejected, lc_tensor *reference_chosen, lc_tensor *reference_rejected, double beta);
 
 /* ---- ops: layers ------------------------------------------------------------------------------------ */
