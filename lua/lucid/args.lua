@@ -26,7 +26,11 @@ M.COMMON = {
   data = { "", "folder of the data files" },
   images = { "", "root folder of the pictures" },
   out = { "", "folder that the run writes" },
-  device = { "auto", "auto, cpu, cuda or cuda:N" },
+  device = { "auto", "auto, cpu, cuda or cuda:N", { check = function(text)
+    if not (text == "auto" or text == "cpu" or text:find("^cuda$") or text:find("^cuda:%d+$")) then
+      error(("'%s' is none of auto, cpu, cuda and cuda:N"):format(text), 0)
+    end
+  end } },
   dtype = { "f32", "f32, bf16 or f16", { choices = "f32 bf16 f16" } },
   quant = { "none", "quantise the decoder blocks' linear layers: none, q8_0, nf4 or fp4 (as MiniGPT-4 was published)",
     { choices = "none q8_0 nf4 fp4" } },
@@ -216,6 +220,8 @@ function M.parse(spec, words)
         opt[o.name] = convert(o, text)
       end
       opt.given[o.name] = true
+    elseif word:find("^%-.") then
+      usage(("'%s' is not an option; --help lists them"):format(word))
     elseif spec.positional then
       opt[#opt + 1] = word
     else

@@ -98,6 +98,8 @@ describe("options", function()
     refused({ "--seed", "1.5" }, "not a whole number")
     refused({ "--seed", "3000000000" }, "at most 2147483647")
     refused({ "--dtype", "f64" }, "none of f32, bf16, f16")
+    refused({ "--device", "gpu" }, "--device: 'gpu' is none of auto", { common = "device" })
+    refused({ "--device", "cuda:x" }, "--device", { common = "device" })
     refused({ "--even", "3" }, "--even: '3' is odd")
   end)
 
@@ -112,6 +114,9 @@ describe("options", function()
     local opt = parse({ "a", "--loud", "b" }, { positional = "folders", { "loud", false, "" } })
     assert.same({ "a", "b" }, { opt[1], opt[2] })
     assert.is_true(opt.loud)
+    for _, word in ipairs { "-x", "--" } do
+      refused({ "a", word }, ("'%s' is not an option"):format(word), { positional = "folders" })
+    end
   end)
 
   it("of a recipe replace the common defaults and keep their place", function()
