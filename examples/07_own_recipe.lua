@@ -16,7 +16,7 @@ local m = lucid.model(opt.model)
 for _, question in ipairs { opt.first, opt.second } do
   local records = lucid.mine.records(opt.images, { limit = opt.limit, seed = opt.seed })
   for _, r in ipairs(records) do r.question = question end
-  lucid.mine.describe(m, records, { max_new_tokens = 200, quiet = opt.quiet })
+  lucid.mine.describe(m, records, { generate = { max_new_tokens = 200 }, quiet = opt.quiet })
   local score = lucid.metric.shr.score(records, { judge = judge, nouns = nouns })
   print(question)
   print(("  SHR %.3f  sentences per picture %.2f"):format(score.shr.value, score.sentences_per_image.value))
