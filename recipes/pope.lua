@@ -18,7 +18,15 @@ local opt = lucid.args {
 }
 
 lucid.threads(opt.threads)
-local metric = lucid.metric[opt.metric]
+local metric = lucid.metric.of(opt.metric, "answers")
+local files, named = {}, {}
+for path in opt.questions:gmatch("[^,]+") do
+  local name = path:match("[^/]*$"):gsub("%.%w+$", ""):gsub("^coco_pope_", "")
+  if named[name] then lucid.args.usage(("--questions: %s and %s are both named %s"):format(named[name], path, name)) end
+  named[name] = path
+  files[#files + 1] = { path = path, name = name }
+end
+if #files == 0 then lucid.args.usage("--questions: it names no file") end
 local m = opt.answers == "" and lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant,
   template = opt.template, adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
 local settings = m and lucid.generate.settings(opt, lucid.published.settings(m.kind, "pope"))
@@ -51,17 +59,16 @@ end
 
 local run = opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, lucid.run.hashes(opt, { "questions", "answers" }))
 local results, samples = {}, {}
-for path in opt.questions:gmatch("[^,]+") do
-  local questions = lucid.data.pope.read(path, { limit = opt.limit })
+for _, f in ipairs(files) do
+  local questions = lucid.data.pope.read(f.path, { limit = opt.limit })
   local unused = 0
   if m then ask(questions) else unused = lucid.data.pope.answers(opt.answers, questions) end
   if unused > 0 and not opt.quiet then
-    io.stderr:write(("%s: %d answers are to questions that are not in %s\n"):format(opt.answers, unused, path))
+    io.stderr:write(("%s: %d answers are to questions that are not in %s\n"):format(opt.answers, unused, f.path))
   end
-  local name = path:match("([^/]+)%.%w+$"):gsub("^coco_pope_", "")
-  results[name] = metric.score(questions, opt)
+  results[f.name] = metric.score(questions, opt)
   for _, q in ipairs(questions) do
-    q.set = name
+    q.set = f.name
     samples[#samples + 1] = q
   end
 end

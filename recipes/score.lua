@@ -25,6 +25,7 @@ if opt.explain > 0 then
   return lucid.dpo.explain(m, pair)
 end
 
+local run = opt.out ~= "" and lucid.run.open(opt.out, "score", opt)
 local samples, right, margin = {}, 0, 0
 local bar = lucid.progress { total = #encoded, label = "score", unit = "pairs", quiet = opt.quiet }
 for first = 1, #encoded, opt.batch do
@@ -45,6 +46,6 @@ local n = #samples
 local results = { score = {
   ["rewards/accuracies"] = { value = right / n, n = n }, ["rewards/margins"] = { value = margin / n, n = n },
 } }
-if opt.out ~= "" then lucid.run.open(opt.out, "score", opt):results(results, samples) end
+if run then run:results(results, samples) end
 if not opt.json then lucid.run.print(results) end
 return results

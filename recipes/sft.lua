@@ -29,16 +29,23 @@ local opt = lucid.args {
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
   seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
-local sequences, skipped = {}, 0
+local sequences, kinds, skipped = {}, {}, 0
 for path in opt.data:gmatch("[^,]+") do
   local records, missing = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit,
     skip_missing = opt.skip_missing })
   skipped = skipped + missing
-  for _, s in ipairs(lucid.sft.encode(m, records, path:match("([^/]+)%.%w+$") or path)) do
+  local kind = path:match("([^/]+)%.%w+$") or path
+  kinds[kind] = true
+  for _, s in ipairs(lucid.sft.encode(m, records, kind)) do
+    lucid.sft.fits(m, s, path)
     sequences[#sequences + 1] = s
   end
 end
 if #sequences == 0 then lucid.args.usage("--data: it names no file") end
+local weights = lucid.sft.weights(opt.weights)
+for name in pairs(weights) do
+  if not kinds[name] then lucid.args.usage(("--weights: no data file is named %s"):format(name)) end
+end
 if skipped > 0 and not opt.quiet then
   io.stderr:write(("sft: %d records are left out: their pictures are missing\n"):format(skipped))
 end
@@ -50,8 +57,8 @@ else
 end
 
 local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.batch, pictures = opt.pictures })
-local weights = lucid.sft.weights(opt.weights)
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
+if steps == 0 then lucid.args.usage("--epochs: 0 passes over the data train nothing") end
 local run = lucid.run.open(opt.out, "sft", opt)
 lucid.train.run {
   model = m, out = run.out, steps = steps, label = "sft", quiet = opt.quiet, unit = "answers",

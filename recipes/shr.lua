@@ -23,8 +23,9 @@ lucid.threads(opt.threads)
 local nouns_path = opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json"
 local nouns = (opt.nouns ~= "" or lucid.file.exists(nouns_path)) and lucid.nouns.read(nouns_path) or nil
 local judge = lucid.judge[opt.judge].new { nouns = nouns }
-local metric = lucid.metric[opt.metric]
-local prompt = opt.prompt ~= "" and lucid.recipe.load(opt.prompt) or lucid.recipe.load("prompts/judge")
+local metric = lucid.metric.of(opt.metric, "descriptions")
+local prompt = lucid.recipe.load(opt.prompt ~= "" and opt.prompt or "prompts/judge")
+if type(prompt) ~= "function" then error(("prompt %s: the file returns a %s, not a function"):format(opt.prompt, type(prompt)), 0) end
 local records = lucid.data.shr.read(opt.data, opt.images, { limit = opt.limit, cache = lucid.cache.folder(opt.cache) })
 local run = opt.out ~= "" and lucid.run.open(opt.out, "shr", opt, lucid.run.hashes(opt, { "responses", "nouns" }))
 if opt.responses ~= "" then

@@ -1,6 +1,7 @@
 -- lucid.loss.NAME(policy, reference, opt) -> loss, stats: one file each in loss/, or a .lua file of the user's own.
 -- A weighted sum is a name, too: lucid.loss["sigmoid:0.8,bco_pair:0.2,sft:1"], which is MPO (Wang et al. 2024).
 local find = require("lucid.plug")("loss")
+local native = require "lucid.native"
 local preference = require "lucid.preference"
 
 local M = {}
@@ -58,12 +59,24 @@ local function sum_of(terms)
   end
 end
 
+-- A user's own function: a tensor comes back, and a table of what to log if it likes.
+local function own(name, f)
+  return function(policy, reference, opt)
+    local value, stats = f(policy, reference, opt)
+    if not native.is_tensor(value) then
+      error(("loss %s: it returns a %s, not a tensor"):format(name, type(value)), 0)
+    end
+    return value, stats or {}
+  end
+end
+
 return setmetatable(M, { __index = function(self, text)
   local loss
   if type(text) == "string" and text:find("[,:]") and not text:find("%.lua$") then
     loss = sum_of(terms_of(text))
   else
     loss = find[text]
+    if type(loss) == "function" then loss = own(text, loss) end
   end
   rawset(self, text, loss)
   return loss

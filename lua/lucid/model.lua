@@ -77,6 +77,7 @@ function M.open(dir, opt)
     shared = { features = {}, kept = 0 },
     size = tonumber(C.lc_model_image_size(handle)),
     image_rows = tonumber(C.lc_model_image_rows(handle)),
+    positions = tonumber(C.lc_model_max_positions(handle)),
     tower = layout.tower(vision),
   }, Model)
   if file.exists(dir .. "/tokenizer.model") then

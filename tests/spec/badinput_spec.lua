@@ -153,6 +153,18 @@ describe("bad input", function()
     fails(described .. "--judge nix", 1, "no judge 'nix'")
     fails(described .. "--judge " .. three, 1, "three.lua", "'new'")
     fails(described .. "--metric " .. three, 1, "three.lua", "'score'")
+    fails(described .. "--metric pope", 1, "metric pope needs answers")
+    fails(described .. "--prompt " .. three, 1, "three.lua", "a number, not a function")
+    local asked = ("pope --model %s --questions %s/pope/coco_pope_random.json --images %s --limit 1 --quiet --metric "):format(
+      model, world, world)
+    fails(asked .. "repetition", 1, "metric repetition needs descriptions")
+    for text, part in pairs {
+      ["nil"] = "returns a nil", ["{ a = 1 }"] = "a has no value", ["{ a = { value = 0/0 } }"] = "a has no value",
+    } do
+      fails(asked .. put("m.lua", ("return { score = function() return %s end }"):format(text)), 1, "m.lua", part)
+    end
+    fails(train_with("--loss " .. put("l.lua", "return function() end")), 1, "l.lua", "returns a nil, not a tensor")
+    assert.equal(0, (lucid(train_with("--loss " .. put("l.lua", "return function(p) return p.chosen:sum() end")))))
     fails(described .. "--prompt " .. dir .. "/none.lua", 1, "none.lua")
     fails(described .. "--nouns " .. dir .. "/none.json", 1, "none.json")
     fails(described .. "--nouns " .. put("n.json", '{"a": 1}'), 1, "n.json", "no categories")
@@ -170,6 +182,10 @@ describe("bad input", function()
       ["--train ear"] = "'ear' is none of vision", ["--weights a:b"] = "'a:b' is not NAME:WEIGHT", ["--weights a"] = "'a'",
     } do fails(words .. " " .. more, 2, part) end
     fails(tuned_with(","), 2, "--data")
+    local turns = '[{"id": "t7", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "%s"}]}]'
+    fails(tuned_with(put("turns.json", turns:format("b"))) .. " --weights trns:2", 2, "--weights", "trns")
+    fails(("sft --model %s --data %s/turns.json --epochs 0 --out %s/sft"):format(model, dir, dir), 2, "--epochs")
+    fails(tuned_with(put("long.json", turns:format(("word "):rep(600)))), 1, "long.json", "record t7", "positions")
     fails(words, 1, "none.json")
   end)
 
@@ -189,6 +205,9 @@ describe("bad input", function()
     fails(("pope --questions %s --answers %s"):format(questions, put("a.jsonl", '{"question_id": 1}\n')), 1, "a.jsonl", "'answer'")
     fails(("pope --questions %s --answers %s"):format(questions, put("a.jsonl", '{"question_id": 1')), 1, "a.jsonl:1:18")
     fails(("pope --questions %s --images %s"):format(questions, world), 1, "--model")
+    fails("pope --questions , --images " .. world, 2, "--questions", "no file")
+    fails(("pope --questions %s,%s --images %s"):format(questions, questions, world), 2, "both named random")
+    fails(("pope --questions %s --model %s --quiet"):format(questions, model), 1, "--images", "not given")
     fails(("pope --questions %s --images %s/none --model %s --quiet"):format(questions, dir, model), 1, "300001.jpg", "--images")
     fails(("score --model %s --images %s --data %s --explain 99"):format(model, world, pairs_dir), 1, "--explain 99")
     fails(("mine --model %s --images %s --out %s/mined --min-objects 99"):format(model, world, dir), 1, "--min-objects")

@@ -44,7 +44,7 @@ function M.picture(root, name)
   if file.exists(path) then return path end
   local base = root .. "/" .. name:match("[^/]+$")
   if file.exists(base) then return base end
-  error(("pope: there is no picture %s (--images %s)"):format(name, root), 0)
+  error(("pope: there is no picture %s (--images%s)"):format(name, root == "" and ", its folder, is not given" or " " .. root), 0)
 end
 
 --- Gives questions the answers of an official answer file: JSON lines { question_id, answer }, matched
