@@ -311,8 +311,8 @@ local QUANTS = { none = 0, q8_0 = 1, nf4 = 2, fp4 = 3 }
 
 --- The number of a kind of quantised weights.
 function M.quant(name)
-  return QUANTS[name] or error(("there are no '%s' weights; none, q8_0, nf4 and fp4 are known"):format(
-    tostring(name)), 3)
+  return QUANTS[name] or M.raise(("there are no '%s' weights; none, q8_0, nf4 and fp4 are known"):format(
+    tostring(name)))
 end
 
 --- The number of a device's name: "auto" and "cpu" are the host.

@@ -241,9 +241,7 @@ end
 ---@param kind string
 ---@param dtype string|nil     default: f32
 function methods.quantise(t, kind, dtype)
-  local r = C.lc_quantise(t, native.quant(kind), native.dtype(dtype or "f32"))
-  if r == nil then native.fail(2) end
-  return native.adopt(r)
+  return native.adopt(C.lc_quantise(t, native.quant(kind), native.dtype(dtype or "f32")))
 end
 
 --- Rows by number, from 1; they may repeat.
