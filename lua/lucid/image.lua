@@ -97,16 +97,24 @@ end
 -- Hugging Face's numbers for Pillow's filters.
 local RESAMPLE = { [0] = "nearest", [2] = "bilinear", [3] = "bicubic" }
 
+local function is_number(v) return type(v) == "number" end
+
+local function is_box(v) return type(v) == "table" and is_number(v.height) and is_number(v.width) end
+
 local function sizes(size, name)
-  if type(size) == "number" then return { shortest_edge = size } end
-  local known = type(size) == "table" and (size.shortest_edge or (size.height and size.width))
-  if known then return size end
+  if is_number(size) then return { shortest_edge = size } end
+  if is_box(size) or type(size) == "table" and is_number(size.shortest_edge) then return size end
   error(("%s: size needs shortest_edge, or height and width"):format(name), 0)
+end
+
+local function box(size, name)
+  if is_number(size) then return { height = size, width = size } end
+  return is_box(size) and size or error(name .. ": crop_size needs height and width", 0)
 end
 
 -- The size a picture is brought to: the short side to shortest_edge, the long one in proportion.
 local function resized(size, height, width)
-  if size.height then return size.height, size.width end
+  if is_box(size) then return size.height, size.width end
   local edge, short, long = size.shortest_edge, math.min(height, width), math.max(height, width)
   local other = math.floor(edge * long / short)
   if height <= width then return edge, other end
@@ -126,6 +134,15 @@ local function value(config, key)
   return v
 end
 
+-- The three numbers, one a channel, that a key holds.
+local function three(config, key, name)
+  local v = value(config, key)
+  for i = 1, 3 do
+    if type(v) ~= "table" or not is_number(v[i]) then error(("%s: %s needs three numbers"):format(name, key), 0) end
+  end
+  return { v[1], v[2], v[3] }
+end
+
 --- What a folder's preprocessor_config.json asks for, as a function from a u8 picture to f32
 --- [3, S, S]: pad to a square (do_pad, or image_aspect_ratio = "pad"), resize, centre crop, scale,
 --- normalise, as transformers' CLIPImageProcessor and BlipImageProcessor.
@@ -137,10 +154,11 @@ function M.processor(config, name)
   if type(config) ~= "table" or config == json.null or #config > 0 then
     error(name .. ": a JSON object is expected", 0)
   end
-  local mean, std, colour = value(config, "image_mean"), value(config, "image_std"), {}
+  local mean, std, colour = three(config, "image_mean", name), three(config, "image_std", name), {}
   for i = 1, 3 do colour[i] = math.floor(255 * mean[i]) end
   if config.do_normalize == false then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end
   local scale = config.do_rescale == false and 1 or value(config, "rescale_factor")
+  if not is_number(scale) then error(name .. ": rescale_factor is no number", 0) end
   local filter = RESAMPLE[value(config, "resample")]
   if not filter then
     error(("%s: resample %s is not known; 0, 2 and 3 are"):format(name, tostring(config.resample)), 0)
@@ -148,8 +166,7 @@ function M.processor(config, name)
   local resize = config.do_resize ~= false and sizes(value(config, "size"), name) or nil
   -- BLIP's processors bring a picture to height and width and know no crop; CLIP's does unless told.
   local crops = not tostring(config.image_processor_type):find("^Blip") or config.do_center_crop == true
-  local crop = crops and config.do_center_crop ~= false and value(config, "crop_size") or nil
-  if type(crop) == "number" then crop = { height = crop, width = crop } end
+  local crop = crops and config.do_center_crop ~= false and box(value(config, "crop_size"), name) or nil
   local pad = config.do_pad == true or config.image_aspect_ratio == "pad"
   return function(t)
     if pad and t:size(1) ~= t:size(2) then t = M.pad_square(t, colour) end

@@ -91,6 +91,14 @@ local function from_lines(path)
   return categories
 end
 
+-- nil, or a list of texts alone.
+local function texts(list, what)
+  local fits = list == nil or type(list) == "table"
+  for _, text in ipairs(fits and list or {}) do fits = fits and type(text) == "string" end
+  if not fits then error(what .. " are not a list of texts", 0) end
+  return list
+end
+
 --- Reads a table: .json as above, any other file as lines.
 ---@param path string
 function M.read(path)
@@ -98,13 +106,15 @@ function M.read(path)
   local root = json.read(path)
   if type(root) ~= "table" then error(path .. ": not a list of categories", 0) end
   local list = root.categories or root
+  if type(list) ~= "table" then error(path .. ": its categories are not a list", 0) end
   if #list == 0 then error(path .. ": there are no categories in it", 0) end
   for i, c in ipairs(list) do
     if type(c) ~= "table" or type(c.name) ~= "string" then
       error(("%s: category %d has no 'name'"):format(path, i), 0)
     end
+    texts(c.synonyms, ("%s: category %d: its synonyms"):format(path, i))
   end
-  return M.new(list, { closed = root.closed == true, colours = root.colours })
+  return M.new(list, { closed = root.closed == true, colours = texts(root.colours, path .. ": its colours") })
 end
 
 --- The name that a word or phrase stands for, or nil.

@@ -66,6 +66,7 @@ end
 ---@param name string
 ---@return lucid.Template
 function M.template(name)
+  if type(name) ~= "string" then error(("template: a name is expected, not a %s"):format(type(name)), 0) end
   local t = templates[name]
   if not t and name:find("%.lua$") then
     local chunk, reason = loadfile(name)

@@ -167,7 +167,11 @@ describe("bad input", function()
     assert.equal(0, (lucid(train_with("--loss " .. put("l.lua", "return function(p) return p.chosen:sum() end")))))
     fails(described .. "--prompt " .. dir .. "/none.lua", 1, "none.lua")
     fails(described .. "--nouns " .. dir .. "/none.json", 1, "none.json")
-    fails(described .. "--nouns " .. put("n.json", '{"a": 1}'), 1, "n.json", "no categories")
+    for text, part in pairs {
+      ['{"a": 1}'] = "no categories", ['{"categories": 5}'] = "not a list",
+      ['[{"name": "car", "synonyms": [5]}]'] = "category 1: its synonyms are not a list of texts",
+      ['{"categories": [{"name": "car"}], "colours": 5}'] = "its colours are not",
+    } do fails(described .. "--nouns " .. put("n.json", text), 1, "n.json", part) end
     fails(described .. "--responses " .. put("r.json", '{"300001": 3}'), 1, "r.json", "300001")
   end)
 
@@ -229,7 +233,9 @@ describe("bad input", function()
     for name, cases in pairs {
       ["tokenizer.model"] = { [""] = "tokenizer.model", ["x"] = "tokenizer.model" },
       ["preprocessor_config.json"] = { [""] = ":1:1", ["null"] = "a JSON object", ["[1]"] = "a JSON object",
-        ['{"size": "x"}'] = "shortest_edge", ['{"resample": 9}'] = "resample 9", ["{}"] = "224 x 224" },
+        ['{"size": "x"}'] = "shortest_edge", ['{"size": {"shortest_edge": "x"}}'] = "shortest_edge",
+        ['{"crop_size": {"height": 64}}'] = "crop_size", ['{"image_mean": [1, "x", 1]}'] = "image_mean needs three numbers",
+        ['{"image_std": 5}'] = "image_std", ['{"rescale_factor": "x"}'] = "rescale_factor", ['{"resample": 9}'] = "resample 9", ["{}"] = "224 x 224" },
       ["config.json"] = { [""] = ":1:1", ["null"] = "object", ['{"model_type": 3}'] = "model_type" },
       ["model.safetensors"] = { [""] = "0 bytes", ["12345678{}"] = "header" },
     } do

@@ -95,6 +95,7 @@ describe("an op", function()
       ["gradcheck: argument 2 is a tensor"] = function() return lucid.gradcheck(lucid.exp, t) end,
       ["image.load: argument 1 is missing"] = function() return lucid.image.load() end,
       ["model: argument 1 is missing"] = function() return lucid.model() end,
+      ["template: a name is expected"] = function() return require("lucid.prompt").template(5) end,
     } do
       local message = raised(f)
       assert.truthy(message:find(pattern, 1, true), message)
