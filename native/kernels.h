@@ -85,6 +85,7 @@ struct lc_adamw_part {     /* one parameter of an AdamW step; m, v and gradient 
 
 struct lc_kernels {
     const char *name;      /* "cpu" */
+    int fast_dtype;        /* what it multiplies fastest: LC_BF16 or LC_F32 */
 
     /* ---- memory; the CPU row is malloc and memcpy ---- */
     void *(*alloc)(size_t bytes);

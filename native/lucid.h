@@ -153,6 +153,7 @@ int         lc_tensor_write_f32(lc_tensor *t, const float *src, int64_t count);
 int         lc_tensor_copy(lc_tensor *dst, const lc_tensor *src);  /* values, any dtype and device; same shape; not recorded */
 const char *lc_dtype_name(int dtype);                  /* "f32" ...; NULL when there is none */
 size_t      lc_dtype_bytes(int dtype);
+int         lc_fast_dtype(int device);                 /* what the device multiplies fastest: LC_BF16 or LC_F32 */
 
 /* ---- gradients ---------------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 local ffi = require "ffi"
 local native = require "lucid.native"
 local adapter = require "lucid.adapter"
+local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local forest = require "lucid.forest"
 local generate = require "lucid.generate"
@@ -27,7 +28,8 @@ Model.__index = Model
 
 ---@class lucid.ModelOptions
 ---@field device string|nil     "auto", "cpu", "cuda:0"
----@field dtype string|nil      "f32", "bf16", "f16"
+---@field dtype string|nil      "f32", "bf16", "f16"; "auto" (default): bf16 for files of 16 bits where the device
+---   multiplies it fast, else f32
 ---@field adapter string|nil    an adapter folder, a checkpoint or a run
 ---@field template string|nil   a template's name, or a .lua file
 ---@field init boolean|nil      new weights from config.json
@@ -44,6 +46,27 @@ local function question_rows(self)
   end
 end
 
+-- Whether most of a folder's weights have 16 bits. What is wrong with them is for the model to say.
+local function is_short(dir)
+  local opened, weights = pcall(checkpoint.open, dir)
+  if not opened then return false end
+  local bytes, short = 0, 0
+  for _, name in ipairs(weights:names()) do
+    local size, word = weights:bytes(name), weights:dtype(name)
+    bytes = bytes + size
+    if word == "F16" or word == "BF16" then short = short + size end
+  end
+  return 2 * short > bytes
+end
+
+-- What was asked for. Else 16 bits where the file has no more and the device is faster with them; new weights
+-- and what was trained in f32 stay f32.
+local function dtype_of(dir, opt, device)
+  if opt.dtype and opt.dtype ~= "auto" then return native.dtype(opt.dtype) end
+  local fast = C.lc_fast_dtype(device)
+  return fast ~= C.LC_F32 and not opt.init and is_short(dir) and fast or C.LC_F32
+end
+
 --- Opens a model folder. Raises one line when something is missing or does not fit.
 ---@param dir string
 ---@param opt lucid.ModelOptions|nil
@@ -51,8 +74,8 @@ function M.open(dir, opt)
   opt = opt or {}
   if type(dir) ~= "string" then native.bad_argument("model", 1, dir, "a folder's path") end
   if dir == "" then error("model: no folder is named; give --model", 0) end
-  local dtype = native.dtype(opt.dtype or "f32")
   local device = native.device(opt.device)
+  local dtype = dtype_of(dir, opt, device)
   local vision = layout.vision(dir, opt.vision)
   local quant, handle = opt.quant or "none", nil
   if opt.init and quant ~= "none" then

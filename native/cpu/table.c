@@ -1,8 +1,14 @@
 /* table.c - the CPU's row of the kernel table. */
 #include "cpu/cpu.h"
+#include "cpu/gemm.h"
 
 const struct lc_kernels lc_cpu_kernels = {
     .name = "cpu",
+#ifdef LC_GEMM_PAIRS
+    .fast_dtype = LC_BF16,
+#else
+    .fast_dtype = LC_F32,
+#endif
     .alloc = cpu_alloc,
     .free = cpu_free,
     .upload = cpu_copy,

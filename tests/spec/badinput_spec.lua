@@ -71,7 +71,7 @@ describe("bad input", function()
     for more, part in pairs {
       ["--tempperature 1"] = "--temperature", ["--seed x"] = "'x' is not a number", ["--seed 1.5"] = "whole",
       ["--max-new-tokens 0"] = "--max-new-tokens", ["--temperature -1"] = "--temperature", ["--top-p 7"] = "--top-p",
-      ["--threads -3"] = "--threads", ["--dtype nonsense"] = "none of f32, bf16, f16", ["--seed nan"] = "--seed",
+      ["--threads -3"] = "--threads", ["--dtype nonsense"] = "none of auto, f32, bf16, f16", ["--seed nan"] = "--seed",
       ["--stop"] = "a value is missing", ["--beams 0"] = "--beams", ["--length-norm x"] = "none of full, new",
       ["--as-published x"] = "none of shr, pope", ["--repetition-penalty 0"] = "--repetition-penalty",
     } do fails(describe_with(more), 2, part) end

@@ -52,13 +52,13 @@ describe("exporting", function()
     local clip = { vision = LLAVA .. "clip" }
     local hf = export(LLAVA .. "model", "hf", "hf", clip)
     local back = export(hf, "original", "back")
-    local original, there = lucid.model(LLAVA .. "model", clip), lucid.model(hf)
+    local original, there = golden.model(LLAVA .. "model", clip), golden.model(hf)
     assert.same(logits(original, 72), logits(there, 72))
-    assert.same(logits(original, 72), logits(lucid.model(back), 72))
+    assert.same(logits(original, 72), logits(golden.model(back), 72))
     assert.same(contents(LLAVA .. "model"), contents(back))
     assert.same(contents(LLAVA .. "clip", "^vision_model"), contents(back .. "/vision_tower"))
     local picture = lucid.image.load(PICTURE)
-    for _, m in ipairs { there, lucid.model(back) } do
+    for _, m in ipairs { there, golden.model(back) } do
       assert.same(original.processor(picture):tolist(), m.processor(picture):tolist())
     end
     assert.equal("pad", lucid.json.read(back .. "/config.json").image_aspect_ratio)
@@ -85,8 +85,8 @@ describe("exporting", function()
   it("knows every name that transformers has given to LLaVA's tensors", function()
     for _, name in ipairs { "classic", "rerooted" } do
       local from = "tests/golden/llava_tiny/" .. name
-      local m = lucid.model(export(from, "original", name))
-      assert.same(logits(lucid.model(from), 72), logits(m, 72))
+      local m = golden.model(export(from, "original", name))
+      assert.same(logits(golden.model(from), 72), logits(m, 72))
     end
   end)
 
@@ -94,7 +94,7 @@ describe("exporting", function()
     local back = export("tests/golden/llava_tiny/classic", "original", "back")
     lucid.merge { model = back, adapter = "tests/golden/peft/adapter", out = dir .. "/merged" }
     lucid.merge { model = "tests/golden/llava_tiny/classic", adapter = "tests/golden/peft/adapter", out = dir .. "/classic" }
-    assert.same(logits(lucid.model(dir .. "/classic"), 72), logits(lucid.model(dir .. "/merged"), 72))
+    assert.same(logits(golden.model(dir .. "/classic"), 72), logits(golden.model(dir .. "/merged"), 72))
     assert.equal(file.read(back .. "/vision_tower/model.safetensors"),
       file.read(dir .. "/merged/vision_tower/model.safetensors"))
   end)
@@ -105,10 +105,10 @@ describe("exporting", function()
     local back = export(hf, "original", "back")
     local again = { vision = back .. "/eva_vit_g.safetensors", bridge = back .. "/instructblip.safetensors" }
     local text = { 4, 8, 9 }
-    local want = logits(lucid.model(BRIDGES .. "language", parts), 72, text)
+    local want = logits(golden.model(BRIDGES .. "language", parts), 72, text)
     -- Hugging Face's norm of the tower's rows has another epsilon.
-    golden.agree(logits(lucid.model(hf), 72, text), want, 1e-4, "logits")
-    local m = lucid.model(back .. "/language", again)
+    golden.agree(logits(golden.model(hf), 72, text), want, 1e-4, "logits")
+    local m = golden.model(back .. "/language", again)
     assert.same(want, logits(m, 72, text))
     assert.same(contents(BRIDGES .. "tower.pth", "^[cp]%a*_"), contents(again.vision, "^[cp]%a*_"))
     assert.same(contents(BRIDGES .. "tower.pth", "^blocks%.[01]%."), contents(again.vision, "^blocks"))
@@ -122,7 +122,7 @@ describe("exporting", function()
     file.write(dir .. "/bert/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nis\n")
     local hf = export(BRIDGES .. "language", "hf", "hf", { vision = BRIDGES .. "tower.pth", bridge = BRIDGES .. "qformer.pth",
       bert = dir .. "/bert" })
-    assert.equal("wordpiece", lucid.model(hf).reader.kind)
+    assert.equal("wordpiece", golden.model(hf).reader.kind)
     local back = export(hf, "original", "back")
     assert.equal(file.read(dir .. "/bert/vocab.txt"), file.read(back .. "/bert/vocab.txt"))
   end)

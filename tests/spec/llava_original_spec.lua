@@ -59,46 +59,46 @@ describe("LLaVA's original layout", function()
   end
 
   it("puts a picture on a square of the mean colour, as LLaVA's program does", function()
-    local m = lucid.model(MODEL, { vision = CLIP })
+    local m = golden.model(MODEL, { vision = CLIP })
     local picture = lucid.image.load("tests/golden/llava_tiny/picture.png")
     golden.agree(m.processor(picture), tensors:tensor("picture"), 1e-6, "pixels")
     local square = put("square", copy_of(config, { image_aspect_ratio = "square" }), contents(MODEL))
-    assert.is_true(golden.distance(lucid.model(square, { vision = CLIP }).processor(picture),
+    assert.is_true(golden.distance(golden.model(square, { vision = CLIP }).processor(picture),
       tensors:tensor("picture")) > 0.1)
     local anyres = put("anyres", copy_of(config, { image_aspect_ratio = "anyres" }), contents(MODEL))
     assert.truthy(refusal(anyres, { vision = CLIP }):find('image_aspect_ratio is "anyres"', 1, true))
   end)
 
   it("answers, and explains what it reads", function()
-    local m = lucid.model(MODEL, { vision = CLIP })
+    local m = golden.model(MODEL, { vision = CLIP })
     local _, answer = m:generate { image = "tests/golden/llava_tiny/picture.png", prompt = "Is it?", max_new_tokens = 3 }
     assert.equal(3, #answer.ids)
     local e = lucid.explain { model = MODEL, vision = CLIP, prompt = "Is it?" }
     assert.same({ "llava", "llava_v1", 4 }, { e.kind, e.template, e.rows })
     local wide = put("wide", copy_of(config, { mm_vision_select_feature = "cls_patch" }), contents(MODEL))
     assert.equal(5, lucid.explain({ model = wide, vision = CLIP, prompt = "Is it?" }).rows)
-    assert.equal(5, lucid.model(wide, { vision = CLIP }).image_rows)
+    assert.equal(5, golden.model(wide, { vision = CLIP }).image_rows)
   end)
 
   it("takes the tower's file, the folder of its vision model alone, and a tower inside", function()
-    local want = logits(lucid.model(MODEL, { vision = CLIP }))
+    local want = logits(golden.model(MODEL, { vision = CLIP }))
     local section = lucid.json.read(CLIP .. "/config.json").vision_config
     local tower = {}
     for name, t in pairs(contents(CLIP)) do
       if name:find("^vision_model") then tower[name] = t end
     end
     for _, vision in ipairs { CLIP .. "/pytorch_model.bin", put("tower", section, tower) } do
-      local m = lucid.model(MODEL, { vision = vision })
+      local m = golden.model(MODEL, { vision = vision })
       assert.same(want, logits(m))
     end
     local inside = put("inside", copy_of(config, { model_type = "llava_llama", vision_config = section }),
       contents(MODEL), function(all)
         for name, t in pairs(tower) do all[OWN_TOWER .. name] = t end
       end)
-    local picture = lucid.model(inside):features("tests/golden/llava_tiny/picture.png")
-    assert.same(want, logits(lucid.model(inside, { vision = CLIP })))
+    local picture = golden.model(inside):features("tests/golden/llava_tiny/picture.png")
+    assert.same(want, logits(golden.model(inside, { vision = CLIP })))
     assert.same({ 4, 20 }, picture:shape())
-    assert.equal("llava", lucid.model(inside).kind)
+    assert.equal("llava", golden.model(inside).kind)
   end)
 
   it("counts heads of 64 where no file tells the tower's settings", function()
@@ -115,14 +115,14 @@ describe("LLaVA's original layout", function()
     end
     file.mkdir(dir .. "/bare")
     lucid.checkpoint.save(dir .. "/bare/tower.safetensors", tower)
-    local m = lucid.model(put("headless", keys, made), { vision = dir .. "/bare/tower.safetensors" })
+    local m = golden.model(put("headless", keys, made), { vision = dir .. "/bare/tower.safetensors" })
     assert.equal(28, m.size)
     assert.equal(4, m.image_rows)
     assert.truthy(refusal(MODEL, { vision = CLIP .. "/../clip-is-not-here" }):find("clip-is-not-here", 1, true))
   end)
 
   it("may be a language model, a projector and a tower, and is one folder when it is saved", function()
-    local want = logits(lucid.model(MODEL, { vision = CLIP }))
+    local want = logits(golden.model(MODEL, { vision = CLIP }))
     local keys = copy_of(config, { model_type = "llama" })
     for key in pairs(config) do
       if key:find("^mm_") or key == "image_aspect_ratio" then keys[key] = nil end
@@ -133,12 +133,12 @@ describe("LLaVA's original layout", function()
       end
     end)
     local bridge = MODEL .. "/mm_projector.bin"
-    local m = lucid.model(vicuna, { vision = CLIP, bridge = bridge })
+    local m = golden.model(vicuna, { vision = CLIP, bridge = bridge })
     assert.equal("llava", m.kind)
     assert.same(want, logits(m))
     assert.equal("llava", lucid.explain({ model = vicuna, bridge = bridge, prompt = "x" }).kind)
     m:save(dir .. "/saved")
-    local again = lucid.model(dir .. "/saved")
+    local again = golden.model(dir .. "/saved")
     assert.same(want, logits(again))
     local picture = lucid.image.load("tests/golden/llava_tiny/picture.png")
     assert.same(m:features(picture):tolist(), again:features(picture):tolist())
@@ -147,8 +147,8 @@ describe("LLaVA's original layout", function()
 
   it("takes the adapter that LLaVA's trainer left, projector and all, as Hugging Face's layout does", function()
     local adapter, sums = "tests/golden/torchfile/adapter04", {}
-    for i, m in ipairs { lucid.model(MODEL, { vision = CLIP, adapter = adapter }),
-      lucid.model("tests/golden/llava_tiny/classic", { adapter = adapter }) } do
+    for i, m in ipairs { golden.model(MODEL, { vision = CLIP, adapter = adapter }),
+      golden.model("tests/golden/llava_tiny/classic", { adapter = adapter }) } do
       sums[i] = {}
       for _, p in ipairs(m:all_parameters()) do
         local name = p.name:gsub("^language_model%.", ""):gsub("multi_modal_projector%.linear_1", "model.mm_projector.0")
@@ -171,7 +171,7 @@ describe("LLaVA's original layout", function()
     file.write(world .. "/pope_data.json", "[]")
     lucid.recipe.run("llava", { model = MODEL, vision = CLIP, data = world, images = world, out = dir .. "/run", steps = 3,
       rank = 2, lr = 1e-3, quiet = true })
-    local m = lucid.model("tests/golden/llava_tiny/classic", { adapter = dir .. "/run" })
+    local m = golden.model("tests/golden/llava_tiny/classic", { adapter = dir .. "/run" })
     local moved = 0
     for _, p in ipairs(m:parameters()) do
       if p.name:find("lora_B", 1, true) and p.tensor:abs():sum():item() > 0 then moved = moved + 1 end
@@ -180,7 +180,7 @@ describe("LLaVA's original layout", function()
   end)
 
   it("writes adapters with its own paths, and refuses those of another model", function()
-    local m = lucid.model(MODEL, { vision = CLIP })
+    local m = golden.model(MODEL, { vision = CLIP })
     m:lora { rank = 2, alpha = 4, targets = "q_proj", seed = 1 }
     m:save_adapter(dir .. "/adapter")
     assert.same({ "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",

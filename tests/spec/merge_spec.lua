@@ -18,12 +18,12 @@ end
 
 describe("an adapter that lucid saved", function()
   it("gives PEFT's logits", function()
-    golden.agree(logits(lucid.model(BASE, { adapter = ADAPTER })), expected:tensor("logits"), 1e-5, "logits")
+    golden.agree(logits(golden.model(BASE, { adapter = ADAPTER })), expected:tensor("logits"), 1e-5, "logits")
   end)
 
   it("is saved again to the same bytes", function()
     local dir = folder.folder()
-    lucid.model(BASE, { adapter = ADAPTER }):save_adapter(dir)
+    golden.model(BASE, { adapter = ADAPTER }):save_adapter(dir)
     for _, name in ipairs { "adapter_config.json", "adapter_model.safetensors" } do
       assert.equal(file.read(ADAPTER .. "/" .. name), file.read(dir .. "/" .. name))
     end
@@ -63,7 +63,7 @@ describe("merging", function()
         assert.same(base:tensor(name):tolist(), out:tensor(name):tolist(), name)
       end
     end
-    golden.agree(logits(lucid.model(dir .. "/out")), expected:tensor("logits"), 1e-5, "logits")
+    golden.agree(logits(golden.model(dir .. "/out")), expected:tensor("logits"), 1e-5, "logits")
     for _, name in ipairs { "config.json", "tokenizer.model", "preprocessor_config.json" } do
       assert.equal(file.read(BASE .. "/" .. name), file.read(dir .. "/out/" .. name))
     end
@@ -93,8 +93,8 @@ describe("merging", function()
     local function row(m)
       return lucid.no_grad(m.logits, m, lucid.forest { { tokens = ids, image = PICTURE } })
     end
-    golden.agree(row(lucid.model(dir .. "/out", { vision = clip })),
-      row(lucid.model(model, { vision = clip, adapter = adapter })), 2e-3, "logits")
+    golden.agree(row(golden.model(dir .. "/out", { vision = clip })),
+      row(golden.model(model, { vision = clip, adapter = adapter })), 2e-3, "logits")
   end)
 
   it("does so in every layout of a language model", function()
@@ -102,7 +102,7 @@ describe("merging", function()
     for name, opt in pairs { instructblip = {}, language = parts } do
       local model = "tests/golden/bridges/" .. name
       local function numbers(from, adapter)
-        local m = lucid.model(from, { vision = opt.vision, bridge = opt.bridge, adapter = adapter })
+        local m = golden.model(from, { vision = opt.vision, bridge = opt.bridge, adapter = adapter })
         return lucid.no_grad(m.logits, m, lucid.forest { { tokens = { 1, lucid.IMAGE, 5, 6 }, image = PICTURE } })
       end
       local done = merge { model = model, out = dir .. "/" .. name }

@@ -1,6 +1,7 @@
 -- A whole model: opening and refusing folders, the forest's exactness through all layers, bits that do
 -- not depend on company or threads, adapters, recomputation, generation.
 local lucid = require "lucid"
+local C = require("lucid.native").C
 local file = require "lucid.file"
 local json = require "lucid.json"
 local folder = require "tests.support.folder"
@@ -233,5 +234,21 @@ describe("a model", function()
     assert.has_error(function()
       m:logps(lucid.forest { { tokens = { 1, 5 } }, { tokens = { 99999 }, parent = 1, score = true } })
     end)
+  end)
+end)
+
+describe("a model's dtype", function()
+  it("is f32 for files of f32, and for those of 16 bits what the device is fast with", function()
+    local fast = C.lc_fast_dtype(C.LC_HOST) == C.LC_BF16 and "bf16" or "f32"
+    local function dtype(folder, asked)
+      return lucid.model(folder, { dtype = asked }):word_embeddings():dtype()
+    end
+    local short, long = "tests/golden/llava_original/model", "tests/golden/llava_tiny/classic"
+    local clip = { vision = "tests/golden/llava_original/clip" }
+    assert.equal("f32", dtype(long))
+    assert.equal("f32", dtype(long, "auto"))
+    assert.equal("bf16", dtype(long, "bf16"))
+    assert.equal(fast, lucid.model(short, clip):word_embeddings():dtype())
+    assert.equal("f32", lucid.model(short, { vision = clip.vision, dtype = "f32" }):word_embeddings():dtype())
   end)
 end)

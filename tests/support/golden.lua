@@ -1,4 +1,5 @@
 -- What specs that replay golden files share.
+local lucid = require "lucid"
 local M = {}
 
 -- Every number of a table, in order, whatever the nesting.
@@ -27,6 +28,13 @@ end
 function M.agree(a, b, tolerance, what)
   local d = M.distance(a, b)
   assert(d <= tolerance, ("%s: %.3g away, %.3g is allowed"):format(what, d, tolerance))
+end
+
+--- A model in f32, whatever its file has: what goldens are compared with.
+function M.model(folder, opt)
+  local exact = { dtype = "f32" }
+  for name, value in pairs(opt or {}) do exact[name] = value end
+  return lucid.model(folder, exact)
 end
 
 return M
