@@ -240,8 +240,8 @@ end)
 describe("a model's dtype", function()
   it("is f32 for files of f32, and for those of 16 bits what the device is fast with", function()
     local fast = C.lc_fast_dtype(C.LC_HOST) == C.LC_BF16 and "bf16" or "f32"
-    local function dtype(folder, asked)
-      return lucid.model(folder, { dtype = asked }):word_embeddings():dtype()
+    local function dtype(path, asked)
+      return lucid.model(path, { dtype = asked }):word_embeddings():dtype()
     end
     local short, long = "tests/golden/llava_original/model", "tests/golden/llava_tiny/classic"
     local clip = { vision = "tests/golden/llava_original/clip" }
