@@ -51,6 +51,9 @@ int         lc_error_code(void);               /* LC_EINVAL ...; LC_ENOMEM: coll
 void        lc_error_clear(void);
 void        lc_interrupt(int on);              /* async-signal-safe: long loops stop with LC_EINTR while on */
 int         lc_interrupted(void);
+void        lc_signals_hold(int on);           /* on: the host notes a first signal and lets the work go on; a second ends it */
+int         lc_signal_note(int number);        /* async-signal-safe: 1 when it is noted, 0 when none is held */
+int         lc_signal_noted(void);             /* the number of the signal since lc_signals_hold(1); 0: none */
 void        lc_threads(int n);                 /* threads of the CPU backend; 0 = all cores */
 int         lc_threads_used(void);
 double      lc_seconds(void);                  /* monotonic clock */

@@ -66,8 +66,8 @@ end
 -- gone it asks the core for the file's name.
 local on_interrupt = rawget(_G, "LUCID_ON_INTERRUPT")
 if on_interrupt then
-  M.interrupt = ffi.new("struct { void (*interrupt)(int); const char *(*mapped_name)(const void *); }",
-    { C.lc_interrupt, C.lc_mapped_name })
+  M.interrupt = ffi.new("struct { void (*interrupt)(int); const char *(*mapped_name)(const void *); int (*note)(int); }",
+    { C.lc_interrupt, C.lc_mapped_name, C.lc_signal_note })
   on_interrupt(M.interrupt)
   rawset(_G, "LUCID_ON_INTERRUPT", nil)
 end
@@ -296,6 +296,26 @@ end
 function M.no_grad(f, ...)
   return end_no_grad(C.lc_grad_mode(0), pcall(f, ...))
 end
+
+local function end_held(ok, ...)
+  C.lc_signals_hold(0)
+  local noted = C.lc_signal_noted() ~= 0
+  if not ok and noted then io.stderr:write("lucid: ", tostring((...)), "\n") end  -- the host says "interrupted" alone
+  if not ok then error((...), 0) end
+  if noted then error("interrupted", 0) end           -- and ends with 130 or 143
+  return ...
+end
+
+--- Calls f(...) and returns its values; SIGINT and SIGTERM wait meanwhile, a second one ends the process. f looks at
+--- signalled() where it can stop; after a signal held raises.
+---@param f function
+function M.held(f, ...)
+  C.lc_signals_hold(1)
+  return end_held(pcall(f, ...))
+end
+
+--- Whether a signal waits.
+function M.signalled() return C.lc_signal_noted() ~= 0 end
 
 -- ---- dtypes and devices --------------------------------------------------------------------------------
 

@@ -46,6 +46,22 @@ void *lc_fail_null(int why, const char *format, ...) {
 void lc_interrupt(int on) { interrupted = on; }
 int lc_interrupted(void) { return interrupted; }
 
+/* ---- signals that wait: the loop that held them ends at a place of its own ---- */
+
+static volatile sig_atomic_t held, noted;
+
+void lc_signals_hold(int on) {
+    if (on) noted = 0;
+    held = on;
+}
+
+int lc_signal_note(int number) {
+    if (held) noted = number;
+    return held;
+}
+
+int lc_signal_noted(void) { return noted; }
+
 int lc_poll(const char *what) {
     return interrupted ? lc_fail(LC_EINTR, "%s: interrupted", what) : 0;
 }

@@ -27,6 +27,7 @@ static lua_State *running; /* what a signal has to stop */
 static struct {
     void (*interrupt)(int on);                       /* lc_interrupt */
     const char *(*mapped_name)(const void *address); /* lc_mapped_name */
+    int (*note)(int number);                         /* lc_signal_note */
 } core;                                              /* zeros until the library is loaded */
 static volatile sig_atomic_t caught;
 static volatile time_t caught_at;
@@ -37,12 +38,15 @@ static void stop_here(lua_State *L, lua_Debug *ar) {
     luaL_error(L, "interrupted");
 }
 
-/* The first signal stops the chunk at its next line, call or poll; a second within 2 s the process. */
+/* The first signal stops the chunk at its next line, call or poll; a second within 2 s the process.
+ * Where the chunk holds signals the first is noted for it, and any second one stops the process. */
 static void on_signal(int number) {
     time_t now = time(NULL);
-    if (caught && now - caught_at <= 2) _exit(128 + number);
+    bool held = core.note && core.note(number);
+    if (caught && (held || now - caught_at <= 2)) _exit(128 + number);
     caught = number;
     caught_at = now;
+    if (held) return;
     if (core.interrupt) core.interrupt(1);
     if (running) lua_sethook(running, stop_here, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 }
