@@ -67,6 +67,20 @@ function M.open(dir, now)
   return self
 end
 
+--- Goes on with an event file.
+---@param path string
+function M.continue(path) return setmetatable({ path = path }, Events) end
+
+--- Removes the event files that this module has written into a folder.
+function M.clear(dir)
+  for _, name in ipairs(file.list(dir) or {}) do
+    if name:find("^events%.out%.tfevents%.%d+%.lucid$") then file.remove(dir .. "/" .. name) end
+  end
+end
+
+--- Makes what was written durable.
+function Events:sync() file.append(self.path, "", true) end
+
 --- Adds the numbers of one step.
 ---@param step integer
 ---@param values table<string, number>

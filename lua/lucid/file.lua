@@ -63,6 +63,13 @@ function M.rename(from, to)
   if C.lc_rename(from, to) ~= 0 then native.fail() end
 end
 
+--- Makes a symbolic link, or turns one that is there to another target.
+---@param target string     as the link's own folder sees it
+---@param path string
+function M.link(target, path)
+  if C.lc_symlink(target, path) ~= 0 then native.fail(2) end
+end
+
 --- The bytes that may still be written in a folder.
 function M.free(folder)
   local n = tonumber(C.lc_disk_free(folder))

@@ -23,6 +23,7 @@ end
 
 ---@class lucid.ProgressOptions
 ---@field total integer
+---@field from integer|nil     how many are done already: a run that goes on
 ---@field label string|nil
 ---@field unit string|nil      what stats.count counts: "pairs"
 ---@field quiet boolean|nil
@@ -30,8 +31,9 @@ end
 ---@param opt lucid.ProgressOptions
 function M.new(opt)
   return setmetatable({
-    total = opt.total, label = opt.label or "", unit = opt.unit or "records", quiet = opt.quiet,
-    terminal = is_terminal(), started = C.lc_seconds(), drawn = 0, said = 0, count = 0, tokens = 0,
+    total = opt.total, from = opt.from or 0, label = opt.label or "", unit = opt.unit or "records", quiet = opt.quiet,
+    terminal = is_terminal(), started = C.lc_seconds(), drawn = 0,
+    said = math.floor(10 * (opt.from or 0) / opt.total), count = 0, tokens = 0,
   }, Progress)
 end
 
@@ -42,7 +44,7 @@ function Progress:text(done, stats)
     local full = math.floor(BAR * done / self.total)
     parts[1] = ("%s [%s%s] %d/%d"):format(self.label, ("="):rep(full), (" "):rep(BAR - full), done, self.total)
   end
-  parts[#parts + 1] = ("%s left"):format(clock(spent / done * (self.total - done)))
+  parts[#parts + 1] = ("%s left"):format(clock(spent / (done - self.from) * (self.total - done)))
   if self.count > 0 then parts[#parts + 1] = ("%.3g %s/s"):format(self.count / spent, self.unit) end
   if self.tokens > 0 then parts[#parts + 1] = ("%.3g tokens/s"):format(self.tokens / spent) end
   for _, name in ipairs(WATCHED) do

@@ -167,6 +167,32 @@ describe("a log", function()
     assert.same({ { step = 9 } }, lines())
   end)
 
+  it("goes on behind a position, and what came later is gone", function()
+    local record = log(dir .. "/run")
+    record { step = 1, loss = 0.75 }
+    local at = record:position()
+    record { step = 2, loss = 99 }
+    file.append(dir .. "/run/log.jsonl", '{"step":3,"lo')            -- cut off while it was written
+    record = log.continue(dir .. "/run", at)
+    record { step = 2, loss = 0.5 }
+    assert.same({ { step = 1, loss = 0.75 }, { step = 2, loss = 0.5 } }, lines())
+    local list = logged()
+    assert.equal(3, #list)
+    assert.same({ step = 2, loss = 0.5 }, event(list[3]).values)
+  end)
+
+  it("goes on without its events, but not without its lines", function()
+    local record = log(dir .. "/run")
+    record { step = 1, loss = 0.75 }
+    local at = record:position()
+    os.remove(dir .. "/run/" .. at.events)
+    log.continue(dir .. "/run", at) { step = 2, loss = 0.5 }
+    assert.equal(2, #lines())
+    assert.equal(2, #logged())
+    file.write(dir .. "/run/log.jsonl", "")
+    assert.error_matches(function() log.continue(dir .. "/run", at) end, "log.jsonl: it ends before the checkpoint")
+  end)
+
   it("is there line by line, before it is closed", function()
     local record = log(dir .. "/run")
     for step = 1, 3 do

@@ -75,6 +75,16 @@ describe("progress", function()
     assert.truthy(text:find("  1:02:0[56] left"), text)
   end)
 
+  it("counts time and tenths from where a run goes on", function()
+    local text, written = said(function()
+      local p = bar { total = 10, from = 6, label = "x" }
+      p.started = p.started - 20
+      p:step(8)
+    end)
+    assert.equal(1, #written)
+    assert.truthy(text:find("^x 8/10  0:20 left\n$"), text)
+  end)
+
   it("redraws one line on a terminal", function()
     local text, written = said(function()
       local p = bar { total = 4, label = "x", terminal = true }
