@@ -43,7 +43,7 @@ stages:run("align", { seed = opt.seed, steps = size.align }, { W .. "/sft/object
     m:save(out .. "/aligned")
   end)
 local teach = { images = W .. "/sft", train = "language", pictures = 8, beta2 = 0.98, ["weight-decay"] = 0.05,
-  clip = 1 }
+  clip = 1, ["save-steps"] = 0, overwrite = true }
 local lessons = {
   { "clean", "aligned", "captions_clean", { lr = 2e-3, schedule = "constant", warmup = 40 } },
   { "questions", "clean", "captions_clean,questions_clean",
@@ -99,7 +99,7 @@ local function prefer(name, loss)
   local to = out .. "/" .. name
   local training = { model = BASE, data = MINED, images = W .. "/wild", out = to, seed = opt.seed, loss = loss,
     rank = 8, alpha = 16, lr = 6e-4, steps = size.dpo, ["warmup-ratio"] = 0.25, clip = 1, gamma = 0,
-    sampling = "zip", mix = "desc:16,pope:32", ["pope-weight"] = 4 }
+    ["save-steps"] = 0, overwrite = true, sampling = "zip", mix = "desc:16,pope:32", ["pope-weight"] = 4 }
   stages:run(name, training, { BASE .. "/model.safetensors", MINED .. "/desc_data.json", MINED .. "/pope_data.json" },
     { to .. "/adapter/adapter_model.safetensors" }, function() recipe("llava", training) end)
   return to

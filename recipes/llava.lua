@@ -9,7 +9,7 @@ local opt = lucid.args {
   required = { "model", "data", "images", "out" },
   { "data", "", "folder of desc_data.json and pope_data.json" },
   { "images", "", "Visual Genome root: image_data.json, VG_100K, VG_100K_2" },
-  groups = { lucid.dpo.OPTIONS },
+  groups = { lucid.dpo.OPTIONS, lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS },
   { "rank", 128, "LoRA rank", { whole = true, min = 1 } },
   { "alpha", 256, "LoRA scale: alpha / rank" },
   { "targets", "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "layers that get an adapter" },
@@ -25,15 +25,17 @@ local opt = lucid.args {
   { "repeat", "desc:2", "how often the pairs of a kind are seen in an epoch", { check = lucid.dpo.mix } },
   { "mix", "", "pairs of each kind a batch (desc:16,pope:64) instead of one shuffled list", { check = lucid.dpo.mix } },
   { "pope-weight", 1, "with --mix: weight of the yes/no pairs' mean loss beside the descriptions'" },
-  { "save-every", 0, "steps between checkpoints; 0: none", { whole = true } },
+  { "eval-pairs", 0, "pairs that are not trained on but measured with every checkpoint; the best one is kept", { whole = true } },
   { "skip-missing", false, "leave pairs out whose picture is missing, and count them" },
 }
 
 local mix = opt.mix ~= "" and lucid.dpo.mix(opt.mix) or nil
 local settings = lucid.dpo.settings(opt, mix and { pope = opt.pope_weight } or nil)
 lucid.threads(opt.threads)
+local run = lucid.resume.open("llava", opt)
+local files = { ["desc_data.json"] = opt.data .. "/desc_data.json", ["pope_data.json"] = opt.data .. "/pope_data.json" }
 local list, skipped = lucid.data.hadpo.read {
-  desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
+  desc = files["desc_data.json"], pope = files["pope_data.json"], images = opt.images,
   sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,
 }
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
@@ -41,20 +43,24 @@ local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant
 if opt.adapter ~= "" then m:load_adapter(opt.adapter) else
   m:lora { rank = opt.rank, alpha = opt.alpha, targets = opt.targets, seed = opt.seed }
 end
-local encoded = lucid.dpo.encode(m, list)
+local fitting, over_long = lucid.overlong.fit(m, lucid.dpo.encode(m, list), opt)
+local encoded, held = lucid.heldout.split(fitting, opt.eval_pairs, opt.seed)
 local draw, size = lucid.dpo.sampler(encoded, {
   mix = mix, repeats = lucid.dpo.mix(opt["repeat"]), batch = opt.batch, seed = opt.seed,
 })
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size / opt.batch / opt.accumulate)
-lucid.dpo.plan(m, encoded, { steps = steps, skipped = skipped, quiet = opt.quiet })
+lucid.dpo.plan(m, encoded, { steps = steps, skipped = skipped, over_long = over_long, held = #held, quiet = opt.quiet })
 if opt.dry_run then return end
 
-local run = lucid.run.open(opt.out, "llava", opt)
+run:begin { samples = encoded, data = files, state = settings.state }
+lucid.start.watch(settings, opt, run)
 local base = m:base()
 lucid.train.run {
-  model = m, out = run.out, steps = steps, accumulate = opt.accumulate, label = opt.loss, quiet = opt.quiet,
+  model = m, run = run, steps = steps, accumulate = opt.accumulate, label = opt.loss, quiet = opt.quiet,
   lr = opt.lr, schedule = opt.schedule, warmup = math.ceil(steps * opt.warmup_ratio), clip = opt.clip,
-  save_every = opt.save_every, save = function(dir) m:save_adapter(dir) end,
-  loss = function() return lucid.dpo.step(m, base, draw(), settings) end,
+  non_finite = opt.non_finite, draw = draw, epoch = size,
+  loss = function(batch) return lucid.dpo.step(m, base, batch, settings) end,
+  evaluate = #held > 0 and function() return lucid.heldout.measure(m, base, held, opt.batch, settings) end or nil,
 }
 m:save_adapter(run.out .. "/adapter")
+run:report()

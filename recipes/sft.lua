@@ -6,6 +6,7 @@ local opt = lucid.args {
   about = "Supervised fine-tuning: the answers' cross-entropy, one mean a data file, summed over files.",
   common = "model vision bridge bert data images out device dtype template threads seed limit batch quiet",
   required = { "model", "data", "out" },
+  groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS },
   { "data", "", "conversation files, separated by commas" },
   { "init", false, "begin with new weights: the model folder's config.json alone is read" },
   { "train", "language", "parts to train, separated by commas: vision, projector, language", { check = lucid.sft.parts } },
@@ -27,19 +28,19 @@ local opt = lucid.args {
 }
 
 lucid.threads(opt.threads)
+local run = lucid.resume.open("sft", opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
   seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
-local sequences, kinds, skipped = {}, {}, 0
+local sequences, kinds, skipped, over_long, files = {}, {}, 0, 0, {}
 for path in opt.data:gmatch("[^,]+") do
   local records, missing = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit,
     skip_missing = opt.skip_missing })
-  skipped = skipped + missing
+  skipped, files[path] = skipped + missing, path
   local kind = path:match("([^/]+)%.%w+$") or path
   kinds[kind] = true
-  for _, s in ipairs(lucid.sft.encode(m, records, kind)) do
-    lucid.sft.fits(m, s, path)
-    sequences[#sequences + 1] = s
-  end
+  local fitting, longer = lucid.overlong.fit(m, lucid.sft.encode(m, records, kind), opt, path)
+  over_long = over_long + longer
+  for _, s in ipairs(fitting) do sequences[#sequences + 1] = s end
 end
 if #sequences == 0 then lucid.args.usage("--data: it names no file") end
 local weights = lucid.sft.weights(opt.weights)
@@ -49,6 +50,7 @@ end
 if skipped > 0 and not opt.quiet then
   io.stderr:write(("sft: %d records are left out: their pictures are missing\n"):format(skipped))
 end
+if over_long > 0 and not opt.quiet then io.stderr:write(("sft: %d answers are left out: too long\n"):format(over_long)) end
 if opt.lora_rank > 0 then
   m:lora { rank = opt.lora_rank, alpha = opt.lora_alpha, seed = opt.seed }
 else
@@ -59,11 +61,13 @@ end
 local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.batch, pictures = opt.pictures })
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
 if steps == 0 then lucid.args.usage("--epochs: 0 passes over the data train nothing") end
-local run = lucid.run.open(opt.out, "sft", opt)
+run:begin { samples = sequences, data = files }
 lucid.train.run {
-  model = m, out = run.out, steps = steps, label = "sft", quiet = opt.quiet, unit = "answers",
+  model = m, run = run, steps = steps, label = "sft", quiet = opt.quiet, unit = "answers",
   lr = opt.lr, schedule = opt.schedule, warmup = opt.warmup, betas = { opt.beta1, opt.beta2 },
-  weight_decay = opt.weight_decay, clip = opt.clip,
-  loss = function() return lucid.sft.step(m, draw(), weights) end,
+  weight_decay = opt.weight_decay, clip = opt.clip, non_finite = opt.non_finite,
+  draw = draw, epoch = #sequences,
+  loss = function(batch) return lucid.sft.step(m, batch, weights) end,
 }
 if opt.lora_rank > 0 then m:save_adapter(run.out .. "/adapter") else m:save(run.out) end
+run:report()

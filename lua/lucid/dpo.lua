@@ -7,6 +7,7 @@ local tensor = require "lucid.tensor"
 local loss = require "lucid.loss"
 local cycle = require "lucid.cycle"
 local preference = require "lucid.preference"
+local start = require "lucid.start"
 
 local M = {}
 
@@ -105,7 +106,7 @@ end
 
 --- Says on stderr what a run will do: pairs of each kind, steps, tokens a pair as separate sequences
 --- and as a forest, trained parameters.
----@param opt table    { steps, skipped, quiet }
+---@param opt table    { steps, skipped, over_long, held, quiet }
 function M.plan(model, encoded, opt)
   if opt.quiet then return end
   local kinds, order, apart, together = {}, {}, 0, 0
@@ -121,9 +122,15 @@ function M.plan(model, encoded, opt)
   local trained = 0
   for _, p in ipairs(model:parameters()) do trained = trained + p.tensor:count() end
   for i, kind in ipairs(order) do order[i] = ("%d %s"):format(kinds[kind], kind) end
-  io.stderr:write(("pairs: %s%s; %d steps; %.0f tokens a pair (%.0f as separate sequences); %d trained parameters\n"):format(
-    table.concat(order, ", "), (opt.skipped or 0) > 0 and (", %d without their picture left out"):format(opt.skipped) or "",
-    opt.steps, together / n + rows, apart / n + 2 * rows, trained))
+  local parts = { table.concat(order, ", ") }
+  local function count(number, what)
+    if (number or 0) > 0 then parts[#parts + 1] = ("%d %s"):format(number, what) end
+  end
+  count(opt.skipped, "without their picture left out")
+  count(opt.over_long, "too long left out")
+  count(opt.held, "held out")
+  io.stderr:write(("pairs: %s; %d steps; %.0f tokens a pair (%.0f as separate sequences); %d trained parameters\n"):format(
+    table.concat(parts, ", "), opt.steps, together / n + rows, apart / n + 2 * rows, trained))
   local quantised = model:quantised()
   if quantised then io.stderr:write("base: ", quantised, "\n") end
 end
@@ -135,6 +142,7 @@ end
 ---@field gamma number|nil          weight of the chosen answers' token-mean NLL beside the loss
 ---@field kind_weights table|nil    { kind = weight }; each kind's mean loss counts that much
 ---@field state table|nil           what the loss remembers between steps; plain numbers, part of a checkpoint
+---@field compare boolean|nil       the next batch's policy and reference have to be equal: adapters begin at zero
 
 -- "--label-smoothing: ..." of "label_smoothing: ..."; pairs have weights where a --mix of kinds is given.
 local function as_typed(reason)
@@ -169,6 +177,10 @@ function M.step(policy, reference, batch, opt)
   if opt.kind_weights then options.weights = tensor(weights_of(batch, opt.kind_weights)) end
   local p = policy:pairs(f, { log_squares = options.use_weighting })
   local r = not opt.reference_free and native.no_grad(reference.pairs, reference, f) or nil
+  if opt.compare and r then
+    start.compare(p, r, batch)
+    opt.compare = nil
+  end
   local value, stats = loss[opt.loss](p, r, options)
   if opt.gamma and opt.gamma > 0 then
     local nll = p.chosen:sum() * (-1 / p.chosen_count:sum():item())

@@ -67,7 +67,7 @@ end
 ---@param target string     as the link's own folder sees it
 ---@param path string
 function M.link(target, path)
-  if C.lc_symlink(target, path) ~= 0 then native.fail(2) end
+  if C.lc_symlink(target, path) ~= 0 then native.fail() end
 end
 
 --- The bytes that may still be written in a folder.

@@ -50,6 +50,14 @@ function M.note(opt, settings)
   end
 end
 
+--- What config.json holds.
+---@param command string     the recipe's name
+---@param opt table          parsed options
+---@param hashes table|nil
+function M.config(command, opt, hashes)
+  return { command = command, options = plain(opt), versions = M.versions(), hashes = hashes or {} }
+end
+
 --- Makes the folder and writes config.json.
 ---@param out string
 ---@param command string     the recipe's name
@@ -57,12 +65,7 @@ end
 ---@param hashes table|nil
 function M.open(out, command, opt, hashes)
   native.check(C.lc_make_folder(out))
-  json.write(out .. "/config.json", {
-    command = command,
-    options = plain(opt),
-    versions = M.versions(),
-    hashes = hashes or {},
-  })
+  json.write(out .. "/config.json", M.config(command, opt, hashes))
   return setmetatable({ out = out, command = command, opt = opt, hashes = hashes or {} }, Run)
 end
 
@@ -186,7 +189,7 @@ local function names_of(runs)
   return names
 end
 
-local CURVES = { "loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "grad_norm",
+local CURVES = { "loss", "eval_loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "grad_norm",
   "learning_rate" }
 
 --- Adds the training curves of runs to a page.

@@ -67,18 +67,6 @@ function M.encode(model, records, kind)
   return out
 end
 
---- Raises one line that names the record when a sequence is longer than the model's positions.
----@param model table
----@param s lucid.SftSequence
----@param path string       the data file, for the message
-function M.fits(model, s, path)
-  local rows = #s.ids + (s.image ~= nil and model.image_rows - 1 or 0)
-  if rows > model.positions then
-    error(("%s: record %s is %d tokens long but the model has %d positions"):format(path, tostring(s.id), rows,
-      model.positions), 0)
-  end
-end
-
 --- How batches are drawn: next() gives a list of sequences; the second value is how many batches make
 --- an epoch. With opt.pictures a batch holds that many pictures, each with all its sequences: they
 --- share its rows.

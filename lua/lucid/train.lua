@@ -1,14 +1,24 @@
 -- The training loop that sft and the HA-DPO recipes share: batches in, parameters changed, every step
--- logged. What a step computes is the caller's: a function that returns a loss and its numbers.
+-- logged. What a batch is and what a step computes is the caller's: two functions.
 --
---   train.run { model = m, out = dir, steps = 40, lr = 4e-4, loss = function(step) ... return loss, stats end }
+--   train.run { model = m, out = dir, steps = 40, lr = 4e-4, draw = function(step) ... return batch end,
+--     loss = function(batch) ... return loss, stats end }
 local native = require "lucid.native"
 local log = require "lucid.log"
 local optim = require "lucid.optim"
 local progress = require "lucid.progress"
+local recipe = require "lucid.recipe"
 local schedule = require "lucid.schedule"
+local trainable = require "lucid.trainable"
 
 local M = {}
+
+--- What recipes that train share (groups = { lucid.train.OPTIONS }).
+M.OPTIONS = { title = "steps",
+  { "non-finite", "stop", "a loss or gradient that is no number: stop, or skip the step and count it", { choices = "stop skip" } },
+}
+
+local SHOWN = 8         -- samples that an error names
 
 local function add(total, stats, weight)
   for k, v in pairs(stats) do
@@ -21,10 +31,14 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 
 ---@class lucid.TrainOptions
 ---@field model table                the model whose parameters are trained
----@field out string                 the run's folder
+---@field out string|nil             the folder of the log
+---@field run lucid.TrainingRun|nil  in its place: the run that keeps checkpoints and may go on from one
 ---@field steps integer              optimizer steps
----@field loss fun(step: integer, part: integer): any, table   one micro-batch: a loss to descend and numbers to log
+---@field draw fun(step: integer, part: integer): table[]    the next batch; called in order from step 1 on
+---@field loss fun(batch: table[]): any, table     one micro-batch: a loss to descend and numbers to log
+---@field evaluate (fun(): table)|nil              numbers of what was held out, loss among them: with each checkpoint
 ---@field accumulate integer|nil     micro-batches a step, default 1
+---@field epoch integer|nil          samples of an epoch
 ---@field lr number                  peak learning rate
 ---@field schedule string|nil        "cosine" (default), "linear", "wsd", "constant"
 ---@field warmup integer|nil         steps
@@ -32,16 +46,120 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 ---@field eps number|nil             default 1e-8
 ---@field weight_decay number|nil    default 0
 ---@field clip number|nil            global norm; 0 or nil: none
----@field save_every integer|nil     steps between checkpoints; 0 or nil: none
----@field save fun(dir: string)|nil  writes a checkpoint's own files
+---@field non_finite string|nil      "stop" (default) or "skip"
 ---@field label string|nil           before the progress bar
 ---@field quiet boolean|nil
 ---@field unit string|nil            what stats.count counts, default "pairs"
 
---- Runs the loop; returns the list of log records.
+-- Forward and backward passes of a step's batches. Returns its numbers; and what was not finite, in which batch.
+local function pass(opt, batches)
+  local stats = {}
+  for _, batch in ipairs(batches) do
+    local value = native.scope(function()
+      local loss, numbers = opt.loss(batch)
+      local value = loss:item()
+      if not finite(value) then return value end
+      if #batches > 1 then loss = loss * (1 / #batches) end
+      loss:backward()
+      add(stats, numbers, 1 / #batches)
+      return value
+    end)
+    if not finite(value) then return { loss = value }, ("the loss is %s"):format(tostring(value)), { batch } end
+  end
+  return stats
+end
+
+-- " on desc/1/1, pope/7 ...": the samples of batches that have ids.
+local function named(batches)
+  local ids, count = {}, 0
+  for _, batch in ipairs(batches) do
+    for _, sample in ipairs(batch) do
+      if type(sample) == "table" and sample.id ~= nil then
+        count = count + 1
+        if count <= SHOWN then ids[count] = tostring(sample.id) end
+      end
+    end
+  end
+  if count == 0 then return "" end
+  return (" on %s%s"):format(table.concat(ids, ", "), count > SHOWN and (" ... (%d)"):format(count) or "")
+end
+
+-- One optimizer step: what it logs, and whether it was taken.
+local function descend(opt, optimizer, step, lr, batches)
+  local stats, fault, where = pass(opt, batches)
+  local norm = not fault and optimizer:norm()
+  if norm and not finite(norm) then fault, where = "a gradient is not finite", batches end
+  stats.learning_rate = lr
+  if not fault then
+    stats.grad_norm = optimizer:step(lr, norm)
+    return stats, true
+  end
+  if opt.non_finite ~= "skip" then
+    error(("step %d: %s%s; nothing was saved over earlier results. Lower the learning rate (%g), or leave such steps out with --non-finite skip")
+      :format(step, fault, named(where), opt.lr), 0)
+  end
+  optimizer:clear()
+  return stats, false
+end
+
+local function draw(opt, step)
+  local batches = {}
+  for part = 1, opt.accumulate or 1 do batches[part] = opt.draw(step, part) end
+  return batches
+end
+
+-- Adds to a run's counts what a step has done, and to the step's numbers what the run knows.
+local function count(run, stats, taken, batches)
+  for _, batch in ipairs(batches) do run.samples = run.samples + #batch end
+  if not taken then run.skipped = run.skipped + 1 end
+  if run.skipped > 0 then stats.skipped = run.skipped end
+end
+
+local function measure(opt, stats)
+  for name, value in pairs(opt.evaluate()) do stats["eval_" .. name] = value end
+end
+
+local function save(opt, optimizer, record, stats)
+  local eval_loss = stats.eval_loss
+  opt.run:save(opt.model, optimizer, {
+    step = stats.step, steps = opt.steps, batches = stats.step * (opt.accumulate or 1),
+    epoch = opt.epoch and opt.run.samples / opt.epoch, log = record:position(),
+    schedule = { name = opt.schedule or "cosine", peak = opt.lr, warmup = opt.warmup or 0 },
+    eval_loss = eval_loss and finite(eval_loss) and eval_loss or nil,
+  })
+end
+
+-- The loop; opt.run is there or opt.out.
+local function loop(opt, optimizer, rate, record, bar)
+  local run, history = opt.run, {}
+  local done = run and run.step or 0
+  for step = 1, done do draw(opt, step) end            -- what a resumed run has behind it is drawn and no more
+  for step = done + 1, opt.steps do
+    local batches = draw(opt, step)
+    local stats, taken = descend(opt, optimizer, step, rate(step), batches)
+    local due = run and run:due(step, opt.steps)
+    stats.step = step
+    if run then count(run, stats, taken, batches) end
+    if due and opt.evaluate then measure(opt, stats) end
+    history[#history + 1] = stats
+    record(stats)
+    bar:step(step, stats)
+    local stopped = run and native.signalled()
+    if due or stopped then save(opt, optimizer, record, stats) end
+    if stopped then
+      bar:done()
+      io.stderr:write(("stopped after step %d; --resume auto goes on from %s/checkpoint-%d\n"):format(step, run.out, step))
+      break
+    end
+  end
+  return history
+end
+
+--- Runs the loop; returns the list of log records of the steps that were taken now. A run finishes the step and saves a
+--- checkpoint when SIGINT or SIGTERM comes.
 ---@param opt lucid.TrainOptions
 function M.run(opt)
-  local parameters = opt.model:parameters()
+  local parameters, run = opt.model:parameters(), opt.run
   if #parameters == 0 then error("train: the model has nothing to train; call m:lora or m:train", 2) end
   local optimizer = optim.adamw(parameters, {
     betas = opt.betas or { 0.9, 0.999 },
@@ -52,33 +170,14 @@ function M.run(opt)
   local rate = schedule[opt.schedule or "cosine"] {
     peak = opt.lr, warmup = opt.warmup or 0, steps = opt.steps,
   }
-  local record = log(opt.out)
-  local bar = progress { total = opt.steps, label = opt.label, quiet = opt.quiet, unit = opt.unit or "pairs" }
-  local history, parts = {}, opt.accumulate or 1
-  for step = 1, opt.steps do
-    local stats = {}
-    for part = 1, parts do
-      native.scope(function()
-        local loss, numbers = opt.loss(step, part)
-        if parts > 1 then loss = loss * (1 / parts) end
-        loss:backward()
-        add(stats, numbers, 1 / parts)
-      end)
-    end
-    if not finite(stats.loss) then
-      error(("step %d: the loss is %s; nothing was saved over earlier results. Lower the learning rate (%g)"):format(
-        step, tostring(stats.loss), opt.lr), 0)
-    end
-    stats.learning_rate = rate(step)
-    stats.grad_norm = optimizer:step(stats.learning_rate)
-    stats.step = step
-    history[#history + 1] = stats
-    record(stats)
-    bar:step(step, stats)
-    if opt.save_every and opt.save_every > 0 and step % opt.save_every == 0 and opt.save then
-      opt.save(("%s/checkpoint-%d"):format(opt.out, step))
-    end
-  end
+  if run then run:restore(opt.model, optimizer) end
+  if not opt.quiet and not recipe.nested() then io.stderr:write(trainable.table(parameters)) end
+  local record = run and run:log() or log(opt.out)
+  local bar = progress { total = opt.steps, from = run and run.step, label = opt.label, quiet = opt.quiet,
+    unit = opt.unit or "pairs" }
+  local history
+  if run then history = native.held(loop, opt, optimizer, rate, record, bar)
+  else history = loop(opt, optimizer, rate, record, bar) end
   record:close()
   bar:done()
   return history

@@ -39,12 +39,12 @@ local function describe_with(more)
 end
 
 local function train_with(more)
-  return ("llava --model %s --images %s --data %s --steps 1 --rank 2 --lr 1e-4 --quiet --out %s/run %s"):format(
+  return ("llava --model %s --images %s --data %s --steps 1 --rank 2 --lr 1e-4 --quiet --overwrite --out %s/run %s"):format(
     model, world, pairs_dir, dir, more)
 end
 
 local function tuned_with(data)
-  return ("sft --model %s --data %s --images %s --steps 1 --quiet --out %s/sft"):format(model, data, world, dir)
+  return ("sft --model %s --data %s --images %s --steps 1 --quiet --overwrite --out %s/sft"):format(model, data, world, dir)
 end
 
 local function write_pairs(id)
@@ -90,13 +90,10 @@ describe("bad input", function()
     for _, name in ipairs { "cut.jpg", "empty.jpg", "none.jpg" } do
       fails(("describe --model %s --image %s/%s"):format(model, dir, name), 1, name)
     end
-    assert.equal(0, (lucid(train_with(""))))
-    local adapter = dir .. "/run/adapter/adapter_model.safetensors"
-    local before = file.hash(adapter)
     file.write(picture, whole:sub(1, 600))
     fails(train_with(""), 1, "300001.jpg", "damaged")
     file.write(picture, whole)
-    assert.equal(before, file.hash(adapter))
+    assert.falsy(file.exists(dir .. "/run/adapter"))
   end)
 
   it("names pairs whose picture is missing, or counts them", function()
@@ -189,7 +186,7 @@ describe("bad input", function()
     local turns = '[{"id": "t7", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "%s"}]}]'
     fails(tuned_with(put("turns.json", turns:format("b"))) .. " --weights trns:2", 2, "--weights", "trns")
     fails(("sft --model %s --data %s/turns.json --epochs 0 --out %s/sft"):format(model, dir, dir), 2, "--epochs")
-    fails(tuned_with(put("long.json", turns:format(("word "):rep(600)))), 1, "long.json", "record t7", "positions")
+    fails(tuned_with(put("long.json", turns:format(("word "):rep(600)))), 1, "long.json", "t7 (", "positions")
     fails(words, 1, "none.json")
   end)
 

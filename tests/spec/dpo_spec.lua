@@ -89,3 +89,24 @@ describe("a step of preference training", function()
     assert.is_near(want, even:item(), 1e-4)
   end)
 end)
+
+describe("pairs that are held out", function()
+  local heldout = require "lucid.heldout"
+
+  it("are measured as a step would log them, whatever is measured together", function()
+    local settings = { loss = "sigmoid:0.5,sft", options = { beta = 0.2 }, kind_weights = { pope = 9 }, state = {} }
+    local _, want = step { loss = "sigmoid:0.5,sft", options = { beta = 0.2 } }
+    local whole = heldout.measure(m, BASE, PAIRS, 3, settings)
+    assert.is_near(want.loss:item(), whole.loss, 1e-5)
+    local apart = heldout.measure(m, BASE, PAIRS, 2, { loss = "hinge" })
+    local together = heldout.measure(m, BASE, PAIRS, 3, { loss = "hinge" })
+    for name, value in pairs(together) do assert.is_near(value, apart[name], 1e-4, name) end
+    assert.is_nil(together.count)
+  end)
+
+  it("leave what the loss remembers alone", function()
+    local settings = { loss = "bco_pair", state = { bco_pair = { mean = 3, count = 5 } } }
+    heldout.measure(m, BASE, PAIRS, 3, settings)
+    assert.same({ bco_pair = { mean = 3, count = 5 } }, settings.state)
+  end)
+end)

@@ -149,11 +149,12 @@ function M.align(model, root, opt)
   train.run {
     model = model, out = opt.out, steps = opt.steps, label = "align", quiet = opt.quiet, unit = "pictures",
     lr = 2e-3, schedule = "cosine", warmup = 20, betas = { 0.9, 0.95 }, weight_decay = 0.05,
-    loss = function(step)
+    draw = function(step)
       local r, batch = rng(opt.seed, "align:" .. step), {}
       for i = 1, batch_size do batch[i] = r:pick(pictures) end
-      return align_loss(model, batch)
+      return batch
     end,
+    loss = function(batch) return align_loss(model, batch) end,
   }
   model:forget_features()
 end

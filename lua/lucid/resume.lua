@@ -1,0 +1,299 @@
+-- Training runs that can be cut off at any moment and go on: what a recipe's --resume, --save-steps and --keep mean.
+-- A resumed run is the uninterrupted one, bit for bit: random numbers are functions of the seed and a place, batches
+-- are drawn again up to the step, and the rest is in the checkpoint.
+--
+--   local run = lucid.resume.open("llava", opt)                 -- refuses a folder that holds another run
+--   run:begin { samples = encoded, state = settings.state }     -- refuses to go on with other options or data
+--   lucid.train.run { run = run, ... }
+local adapter = require "lucid.adapter"
+local args = require "lucid.args"
+local checkpoint = require "lucid.checkpoint"
+local checkpoints = require "lucid.checkpoints"
+local ffi = require "ffi"
+local file = require "lucid.file"
+local json = require "lucid.json"
+local log = require "lucid.log"
+local events = require "lucid.events"
+local native = require "lucid.native"
+local report = require "lucid.report"
+local run_folder = require "lucid.run"
+
+local C = native.C
+local M = {}
+local Run = {}
+Run.__index = Run
+
+M.OPTIONS = { title = "checkpoints",
+  { "save-steps", 100, "steps between checkpoints; 0: none but after SIGINT and SIGTERM", { whole = true } },
+  { "keep", 2, "checkpoints that stay, the newest ones; the best one always does", { whole = true, min = 1 } },
+  { "resume", "", "go on from a checkpoint: its folder, or auto for the newest whole one of --out" },
+  { "force-resume", false, "go on although options or data have changed" },
+  { "overwrite", false, "replace the run that --out holds" },
+}
+
+-- Options on which no number of a run depends.
+local FREE = {}
+for name in ("out resume force-resume overwrite save-steps keep quiet threads dry-run cache"):gmatch("%S+") do FREE[name] = true end
+
+-- ---- what a run depends on ----------------------------------------------------------------------
+
+local function sha256(text)
+  local hex = ffi.new("char[65]")
+  native.check(C.lc_sha256(text, #text, hex))
+  return ffi.string(hex, 64)
+end
+
+-- The samples in their order, as they are trained on.
+local function hash_of_samples(samples)
+  local lines = {}
+  for i, s in ipairs(samples) do
+    local image = type(s.image) == "table" and s.image.picture or s.image
+    local parts = { tostring(s.id), tostring(s.kind), tostring(image), tostring(s.score_from) }
+    for _, field in ipairs { "prompt", "chosen", "rejected", "ids" } do
+      parts[#parts + 1] = s[field] and table.concat(s[field], " ") or ""
+    end
+    lines[i] = table.concat(parts, "\t")
+  end
+  return sha256(table.concat(lines, "\n"))
+end
+
+local WEIGHTS = { safetensors = true, bin = true, pth = true, model = true }
+
+-- The model's parts by its configuration and its files' sizes: reading tens of gigabytes would take its time at every start.
+local function hash_of_model(opt)
+  local lines = {}
+  for _, part in ipairs { opt.model, opt.vision or "", opt.bridge or "" } do
+    if file.kind(part) == "file" then lines[#lines + 1] = ("%d"):format(file.size(part)) end
+    for _, name in ipairs(file.list(part) or {}) do
+      local path = part .. "/" .. name
+      if name == "config.json" then lines[#lines + 1] = file.hash(path)
+      elseif WEIGHTS[name:match("%.(%w+)$")] then lines[#lines + 1] = ("%s %d"):format(name, file.size(path)) end
+    end
+  end
+  return sha256(table.concat(lines, "\n"))
+end
+
+-- What differs between two { options, hashes, versions }: a list of words, empty when a run may go on.
+local function changes(was, is)
+  local list, names = {}, {}
+  for name in pairs(was.options) do names[name] = true end
+  for name in pairs(is.options) do names[name] = true end
+  for name in pairs(names) do
+    local old, new = was.options[name], is.options[name]
+    if old ~= new and not FREE[name] and not name:find("_", 1, true) then
+      list[#list + 1] = ("--%s (%s, now %s)"):format(name, tostring(old), tostring(new))
+    end
+  end
+  for name, hash in pairs(is.hashes) do
+    if was.hashes[name] ~= hash then list[#list + 1] = "the " .. name end
+  end
+  if was.versions.lucid ~= is.versions.lucid then
+    list[#list + 1] = ("lucid's version (%s, now %s)"):format(tostring(was.versions.lucid), is.versions.lucid)
+  end
+  table.sort(list)
+  return list
+end
+
+-- ---- opening ----------------------------------------------------------------------------------------
+
+-- Whether a folder holds something of a training run.
+local function holds_run(out)
+  return file.exists(out .. "/log.jsonl") or file.exists(out .. "/adapter") or checkpoints.steps(out)[1] ~= nil
+end
+
+local function say(line) io.stderr:write("resume: ", line, "\n") end
+
+-- The folder of the checkpoint to go on from; nil: from the start.
+local function choose(out, resume)
+  if resume == "auto" then
+    local dir = checkpoints.newest(out, say)
+    say(dir and dir .. " is taken" or out .. " has no whole checkpoint; the run begins at its first step")
+    return dir
+  end
+  if file.kind(resume) ~= "folder" then error(resume .. ": there is no such checkpoint", 0) end
+  if not file.exists(resume .. "/trainer_state.json") and checkpoints.steps(resume)[1] then
+    local dir = checkpoints.newest(resume, say) or error(resume .. ": it has no whole checkpoint", 0)
+    say(dir .. " is taken")
+    return dir
+  end
+  local fault = checkpoints.fault(resume)
+  if fault then error(("%s: %s; --resume auto takes the newest whole checkpoint"):format(resume, fault), 0) end
+  return resume
+end
+
+-- Whether a checkpoint is one of a run's own, whatever its path is called.
+local function is_own(out, dir)
+  local own = ("%s/%s/trainer_state.json"):format(out, dir:match("([^/]+)/*$"))
+  return file.exists(own) and C.lc_file_inode(own) == C.lc_file_inode(dir .. "/trainer_state.json")
+end
+
+---@class lucid.TrainingRun
+---@field out string
+---@field from string|nil       the checkpoint that it goes on from
+---@field step integer          steps that are done already
+
+--- The run of a recipe's options (M.OPTIONS among them): looks at its folder and writes nothing yet.
+---@param command string
+---@param opt table
+---@return lucid.TrainingRun
+function M.open(command, opt)
+  if opt.resume ~= "" and opt.overwrite then args.usage("--overwrite and --resume exclude each other") end
+  if (opt.eval_pairs or 0) > 0 and opt.save_steps == 0 then
+    args.usage("--eval-pairs: they are measured with every checkpoint, and --save-steps is 0")
+  end
+  local self = setmetatable({ command = command, opt = opt, out = opt.out, step = 0, skipped = 0, samples = 0 }, Run)
+  if opt.dry_run then return self end
+  if opt.resume ~= "" then self.from = choose(opt.out, opt.resume) end
+  self.own = self.from and is_own(opt.out, self.from)
+  local continues = self.own or (opt.resume == "auto" and not self.from)
+  if not continues and not opt.overwrite and holds_run(opt.out) then
+    error(("%s holds a run already; --resume auto goes on with it, --overwrite replaces it, or give another --out"):format(
+      opt.out), 0)
+  end
+  if self.from then
+    self.saved = json.read(self.from .. "/trainer_state.json")
+    self.step, self.skipped, self.samples = self.saved.step, self.saved.skipped, self.saved.samples
+    self.best = self.saved.best
+  end
+  return self
+end
+
+-- What the run goes on with was trained like: the checkpoint's word, or config.json where there is no checkpoint.
+local function before(self)
+  if self.saved then return self.saved.config, self.from end
+  local path = self.out .. "/config.json"
+  if self.opt.resume == "" or not holds_run(self.out) or not file.exists(path) then return end
+  local config = json.read(path)
+  if config.command == self.command then return config, self.out end      -- else it is a model's own, which sft writes
+end
+
+---@class lucid.TrainingFacts
+---@field samples table[]        what is trained on, in its order
+---@field data table|nil         { name = path } of data files
+---@field state table|nil        what the loss remembers between steps: restored in place
+
+--- Compares the run with what it goes on from, and writes config.json.
+---@param facts lucid.TrainingFacts
+function Run:begin(facts)
+  local opt = self.opt
+  local hashes = { samples = hash_of_samples(facts.samples), model = hash_of_model(opt) }
+  for name, path in pairs(facts.data or {}) do
+    if file.kind(path) == "file" then hashes[name] = file.hash(path) end
+  end
+  for name in pairs(opt.given) do               -- --loss ./mine.lua and its like
+    local path = opt[name]
+    if type(path) == "string" and path:find("%.lua$") and file.kind(path) == "file" then
+      hashes["file of --" .. name] = file.hash(path)
+    end
+  end
+  local was, where = before(self)
+  local config = run_folder.config(self.command, opt, hashes)
+  if was then
+    local changed = changes(was, config)
+    if changed[1] and not opt.force_resume then
+      error(("%s was trained with other settings: %s; give what it had, or --force-resume"):format(where,
+        table.concat(changed, ", ")), 0)
+    end
+    if changed[1] then say("goes on although these have changed: " .. table.concat(changed, ", ")) end
+  end
+  self.state = facts.state or {}
+  for name, value in pairs(self.saved and self.saved.loss_state or {}) do self.state[name] = value end
+  if opt.overwrite then
+    checkpoints.clear(self.out)
+    events.clear(self.out)
+    for _, name in ipairs { "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter", "log.jsonl" } do
+      os.remove(self.out .. "/" .. name)
+    end
+  end
+  checkpoints.tidy(self.out)
+  self.config = config
+  run_folder.open(self.out, self.command, opt, hashes)
+end
+
+-- ---- going on ---------------------------------------------------------------------------------------
+
+--- Gives a model and its optimizer the checkpoint's numbers.
+function Run:restore(model, optimizer)
+  if not self.from then return end
+  local own = {}
+  for _, p in ipairs(model:all_parameters()) do own[p.name] = p.tensor end
+  if file.exists(self.from .. "/adapter_config.json") then adapter.assign(adapter.load(self.from), own, self.from) end
+  local path = self.from .. "/trained.safetensors"
+  if file.exists(path) then
+    local saved = checkpoint(path)
+    native.scope(function()
+      for _, name in ipairs(saved:names()) do
+        if not own[name] then error(("%s: the model has no %s"):format(path, name), 0) end
+        native.check(C.lc_tensor_copy(own[name], saved:tensor(name)))
+      end
+    end)
+  end
+  optimizer:load(checkpoint(self.from .. "/optimizer.safetensors").handle)
+end
+
+--- The run's log: a new one, or the old one cut back to the checkpoint. A checkpoint of another folder brings none.
+function Run:log()
+  return self.own and log.continue(self.out, self.saved.log) or log.open(self.out)
+end
+
+-- ---- saving -----------------------------------------------------------------------------------------
+
+--- Whether a checkpoint comes after a step: every --save-steps and at the end.
+function Run:due(step, steps)
+  local every = self.opt.save_steps
+  return every > 0 and (step % every == 0 or step == steps)
+end
+
+local function save_parameters(model, dir)
+  local whole, layered = {}, false
+  for _, p in ipairs(model:parameters()) do
+    if p.name:find("%.lora_[AB]%.weight$") then layered = true else whole[p.name] = p.tensor end
+  end
+  if layered then model:save_adapter(dir) end
+  if next(whole) then checkpoint.save(dir .. "/trained.safetensors", whole) end
+end
+
+---@class lucid.TrainingPlace
+---@field step integer
+---@field steps integer
+---@field batches integer            drawn so far
+---@field epoch number|nil           epochs that they make
+---@field schedule table             name, peak, warmup, steps
+---@field log lucid.LogPosition
+---@field eval_loss number|nil       of the pairs that were held out
+
+--- Writes the checkpoint of a step, turns the links and drops what is too old.
+---@param model table
+---@param optimizer table
+---@param place lucid.TrainingPlace
+function Run:save(model, optimizer, place)
+  local better = place.eval_loss and (not self.best or place.eval_loss < self.best.eval_loss)
+  if better then self.best = { step = place.step, eval_loss = place.eval_loss } end
+  local state = {
+    skipped = self.skipped, samples = self.samples, seed = self.opt.seed, loss_state = self.state, best = self.best,
+    config = self.config,
+  }
+  for name, value in pairs(place) do state[name] = value end
+  checkpoints.write(self.out, place.step, function(dir)
+    save_parameters(model, dir)
+    local writer = native.check(C.lc_writer_new(dir .. "/optimizer.safetensors"))
+    optimizer:save(writer)
+    native.check(C.lc_writer_finish(writer))
+    json.write(dir .. "/trainer_state.json", state, { indent = 2 })
+  end)
+  checkpoints.link(self.out, "last", place.step)
+  if self.best then checkpoints.link(self.out, "best", self.best.step) end
+  checkpoints.drop(self.out, place.step, self.opt.keep, self.best and self.best.step)
+end
+
+--- Writes report.html: what was asked, and the curves.
+function Run:report()
+  local page, rows = report { title = ("lucid %s: %s"):format(self.command, self.out) }, {}
+  for name in pairs(self.opt.given) do rows[#rows + 1] = { "--" .. name, tostring(self.opt[name]) } end
+  table.sort(rows, function(a, b) return a[1] < b[1] end)
+  page:heading("Options that were given"):table({ "option", "value" }, rows):heading("Training")
+  run_folder.curves(page, { self.out })
+  page:write(self.out .. "/report.html")
+end
+
+return M
