@@ -129,7 +129,7 @@ SPECS ?= tests/spec
 test: all
 	@$(BIN)/lucid tests/run.lua $(SPECS)
 
-## test-slow: what takes minutes: the demo's smoke run twice, large random cases
+## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
 test-slow: all
 	@$(BIN)/lucid tests/run.lua tests/slow
 
