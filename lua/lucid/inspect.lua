@@ -135,7 +135,7 @@ local function shape_facts(c, names, facts)
       and #words == 2 and (" of width %d, %d words"):format(words[2], words[1]) or "")
   end
   local blocks = numbers_of(names, "blocks%.(%d+)%.attn%.q_bias$")
-  if blocks == 0 then blocks = numbers_of(names, "vision_model%.encoder%.layers%.(%d+)%.") end
+  if blocks == 0 then blocks = numbers_of(names, "vision_[%w_.]+%.encoder%.layers%.(%d+)%.") end
   if blocks > 0 then facts[#facts + 1] = ("vision tower: %d blocks"):format(blocks) end
 end
 

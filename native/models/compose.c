@@ -60,6 +60,10 @@ static const struct composition {
     {"llava", "llava", true, "model.vision_tower.embeddings.class_embedding", NULL, lc_vit_open,
      "model.vision_tower", lc_projector_open, "model.multi_modal_projector", "model.language_model",
      "lm_head", buffer},
+    /* what transformers 5 writes of a model that it made itself */
+    {"llava", "llava", true, "vision_tower.embeddings.class_embedding", NULL, lc_vit_open,
+     "vision_tower", lc_projector_open, "multi_modal_projector", "language_model.model",
+     "language_model.lm_head", buffer},
     /* LLaVA's own folder and CLIP's; or LLaVA's with the tower in it */
     {"llava", "llava", false, "vision_model.embeddings.class_embedding", MM_PROJECTOR, lc_vit_open,
      "vision_model", lc_mm_projector_open, "model.mm_projector", "model", "lm_head", beside_clip},

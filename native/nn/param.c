@@ -53,16 +53,19 @@ void lc_params_free(struct lc_params *p) {
 
 /* ---- sources ----------------------------------------------------------------------------------- */
 
-/* Where a training run puts a model's weights, beside the optimizer's and its settings. */
-static const char RUN[] = "model.";
+/* What stands before a model's own names in the file of a training run: the entry of the weights beside the
+ * optimizer's, the wrapper of a run on several devices, or both. */
+static const char *const roots[] = {"model.module.", "module.", "model."};
+enum { ROOT_LENGTH = sizeof "model.module." };
 
 static bool begins(const char *name, const char *with) {
     return strncmp(name, with, strlen(with)) == 0;
 }
 
 static const char *root_of(const lc_checkpoint *c) {
-    for (int i = 0; i < lc_checkpoint_count(c); i++)
-        if (begins(lc_checkpoint_name(c, i), RUN)) return RUN;
+    for (size_t r = 0; r < sizeof roots / sizeof *roots; r++)
+        for (int i = 0; i < lc_checkpoint_count(c); i++)
+            if (begins(lc_checkpoint_name(c, i), roots[r])) return roots[r];
     return "";
 }
 
@@ -103,7 +106,7 @@ static void complain(struct lc_source *s, const char *name, const char *what) {
 }
 
 struct full_name {
-    char text[NAME_LENGTH + sizeof RUN];
+    char text[NAME_LENGTH + ROOT_LENGTH];
 };
 
 /* LLaVA's projector has the root in its own name, where it is no run's. */

@@ -280,6 +280,25 @@ describe("weights of parts", function()
     assert.truthy(refusal(part "tower", dir .. "/none"):find("/none", 1, true))
   end)
 
+  it("may have the root of a run on several devices before their names", function()
+    local function rooted(name, before, root)
+      return changed(name, function(t)
+        local own = {}
+        for n, value in pairs(t) do own[n] = value end
+        for n, value in pairs(own) do
+          t[n] = nil
+          if n:find("^" .. before) then t[root .. n:sub(#before + 1)] = value end
+        end
+      end)
+    end
+    local tensors = lucid.checkpoint(ROOT .. "qformer.expected.safetensors")
+    for _, root in ipairs { "module.", "model.module." } do
+      local m = lucid.model(ROOT .. "language",
+        { vision = rooted("tower", "", root), bridge = rooted("qformer", "model.", root) })
+      golden.agree(tower(m, tensors), tensors:tensor "features", 1e-5, root .. " features")
+    end
+  end)
+
   it("make one folder when the model is saved", function()
     local whole = lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "joined" })
     whole:save(dir .. "/whole")

@@ -19,6 +19,7 @@ local TO_HF = {
 -- Of all the names that transformers has given them.
 local TO_ORIGINAL = {
   { "^vision_tower%.vision_model%.", "vision_model." },
+  { "^vision_tower%.", "vision_model." },
   { "^model%.vision_tower%.vision_model%.", "vision_model." },
   { "^model%.vision_tower%.", "vision_model." },
   { "^multi_modal_projector%.linear_1%.", "model.mm_projector.0." },
