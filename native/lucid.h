@@ -371,6 +371,7 @@ int         lc_generator_leaves(const lc_generator *g);                   /* end
 int         lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p, uint64_t seed);   /* 0: the likeliest; top_k 0: all; at first 0, 0, 1, 0 */
 int         lc_generator_penalty(lc_generator *g, double repetition);      /* 1 (at first): none */
 int         lc_generator_ends(lc_generator *g, const int32_t *ids, int64_t n);   /* ids that end an answer; at first none. The caller ends the leaf that has chosen one */
+int         lc_generator_words(lc_generator *g, int64_t n);               /* ids from n on are never chosen; at first the model's whole vocabulary can be */
 int         lc_generator_least(lc_generator *g, int leaf, int64_t least); /* none of them comes among its first least tokens */
 int         lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n);   /* the repetition penalty counts these ids, too, not only the leaf's own: its prompt */
 int         lc_generator_stream(lc_generator *g, int leaf, uint64_t stream);   /* of its random numbers; its own number at first */

@@ -84,6 +84,10 @@ end
 -- What the programs of each kind of model hand over: LLaVA's the prompt's ids, the others' embeddings.
 local COUNTED = { llava = "prompt", minigpt4 = "bos", instructblip = "bos" }
 
+-- Of these kinds what stands behind the tokenizer's own pieces is never chosen: InstructBLIP's [PAD] has a row
+-- that nothing has trained.
+local PIECES_ALONE = { instructblip = true }
+
 local CHOICES = {
   length_norm = { full = true, new = true }, counted = { prompt = true, bos = true },
   early_stopping = { [false] = true, [true] = true, never = true },
@@ -151,6 +155,7 @@ local function complete(model, opt)
   end
   s.stop, s.stop_ids = no_empty(s.stop), no_empty(s.stop_ids)
   s.ends, s.is_end = end_ids(model)
+  s.words = PIECES_ALONE[model.kind] and model.tokenizer.pieces
   return s
 end
 
@@ -225,6 +230,7 @@ local function open(model, items, s)
   native.check(C.lc_generator_sampling(g, s.temperature, s.top_k, s.top_p, s.seed))
   native.check(C.lc_generator_penalty(g, s.repetition_penalty))
   native.check(C.lc_generator_ends(g, id_list(s.ends)))
+  if s.words then native.check(C.lc_generator_words(g, s.words)) end
   for i, item in ipairs(items) do
     item.most = math.min(item.most, tonumber(C.lc_generator_room(g, i - 1)))
     set_leaf(g, i - 1, item, item.stream)

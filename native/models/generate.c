@@ -42,6 +42,7 @@ struct lc_generator {
     double temperature, top_p, penalty;
     int64_t top_k; /* 0: all */
     uint64_t seed;
+    int64_t words; /* ids that may be chosen, from 0 on */
     int32_t *ends; /* ids that end an answer */
     int64_t end_count;
 };
@@ -207,6 +208,15 @@ int lc_generator_ends(lc_generator *g, const int32_t *ids, int64_t n) {
     return 0;
 }
 
+int lc_generator_words(lc_generator *g, int64_t n) {
+    int64_t vocabulary = g->model->language.vocabulary;
+    if (n < 1 || n > vocabulary)
+        return lc_fail(LC_EINVAL, "generate: %" PRId64 " words of a vocabulary of %" PRId64, n,
+                       vocabulary);
+    g->words = n;
+    return 0;
+}
+
 /* ---- passes ------------------------------------------------------------------------------------ */
 
 /* Logits of the planned pass's rows; last (or NULL: all) says which of them are wanted. */
@@ -275,6 +285,7 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
         g->count += b->segments[i].score;
     }
     g->model = m;
+    g->words = m->language.vocabulary;
     g->most = max_new_tokens;
     g->adapters = adapters != 0;
     g->temperature = 0;
@@ -433,7 +444,7 @@ static int new_workspace(lc_generator *g, struct workspace *w) {
 }
 
 /* The repetition penalty, each id once: what is above 0 is divided, what is below is multiplied;
- * then what ends an answer, while it may not come. */
+ * then what is no word, and what ends an answer, while it may not come. */
 static void adjust(const lc_generator *g, const struct leaf *l, float *x, unsigned char *marked) {
     if (g->penalty != 1) {
         float penalty = (float)g->penalty;
@@ -445,6 +456,7 @@ static void adjust(const lc_generator *g, const struct leaf *l, float *x, unsign
         }
         for (int64_t i = 0; i < l->seen_count; i++) marked[l->seen[i]] = 0;
     }
+    for (int64_t i = g->words; i < g->model->language.vocabulary; i++) x[i] = -INFINITY;
     for (int64_t i = 0; l->made < l->least && i < g->end_count; i++) x[g->ends[i]] = -INFINITY;
 }
 

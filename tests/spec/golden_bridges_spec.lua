@@ -146,6 +146,21 @@ describe("golden instructblip", function()
     assert.same(want.greedy, answer.ids)
   end)
 
+  it("never answers with what stands behind the tokenizer's pieces", function()
+    local m, tokenizer = lucid.model(name), lucid.tokenizer(native.root .. "tests/golden/llava_tiny/classic")
+    local pair = pairs_of(want, lucid.no_grad(tower, m, tensors))[1]
+    local pieces = math.max(unpack(want.greedy))          -- so the free answer's greatest id is no piece
+    m.tokenizer = setmetatable({ pieces = pieces }, { __index = tokenizer })
+    for _, opt in ipairs { {}, { temperature = 5, answers = 8 }, { beams = 4, answers = 4 },
+      { beams = 4, answers = 4, length_norm = "full" } } do
+      opt.image, opt.ids, opt.max_new_tokens = pair.image, pair.prompt, 12
+      local _, first = m:generate(opt)
+      for _, answer in ipairs(first.answers or { first }) do
+        for _, id in ipairs(answer.ids) do assert.is_true(id < pieces) end
+      end
+    end
+  end)
+
   it("has transformers' gradient by every parameter of tower, bridge and language model", function()
     local m, seen, all = lucid.model(name), 0, 0
     for _, which in ipairs { "vision", "projector", "language" } do m:train(which, true) end
