@@ -51,6 +51,26 @@ local function decode(tokenizer, ids)
   return tokenizer:decode(known)
 end
 
+local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
+
+--- A text as how.after and how.strip make it; ended: what ended it is written behind it, as the programs have it.
+---@param text string
+---@param how table|nil         lucid.GenerateOptions.clean
+---@param ended boolean
+function M.clean(text, how, ended)
+  if not how then return text end
+  text = ended and text .. "</s>" or text
+  local at = how.after and text:find(how.after, 1, true)
+  while at do
+    text = text:sub(at + #how.after)
+    at = text:find(how.after, 1, true)
+  end
+  local set = "[" .. (how.strip or ""):gsub("%W", "%%%0") .. "]+"
+  text = trim(text)
+  if how.strip then text = text:gsub("^" .. set, ""):gsub(set .. "$", "") end
+  return trim(text)
+end
+
 --- The text of ids that may end with one of the stop sequences.
 function M.text_of(tokenizer, ids, s)
   local sequence = M.ending(ids, s.stop_ids)
@@ -122,6 +142,7 @@ end
 ---@return lucid.Answer
 function Growing:answer()
   local text = self.stream and #self.s.stop_ids == 0 and self.text or M.text_of(self.tokenizer, self.ids, self.s)
+  text = M.clean(text, self.s.clean, self.reason == "eos")
   return { text = text, ids = self.ids, logps = self.logps, score = self.score, reason = self.reason,
     ended_by = self.ended_by }
 end

@@ -32,6 +32,8 @@ local M = {}
 ---@field answers integer|nil            answers to each request: sampled ones, or the best of the search
 ---@field stop string[]|nil              the answer ends before any of these texts (a "full" search only cuts them off)
 ---@field stop_ids integer[][]|nil       and before any of these sequences of ids (in a "full" search: of the first beam)
+---@field clean table|nil                what becomes of a text at last: after = what stands behind the last of these,
+---   trimmed; strip = without any of these characters at its ends, trimmed. What on_text is told is as it was made
 ---@field counted string|nil             what counts as the prompt: "prompt", its ids, the picture as one; "bos": one
 ---   begin id, as transformers has it beside embeddings. Default: as the model's own programs have it
 ---@field enough function|nil            text -> true: the rest of the answer is not needed; not with beams
@@ -300,7 +302,7 @@ local function searched(model, g, items, s)
   for _, list in ipairs(lists) do
     for k = 1, s.answers do
       local a = list[k] or list[#list]
-      a.text = answer.text_of(tokenizer, a.ids, s)
+      a.text = answer.clean(answer.text_of(tokenizer, a.ids, s), s.clean, a.reason == "eos")
       answers[#answers + 1] = a
     end
   end

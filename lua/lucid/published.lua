@@ -9,6 +9,10 @@ local M = {}
 -- MiniGPT-4's programs end an answer at these ids and cut its text at "###".
 local HASHES = { stop_ids = { { 835 }, { 2277, 29937 } }, stop = { "###" } }
 
+-- What becomes of MiniGPT-4's answers. The characters are meant to take "</s>" away and take more: of "Yes" they
+-- leave "Ye". pope stops reading at the first full stop, as the scoring does, unless answers are to be whole.
+local CLEAN = { after = "Assistant:", strip = "</s>" }
+
 M.TASKS = "shr pope"
 
 M.SETTINGS = {
@@ -18,7 +22,7 @@ M.SETTINGS = {
   },
   minigpt4 = {
     shr = { beams = 5, max_new_tokens = 300, min_length = 1, stop_ids = HASHES.stop_ids, stop = HASHES.stop },
-    pope = { max_new_tokens = 300, min_length = 1, stop_ids = HASHES.stop_ids, stop = HASHES.stop },
+    pope = { max_new_tokens = 300, min_length = 1, stop_ids = HASHES.stop_ids, stop = HASHES.stop, clean = CLEAN },
   },
   instructblip = {
     shr = { beams = 5, max_length = 256, min_length = 1, repetition_penalty = 1.5 },

@@ -309,6 +309,23 @@ describe("published settings", function()
     assert.error_matches(function() published.settings("llava", "tea") end, "no published settings of llava for 'tea'")
   end)
 
+  it("clean MiniGPT-4's answers to yes/no questions as its program does, letters and all", function()
+    local how, clean = lucid.published.settings("minigpt4", "pope").clean, require("lucid.answer").clean
+    for _, case in ipairs { { "Yes", true, "Ye" }, { "Yes ", true, "Yes" }, { " Yes, it is. ", false, "Yes, it is." },
+      { "No", true, "No" }, { "a Assistant: b Assistant:  No", false, "No" }, { "ss</s>", false, "" }, { "", true, "" },
+      { "<s>Yes 1 < 2 >", true, "Yes 1 < 2" } } do
+      assert.equal(case[3], clean(case[1], how, case[2]))
+    end
+    assert.equal(" as it is ", clean(" as it is ", nil, true))
+    for _, beams in ipairs { 1, 2 } do
+      local whole = m:generate { ids = { 1, 5, 6 }, max_new_tokens = 12, min_new_tokens = 12, beams = beams }
+      local text = m:generate { ids = { 1, 5, 6 }, max_new_tokens = 12, min_new_tokens = 12, beams = beams,
+        clean = { after = whole:sub(3, 3) } }
+      assert.equal(clean(whole, { after = whole:sub(3, 3) }, false), text)
+      assert.not_equal(whole, text)
+    end
+  end)
+
   it("hold where an option was not given", function()
     local words = lucid.generate.OPTIONS
     local function settings(given, kind, task)
