@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +100,10 @@ static ssize_t read_all(int fd, char *to, size_t n) {
 }
 
 int lc_file_read(const char *path, char **data, size_t *n) {
+    return lc_file_read_most(path, INT64_MAX, data, n);
+}
+
+int lc_file_read_most(const char *path, int64_t most, char **data, size_t *n) {
     struct stat s;
     int fd = lc_open_file(path);
     if (fd < 0) return -1;
@@ -115,6 +120,13 @@ int lc_file_read(const char *path, char **data, size_t *n) {
         }
         had += (size_t)got;
         if (had < room) break;
+        if ((int64_t)had > most) {
+            lc_fail(LC_EINVAL, "%s: it goes on behind %" PRId64 " bytes, which is the limit", path,
+                    most);
+            lc_free(text);
+            text = NULL;
+            break;
+        }
         room *= 2;
         char *larger = lc_realloc(text, room + 1);
         if (!larger) lc_free(text);

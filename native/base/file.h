@@ -9,6 +9,9 @@ int lc_fail_errno(const char *path, const char *what);
 /* Opens a file for reading; a folder is an error. */
 int lc_open_file(const char *path);
 
+/* lc_file_read of what may be no file but a pipe or a device without end: more than most bytes is an error. */
+int lc_file_read_most(const char *path, int64_t most, char **data, size_t *n);
+
 /* A file that is being written: it stands beside its place as PATH.tmp.PID, readable by its owner
  * alone, until lc_output_finish moves it there. */
 struct lc_output {

@@ -13,6 +13,8 @@ void lc_image_limits(int64_t bytes, int64_t side, int64_t pixels) {
     if (pixels > 0) max_pixels = pixels;
 }
 
+int64_t lc_picture_most_bytes(void) { return max_bytes; }
+
 int lc_picture_check_bytes(const char *name, int64_t bytes) {
     if (bytes <= max_bytes) return 0;
     return lc_fail(LC_EINVAL,

@@ -12,6 +12,7 @@ struct lc_picture {
 /* ---- decode.c and the formats ----
  * Limits are asked before memory is: -1 and the reason beyond them. name is for messages. */
 int lc_picture_check_bytes(const char *name, int64_t bytes);
+int64_t lc_picture_most_bytes(void);
 int lc_picture_check(const char *name, int64_t height, int64_t width);
 
 /* Decodes by what the bytes begin with. The pixels are those of Pillow's convert("RGB"): alpha is

@@ -2,6 +2,7 @@
 #include "image/image.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "tensor/tensor.h"
 
@@ -40,7 +41,7 @@ lc_tensor *lc_image_load(const char *path) {
     size_t n;
     int64_t size = lc_file_size(path);
     if (size < 0 || lc_picture_check_bytes(path, size) < 0) return NULL;
-    if (lc_file_read(path, &bytes, &n) < 0) return NULL;
+    if (lc_file_read_most(path, lc_picture_most_bytes(), &bytes, &n) < 0) return NULL;
     lc_tensor *t = lc_image_decode(bytes, n, path);
     lc_free_bytes(bytes);
     return t;

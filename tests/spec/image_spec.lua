@@ -140,6 +140,8 @@ describe("reading", function()
     assert.matches("16 a side", limited(0, 16, 0))
     assert.matches("220 in all", limited(0, 0, 220))
     assert.same({ 13, 17, 3 }, image.load(path):shape())
+    path = "/dev/zero"                          -- no file, and without end
+    assert.matches("behind 1000 bytes, which is the limit", limited(1000, 0, 0))
   end)
 
   it("gives memory back when it fails, at every allocation", function()
