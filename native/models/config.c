@@ -42,6 +42,12 @@ void lc_config_close(struct lc_config *c) {
 /* The value, or NULL when absent, null, or of a type that was not asked for (which is reported). */
 static const lc_json *value_of(const struct lc_config *c, const lc_json *section, const char *key,
                                int type, const char *wanted, bool *ok) {
+    if (*ok && section && lc_json_type(section) != LC_JSON_OBJECT &&
+        lc_json_type(section) != LC_JSON_NULL) {
+        lc_fail(LC_EINVAL, "%s/config.json: the section that should hold \"%s\" is no object",
+                c->folder, key);
+        *ok = false;
+    }
     const lc_json *v = *ok && section ? lc_json_get(section, key) : NULL;
     if (!v || lc_json_type(v) == LC_JSON_NULL) return NULL;
     bool right = type == LC_JSON_TRUE
