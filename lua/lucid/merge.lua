@@ -52,7 +52,9 @@ local function match(base, loaded)
   for _, name in ipairs(base:names()) do
     local whole, a, b = keys_of(name)
     local shape, entry = base:shape(name) or {}, { name = name }
-    if loaded.tensors[whole] then
+    if name:find("%.lora_[AB]%.") then
+      bad(name, "the base is an adapter itself")
+    elseif loaded.tensors[whole] then
       entry.how, used[whole] = "whole", true
       if not same(shape, shape_of(loaded, whole)) then
         bad(name, ("[%s], in the adapter [%s]"):format(table.concat(shape, ", "), table.concat(shape_of(loaded, whole), ", ")))

@@ -130,6 +130,7 @@ describe("merging", function()
       "self_attn.q_proj.weight ([32, 32], in the adapter [40, 40])")
     refused({ model = "tests/golden/bridges/language", adapter = "tests/golden/torchfile/adapter04" },
       "base_model.model.model.mm_projector.0.weight (not in the model)")
+    refused({ model = ADAPTER }, "self_attn.q_proj.lora_A.weight (the base is an adapter itself)")
     local less = {}
     local all = lucid.checkpoint(ADAPTER)
     for _, name in ipairs(all:names()) do
