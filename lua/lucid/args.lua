@@ -62,7 +62,7 @@ M.COMMON = {
 
 --- Ends the program as a wrong option does: one line, exit status 2.
 function M.usage(message)
-  io.stderr:write("lucid: ", message, "\n")
+  io.stderr:write("lucid: ", (message:gsub("%c", "?")), "\n")     -- a value may hold line ends
   os.exit(2, true)
 end
 

@@ -101,6 +101,7 @@ describe("options", function()
     refused({ "--device", "gpu" }, "--device: 'gpu' is none of auto", { common = "device" })
     refused({ "--device", "cuda:x" }, "--device", { common = "device" })
     refused({ "--even", "3" }, "--even: '3' is odd")
+    refused({ "--rate", "a\nb\27" }, "'a?b?' is not a number")
   end)
 
   it("that are required must be there", function()
