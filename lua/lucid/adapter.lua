@@ -64,7 +64,6 @@ local function refuse(path, what, ...)
 end
 
 local function check_config(config, path)
-  if type(config) ~= "table" then refuse(path, "an object is expected") end
   if config.peft_type ~= "LORA" then
     refuse(path, "peft_type is %s; LORA alone is supported", tostring(config.peft_type))
   end
@@ -148,7 +147,7 @@ function M.load(dir)
   if not file.exists(path) then
     error(dir .. ": there is no adapter_config.json; a PEFT adapter folder is expected", 2)
   end
-  local config = json.read(path)
+  local config = json.read_object(path)
   check_config(config, path)
   local weights = dir
   for _, name in ipairs { "adapter_model.bin", "adapter_model.safetensors" } do

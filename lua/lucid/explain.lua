@@ -78,7 +78,7 @@ end
 ---@return lucid.Explanation
 function M.read(opt)
   local path = opt.model .. "/config.json"
-  local config = file.exists(path) and json.read(path) or {}
+  local config = file.exists(path) and json.read_object(path) or {}
   local kind = kind_of(config, opt)
   local name, chosen = choose_template(config, kind, opt)
   local template, tk = prompt.template(name), tokenizer(opt.model)

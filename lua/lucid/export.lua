@@ -157,7 +157,7 @@ end
 ---@param opt lucid.ExportOptions
 ---@return table      { kind =, bytes = }
 function M.run(opt)
-  local config = json.read(opt.model .. "/config.json")
+  local config = json.read_object(opt.model .. "/config.json")
   local kind = kind_of(config, opt)
   if kind == "minigpt4" then
     error("export: MiniGPT-4 has one layout alone, its own; lucid merge writes an adapter into its language model", 0)
@@ -175,7 +175,7 @@ function M.run(opt)
     tower = vision and checkpoint(vision), connector = (opt.bridge or "") ~= "" and checkpoint(opt.bridge) or nil,
     read = function(name) -- a small file's object, or an empty one
       local path = opt.model .. "/" .. name
-      return file.exists(path) and json.read(path) or {}
+      return file.exists(path) and json.read_object(path) or {}
     end }
   local parts = require("lucid.export." .. kind)[opt.layout](source)
   return { kind = kind, bytes = folder.write(opt.out, parts) }

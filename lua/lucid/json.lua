@@ -94,6 +94,17 @@ end
 ---@param path string
 function M.read(path) return M.decode(file.read(path), path) end
 
+--- The object of a file; another value is an error.
+---@param path string
+---@return table
+function M.read_object(path)
+  local value = M.read(path)
+  if type(value) ~= "table" or value == M.null or getmetatable(value) == ARRAY then
+    error(("%s: a JSON object is expected"):format(path), 0)
+  end
+  return value
+end
+
 --- The records of a file one by one, whatever its layout, in bounded memory:
 --- for record, key, line in json.each(path). Records are the elements of an array, the members of an
 --- object (key is then their name, else their number), JSON lines, or values one after another. A

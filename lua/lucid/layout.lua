@@ -33,7 +33,7 @@ function M.tower(vision)
 end
 
 local function read(path)
-  return file.exists(path) and json.read(path) or nil
+  return file.exists(path) and json.read_object(path) or nil
 end
 
 --- The tower's settings: a section of config.json, or CLIP's own file, whole or of its vision model.

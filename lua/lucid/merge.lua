@@ -94,7 +94,7 @@ end
 local function small_files(dir, dtype)
   local files = folder.small_files(dir)
   if dtype and files["config.json"] then
-    local config, word = json.read(dir .. "/config.json"), ({ f32 = "float32", bf16 = "bfloat16", f16 = "float16" })[dtype]
+    local config, word = json.read_object(dir .. "/config.json"), ({ f32 = "float32", bf16 = "bfloat16", f16 = "float16" })[dtype]
     config[config.dtype and "dtype" or "torch_dtype"] = word
     files["config.json"] = config
   end

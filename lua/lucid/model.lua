@@ -92,7 +92,7 @@ function M.open(dir, opt)
   local self = setmetatable({
     dir = dir,
     config = config,
-    generation = file.exists(generation) and json.read(generation) or {},
+    generation = file.exists(generation) and json.read_object(generation) or {},
     kind = ffi.string(C.lc_model_kind(handle)),
     handle = ffi.gc(handle, C.lc_model_free),
     adapters = 1,

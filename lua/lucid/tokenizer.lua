@@ -95,7 +95,10 @@ local function listed_strings(read, config, named)
   end
   name_strings(named, read "special_tokens_map.json")
   for content, id in pairs(read "added_tokens.json") do note(content, id, {}) end
-  for _, t in ipairs(read("tokenizer.json").added_tokens or {}) do note(t.content, t.id, t) end
+  local added = read("tokenizer.json").added_tokens
+  for _, t in ipairs(type(added) == "table" and added or {}) do
+    if type(t) == "table" then note(t.content, t.id, t) end
+  end
   return list
 end
 
@@ -125,9 +128,7 @@ end
 local function read_folder(self, dir, named)
   local function read(name)
     local path = dir .. "/" .. name
-    local value = file.kind(path) == "file" and json.read(path) or {}
-    if type(value) ~= "table" then error(("%s: an object is expected"):format(path), 0) end
-    return value
+    return file.kind(path) == "file" and json.read_object(path) or {}
   end
   local config = read "tokenizer_config.json"
   if config.do_lower_case == false and self.kind == "wordpiece" then

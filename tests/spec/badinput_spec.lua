@@ -104,6 +104,29 @@ describe("bad input", function()
     write_pairs(300001)
   end)
 
+  it("names small files beside the weights that are none of theirs", function()
+    for name, texts in pairs {
+      ["generation_config.json"] = { "5", "null", "[1]" }, ["tokenizer_config.json"] = { "[]", "null" },
+      ["special_tokens_map.json"] = { "true" }, ["preprocessor_config.json"] = { "[]", '{"image_mean": [1]}', '{"image_std": "x"}' },
+    } do
+      local path = model .. "/" .. name
+      local before = file.exists(path) and file.read(path)
+      for _, text in ipairs(texts) do
+        file.write(path, text)
+        fails(describe_with(""), 1, name)
+      end
+      if before then file.write(path, before) else file.remove(path) end
+    end
+    file.write(model .. "/tokenizer.json", '{"added_tokens": [5, {"id": "x", "content": "<q>"}]}')
+    assert.equal(0, (lucid(describe_with(""))))
+    file.write(model .. "/tokenizer.json", '{"added_tokens": 5}')
+    assert.equal(0, (lucid(describe_with(""))))
+    file.remove(model .. "/tokenizer.json")
+    file.mkdir(dir .. "/number")
+    put("number/config.json", "5")
+    fails(("describe --explain --model %s/number"):format(dir), 1, "number/config.json: a JSON object is expected")
+  end)
+
   it("names models, devices and adapters that do not work", function()
     local broken = dir .. "/broken"
     os.execute(("cp -r '%s' '%s'"):format(model, broken))

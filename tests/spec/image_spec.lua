@@ -262,6 +262,8 @@ describe("a processor", function()
   it("names what it does not know", function()
     assert.error_matches(function() image.processor { size = { longest_edge = 3 } } end, "size")
     assert.error_matches(function() image.processor { size = 3, resample = 1 } end, "resample 1")
+    assert.error_matches(function() image.processor { size = 3, image_mean = { 1, 2 } } end, "image_mean needs three numbers")
+    assert.error_matches(function() image.processor { size = 3, image_std = { 1, 2, "x" } } end, "image_std needs three")
   end)
 end)
 
