@@ -2,6 +2,7 @@
 -- the template. It is read from a folder's small files; weights are neither needed nor loaded.
 --   local e = lucid.explain { model = "llava-1.5-7b-hf", prompt = "Is there a cat?", answer = "Yes." }
 --   print(e:text())
+local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local forest = require "lucid.forest"
 local inspect = require "lucid.inspect"
@@ -34,15 +35,30 @@ local function kind_of(config, opt)
   return (opt.bridge or "") ~= "" and BRIDGES[inspect(opt.bridge).kind] or nil
 end
 
--- LLaVA's defaults are those of native/models/vit.c; the others' numbers are the published models'.
+-- A size of a tensor in files that are named beside the model; nil: none are, or they have no such tensor.
+local function size_in(path, name, dim)
+  if (path or "") == "" then return nil end
+  local c = checkpoint(path)
+  for _, full in ipairs(c:names()) do
+    local root = full:sub(1, -#name - 1)
+    if full:sub(-#name) == name and (root == "" or root:sub(-1) == ".") then return (c:shape(full) or {})[dim] end
+  end
+end
+
+-- LLaVA's defaults are those of native/models/vit.c; the others' last resort is the published models' number.
 local ROWS = {
   llava = function(config, vision)
     local v = layout.vision_config(config, vision)
     local side = math.floor((v.image_size or 336) / (v.patch_size or 14))
     return side * side + (layout.keeps_class(config) and 1 or 0)
   end,
-  minigpt4 = function() return 64 end,
-  instructblip = function(config) return config.num_query_tokens or 32 end,
+  minigpt4 = function(_, vision)
+    local places = size_in(vision, "pos_embed", 2)
+    return places and math.floor((places - 1) / 4) or 64
+  end,
+  instructblip = function(config, _, bridge)
+    return config.num_query_tokens or size_in(bridge, "query_tokens", 2) or 32
+  end,
 }
 
 local function choose_template(config, kind, opt)
@@ -86,7 +102,8 @@ function M.read(opt)
   local c = template:conversation(tk, { { question = opt.prompt, answer = answer } }, { train = opt.train })
   kind = kind or template.form.model
   local self = { model = opt.model, kind = kind, template = name, chosen = chosen, ids = c.ids, spans = c.spans,
-    image = c.image, rows = ROWS[kind] and ROWS[kind](config, layout.vision(opt.model, opt.vision)), tokenizer = tk, train = opt.train == true }
+    image = c.image, rows = ROWS[kind] and ROWS[kind](config, layout.vision(opt.model, opt.vision), opt.bridge),
+    tokenizer = tk, train = opt.train == true }
   if kind == "instructblip" then self.qformer, self.bert = qformer_ids(opt, opt.model) end
   return setmetatable(self, Explanation)
 end

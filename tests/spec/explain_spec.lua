@@ -44,6 +44,16 @@ describe("an explanation", function()
     assert.equal(64, lucid.explain({ model = dir, prompt = "Q", template = "minigpt4" }).rows)
   end)
 
+  it("counts the rows of files that are named beside it", function()
+    config [[{ "model_type": "llama" }]]
+    local root = "tests/golden/bridges/"
+    local function rows(bridge)
+      return lucid.explain({ model = dir, prompt = "Q", vision = root .. "tower.pth", bridge = root .. bridge }).rows
+    end
+    assert.equal(4, rows "joined.pth")
+    assert.equal(5, rows "qformer.pth")
+  end)
+
   it("shows which ids of an answer are scored", function()
     config(LLAVA)
     local e = lucid.explain { model = dir, prompt = "Is it red?", answer = "Yes.", template = "tiny_v1", train = true }
