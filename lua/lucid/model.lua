@@ -111,7 +111,7 @@ function M.open(dir, opt)
   if settings then self.processor = image.processor(settings, name) end
   local bert = (opt.bert or "") ~= "" and opt.bert or dir .. "/qformer_tokenizer"
   if self.kind == "instructblip" and (opt.bert == bert or file.exists(bert .. "/vocab.txt")) then
-    self.reader = tokenizer.bert(bert)
+    self.reader, self.reader_path = tokenizer.bert(bert), bert
     self.reader:check_rows(bert, question_rows(self), "the Q-Former's vocabulary")
   end
   -- A folder may name its template; else it is the usual one of its kind of model.
@@ -233,19 +233,34 @@ function Model:save_adapter(dir)
   }, tensors)
 end
 
---- Writes a whole model folder: weights, config.json, tokenizer and processor.
+local TOKENIZER = { "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json" }
+
+local function copy_files(names, from, to)
+  for _, name in ipairs(from ~= to and names or {}) do
+    local path = from .. "/" .. name
+    if file.exists(path) then file.write(to .. "/" .. name, file.read(path)) end
+  end
+end
+
+-- The vocabulary that the Q-Former reads with, a folder or vocab.txt alone, where Hugging Face's folder has it.
+local function copy_reader(from, to)
+  if from == to then return end
+  native.check(C.lc_make_folder(to))
+  copy_files(TOKENIZER, from, to)
+  local words = file.kind(from) == "folder" and from .. "/vocab.txt" or from
+  file.write(to .. "/vocab.txt", file.read(words))
+end
+
+--- Writes a whole model folder: weights, config.json, tokenizers and processor.
 function Model:save(dir)
   if self.quant then
     error(("save: the weights of %s are quantised (%s) and not what its files hold; open it without quant to save "
       .. "or merge it, or save the adapter alone"):format(self.dir, self.quant), 2)
   end
   native.check(C.lc_make_folder(dir))
-  for _, name in ipairs { "config.json", "preprocessor_config.json", "tokenizer.model",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json",
-    "generation_config.json" } do
-    local from = self.dir .. "/" .. name
-    if self.dir ~= dir and file.exists(from) then file.write(dir .. "/" .. name, file.read(from)) end
-  end
+  copy_files({ "config.json", "preprocessor_config.json", "tokenizer.model", "generation_config.json", unpack(TOKENIZER) },
+    self.dir, dir)
+  if self.reader then copy_reader(self.reader_path, dir .. "/qformer_tokenizer") end
   for name, value in pairs(layout.beside(self)) do json.write(dir .. "/" .. name, value, { indent = 2 }) end
   local writer = native.check(C.lc_writer_new(dir .. "/model.safetensors"))
   native.check(C.lc_writer_metadata(writer, "format", "pt"))

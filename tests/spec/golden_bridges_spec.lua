@@ -314,7 +314,16 @@ describe("weights of parts", function()
     end
   end)
 
-  it("make one folder when the model is saved", function()
+  it("make one folder when the model is saved, BERT's vocabulary in it", function()
+    local words = dir .. "/words.txt"
+    lucid.file.write(words, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nis\n")
+    lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "qformer", bert = words }):save(dir .. "/reading")
+    local reading = lucid.model(dir .. "/reading")
+    assert.same({ 2, 5, 3 }, reading:picture("p", "is").text)
+    reading:save(dir .. "/reading/again")
+    assert.same({ 2, 5, 3 }, lucid.model(dir .. "/reading/again"):picture("p", "is").text)
+    reading:save(dir .. "/reading")
+    assert.is_true(lucid.file.exists(dir .. "/reading/qformer_tokenizer/vocab.txt"))
     local whole = lucid.model(ROOT .. "language", { vision = part "tower", bridge = part "joined" })
     whole:save(dir .. "/whole")
     local again = lucid.model(dir .. "/whole")
