@@ -123,6 +123,18 @@ static int refuse(const lc_model *m, const char *type) {
                    m->config.folder, type);
 }
 
+/* Of a model in parts EVA's tower is a file of its own; without it every one of its names would be missing. */
+static int check_tower(const lc_model *m, const struct composition *row) {
+    const struct lc_params *p = &m->params;
+    if (row->sections || row->tower != lc_eva_open || lc_params_separate(p, LC_VISION) ||
+        lc_params_has(p, LC_VISION, "cls_token"))
+        return 0;
+    return lc_fail(LC_EMISSING,
+                   "%s: it holds no cls_token; EVA's tower has a file of its own: give --vision, "
+                   "eva_vit_g.pth",
+                   lc_params_path(p, LC_VISION));
+}
+
 static int check_sections(const struct lc_config *c) {
     if (lc_json_get(c->root, "vision_config") && lc_json_get(c->root, "text_config")) return 0;
     return lc_fail(LC_EINVAL, "%s/config.json: vision_config and text_config are expected",
@@ -149,6 +161,7 @@ int lc_compose(lc_model *m) {
     const struct composition *row = recognise(type, &m->params);
     if (!row) return refuse(m, type);
     if (row->sections && check_sections(c) < 0) return -1;
+    if (check_tower(m, row) < 0) return -1;
     m->kind = row->kind;
     m->language_prefix = row->language;
     m->ignorable = row->ignorable;

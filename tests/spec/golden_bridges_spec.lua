@@ -292,6 +292,7 @@ describe("weights of parts", function()
   it("are asked for when a language model stands alone", function()
     assert.truthy(refusal(nil, nil):find("neither llama_proj.weight", 1, true))
     assert.truthy(refusal(part "tower", part "tower"):find("tower.pth: it holds neither", 1, true))
+    assert.truthy(refusal(nil, part "joined"):find("language: it holds no cls_token; EVA's tower has a file of its own", 1, true))
     assert.truthy(refusal(part "tower", dir .. "/none"):find("/none", 1, true))
   end)
 
