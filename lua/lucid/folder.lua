@@ -3,6 +3,7 @@
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local layout = require "lucid.layout"
 
 local M = {}
 
@@ -82,7 +83,7 @@ local function write_part(dir, part)
   for name, content in pairs(part.files) do
     local path = dir .. "/" .. name
     file.mkdir(path:match("^(.*)/"))
-    if type(content) == "table" then json.write(path, content, { indent = 2 }) else file.write(path, content) end
+    if type(content) == "table" then json.write(path, content, layout.STYLE) else file.write(path, content) end
   end
 end
 

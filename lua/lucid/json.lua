@@ -238,14 +238,15 @@ end
 local write
 
 -- Puts items between brackets, on lines of their own where there is an indent.
-local function enclose(open, close, items, indent, level)
+local function enclose(open, close, items, opt, level)
   if #items == 0 then return open .. close end
+  local indent = opt.indent
   if not indent then return open .. table.concat(items, ",") .. close end
   local inner = "\n" .. (" "):rep(indent * (level + 1))
   return open .. inner .. table.concat(items, "," .. inner) .. "\n" .. (" "):rep(indent * level) .. close
 end
 
-local function list(t, path, indent, level)
+local function list(t, path, opt, level)
   local items, count = {}, 0
   for k in pairs(t) do
     if type(k) ~= "number" or k < 1 or k ~= math.floor(k) then
@@ -256,13 +257,13 @@ local function list(t, path, indent, level)
   for i = 1, count do
     if t[i] == nil then refuse(path, ("a list without element %d"):format(i)) end
     path[#path + 1] = ("[%d]"):format(i)
-    items[i] = write(t[i], path, indent, level + 1)
+    items[i] = write(t[i], path, opt, level + 1)
     path[#path] = nil
   end
-  return enclose("[", "]", items, indent, level)
+  return enclose("[", "]", items, opt, level)
 end
 
-local function object(t, path, indent, level)
+local function object(t, path, opt, level)
   local keys, items = {}, {}
   for k in pairs(t) do
     if type(k) ~= "string" then
@@ -273,10 +274,13 @@ local function object(t, path, indent, level)
   table.sort(keys)
   for i, k in ipairs(keys) do
     path[#path + 1] = (#path > 0 and "." or "") .. k
-    items[i] = quote(k) .. (indent and ": " or ":") .. write(t[k], path, indent, level + 1)
+    items[i] = quote(k) .. (opt.indent and ": " or ":") .. write(t[k], path, opt, level + 1)
+    if opt.floats and opt.floats[k] and type(t[k]) == "number" and items[i]:find ":%s?%-?%d+$" then
+      items[i] = items[i] .. ".0"
+    end
     path[#path] = nil
   end
-  return enclose("{", "}", items, indent, level)
+  return enclose("{", "}", items, opt, level)
 end
 
 local WRITE = {
@@ -284,12 +288,12 @@ local WRITE = {
   boolean = tostring,
   number = number,
   string = quote,
-  table = function(v, path, indent, level)
+  table = function(v, path, opt, level)
     if v == M.null then return "null" end
     if level >= 64 then refuse(path, "nested deeper than 64 (or holds itself)") end
     local meta = getmetatable(v)
-    if (meta and meta.__jsontype == "array") or #v > 0 then return list(v, path, indent, level) end
-    return object(v, path, indent, level)
+    if (meta and meta.__jsontype == "array") or #v > 0 then return list(v, path, opt, level) end
+    return object(v, path, opt, level)
   end,
   cdata = function(v, path)
     if ffi.istype("int64_t", v) or ffi.istype("uint64_t", v) then return (tostring(v):gsub("U?LL$", "")) end
@@ -297,17 +301,18 @@ local WRITE = {
   end,
 }
 
-function write(v, path, indent, level)
+function write(v, path, opt, level)
   local how = WRITE[type(v)] or refuse(path, "a " .. type(v))
-  return how(v, path, indent, level)
+  return how(v, path, opt, level)
 end
 
 --- The text of a value: keys sorted, numbers as short as they read back exactly, UTF-8 as it is (bytes
 --- that are none become U+FFFD). A table is a list when json.array marked it or it has an element 1.
 ---@param value any
----@param opt table|nil     indent: spaces a level; without it everything stands on one line
+---@param opt table|nil     indent: spaces a level; without it everything stands on one line. floats: the keys
+---                         whose whole numbers are written with a point, { key = true }
 function M.encode(value, opt)
-  local ok, text = pcall(write, value, {}, opt and opt.indent, 0)
+  local ok, text = pcall(write, value, {}, opt or {}, 0)
   if not ok then error(text, 2) end
   return text
 end

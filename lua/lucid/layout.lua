@@ -5,6 +5,9 @@ local json = require "lucid.json"
 
 local M = {}
 
+--- How the small files of a model are written. Transformers refuses a 1 where it declares a float.
+M.STYLE = { indent = 2, floats = { initializer_factor = true } }
+
 --- The kind of model that a config.json is of, as far as it tells; LLaVA's own program calls it llava_llama.
 ---@param config table
 ---@return string|nil

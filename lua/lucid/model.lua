@@ -261,7 +261,7 @@ function Model:save(dir)
   copy_files({ "config.json", "preprocessor_config.json", "tokenizer.model", "generation_config.json", unpack(TOKENIZER) },
     self.dir, dir)
   if self.reader then copy_reader(self.reader_path, dir .. "/qformer_tokenizer") end
-  for name, value in pairs(layout.beside(self)) do json.write(dir .. "/" .. name, value, { indent = 2 }) end
+  for name, value in pairs(layout.beside(self)) do json.write(dir .. "/" .. name, value, layout.STYLE) end
   local writer = native.check(C.lc_writer_new(dir .. "/model.safetensors"))
   native.check(C.lc_writer_metadata(writer, "format", "pt"))
   for _, p in ipairs(self:all_parameters()) do

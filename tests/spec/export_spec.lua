@@ -107,6 +107,16 @@ describe("exporting", function()
     end
   end)
 
+  it("leaves numbers with a point as transformers wants them", function()
+    local clip = dir .. "/clip"
+    os.execute(("cp -r %sclip %s"):format(LLAVA, clip))
+    local config = lucid.json.read(clip .. "/config.json")
+    config.vision_config.initializer_factor = 1
+    lucid.json.write(clip .. "/config.json", config)
+    local hf = export(LLAVA .. "model", "hf", "hf", { vision = clip })
+    assert.truthy(file.read(hf .. "/config.json"):find('"initializer_factor": 1.0,', 1, true))
+  end)
+
   it("writes a folder that an adapter can be merged into, its tower with it", function()
     local back = export("tests/golden/llava_tiny/classic", "original", "back")
     lucid.merge { model = back, adapter = "tests/golden/peft/adapter", out = dir .. "/merged" }

@@ -112,6 +112,14 @@ describe("json.decode", function()
 end)
 
 describe("json.encode", function()
+  it("writes whole numbers with a point where it is asked to", function()
+    local floats = { a = true, s = true }
+    assert.equal('{"a":1.0,"b":1,"c":{"a":-3.0},"s":"1"}',
+      json.encode({ a = 1, b = 1, c = { a = -3 }, s = "1" }, { floats = floats }))
+    assert.equal('{"a":0.5}', json.encode({ a = 0.5 }, { floats = floats }))
+    assert.equal('{"a":1e+20}', json.encode({ a = 1e20 }, { floats = floats }))
+  end)
+
   it("sorts keys and writes numbers short and exact", function()
     assert.equal('{"a":[1,0.1,1e+300,-5],"b":{"x":true,"y":null}}',
       json.encode { b = { y = json.null, x = true }, a = { 1, 0.1, 1e300, -5 } })
