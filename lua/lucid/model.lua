@@ -85,6 +85,7 @@ function M.open(dir, opt)
   else
     handle = native.check(C.lc_model_open_parts(dir, vision, opt.bridge, dtype, device, native.quant(quant)))
   end
+  ffi.gc(handle, C.lc_model_free)        -- at once: what is read next may fail
   if C.lc_model_shortened(handle) > 0 then
     io.stderr:write(dir, ": its f16 weights were converted to bf16, which has three bits of mantissa fewer\n")
   end
@@ -94,7 +95,7 @@ function M.open(dir, opt)
     config = config,
     generation = file.exists(generation) and json.read_object(generation) or {},
     kind = ffi.string(C.lc_model_kind(handle)),
-    handle = ffi.gc(handle, C.lc_model_free),
+    handle = handle,
     adapters = 1,
     quant = quant ~= "none" and quant or nil,
     shared = { features = {}, kept = 0 },
