@@ -147,7 +147,7 @@ describe("golden instructblip", function()
   end)
 
   it("never answers with what stands behind the tokenizer's pieces", function()
-    local m, tokenizer = lucid.model(name), lucid.tokenizer(native.root .. "tests/golden/llava_tiny/classic")
+    local m, tokenizer = golden.model(name), lucid.tokenizer(native.root .. "tests/golden/llava_tiny/classic")
     local pair = pairs_of(want, lucid.no_grad(tower, m, tensors))[1]
     local pieces = math.max(unpack(want.greedy))          -- so the free answer's greatest id is no piece
     m.tokenizer = setmetatable({ pieces = pieces }, { __index = tokenizer })
@@ -309,7 +309,7 @@ describe("weights of parts", function()
     end
     local tensors = lucid.checkpoint(ROOT .. "qformer.expected.safetensors")
     for _, root in ipairs { "module.", "model.module." } do
-      local m = lucid.model(ROOT .. "language",
+      local m = golden.model(ROOT .. "language",
         { vision = rooted("tower", "", root), bridge = rooted("qformer", "model.", root) })
       golden.agree(tower(m, tensors), tensors:tensor "features", 1e-5, root .. " features")
     end
