@@ -127,11 +127,11 @@ demo: all
 SPECS ?= tests/spec
 ## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua)
 test: all
-	@$(BIN)/lucid tests/run.lua $(SPECS)
+	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
 test-slow: all
-	@$(BIN)/lucid tests/run.lua tests/slow
+	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
 ## bench-true-size: memory and speed of LLaVA-1.5-7B, names of InstructBLIP-13B (20 minutes, 14 GB of disk)
 bench-true-size: all

@@ -40,6 +40,7 @@ typedef struct lc_tokenizer lc_tokenizer;
 typedef struct lc_model lc_model;
 typedef struct lc_batch lc_batch;
 typedef struct lc_generator lc_generator;
+typedef struct lc_reader lc_reader;
 typedef struct lc_adamw lc_adamw;
 
 /* ---- library ------------------------------------------------------------------------------ */
@@ -89,6 +90,10 @@ int         lc_file_read(const char *path, char **data, size_t *n);      /* free
 void        lc_free_bytes(void *data);
 int         lc_file_write(const char *path, const void *data, size_t n); /* atomic: tmp, fsync, rename, fsync folder */
 int         lc_file_append(const char *path, const void *data, size_t n, int sync);
+int         lc_file_read_at(const char *path, int64_t offset, void *to, size_t n);   /* all n bytes, or -1 */
+int         lc_file_truncate(const char *path, int64_t size);
+int         lc_file_lock(const char *path);    /* waits until no other process holds it; the file is made when there is none */
+void        lc_file_unlock(int lock);
 int         lc_file_kind(const char *path);    /* 0 nothing there, 1 file, 2 folder, 3 other */
 int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
 int64_t     lc_file_mtime_ns(const char *path);
@@ -287,6 +292,12 @@ lc_tensor  *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int
 lc_tensor  *lc_image_crop(lc_tensor *image, int64_t top, int64_t left, int64_t height, int64_t width);  /* outside is black */
 lc_tensor  *lc_image_pad_square(lc_tensor *image, int red, int green, int blue);          /* centred */
 lc_tensor  *lc_image_normalize(lc_tensor *image, double scale, const float *mean3, const float *std3);   /* -> f32 [3, H, W]: (v * scale - mean) / std */
+/* Pictures are read and decoded on a thread of their own while the caller does something else. */
+lc_reader  *lc_reader_new(void);
+void        lc_reader_free(lc_reader *r);
+int         lc_reader_ask(lc_reader *r, const char *path);                /* returns at once */
+lc_tensor  *lc_reader_take(lc_reader *r, const char *path);               /* lc_image_load's picture or error, sooner when it was asked for */
+void        lc_reader_clear(lc_reader *r);                                /* what was asked for and not taken */
 void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pixels);     /* 0 keeps a limit; 32 MiB, 8192, 40 million at first */
 
 /* ---- text: LLaMA's SentencePiece (liblucid_text.so, opened at first use) and BERT's WordPiece --------------- */
@@ -342,6 +353,7 @@ void        lc_model_free(lc_model *m);
 const char *lc_model_kind(const lc_model *m);                             /* "llava", "minigpt4", "instructblip" */
 int         lc_model_parameters(const lc_model *m);
 const char *lc_model_parameter_name(const lc_model *m, int i);            /* the checkpoint's own tensor name */
+const char *lc_model_parameter_part(const lc_model *m, int i);            /* "vision", "projector", "language", "adapter" */
 lc_tensor  *lc_model_parameter(const lc_model *m, int i);                 /* borrowed */
 int         lc_model_shortened(const lc_model *m);                        /* parameters that were f16 in their file and are bf16 here: three bits of mantissa fewer */
 int         lc_model_train(lc_model *m, const char *part, int on);        /* "vision", "projector", "language": gradients on or off */

@@ -5,7 +5,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "A conversation: a line is a question, and the answer is shown as it grows. /image FILE begins anew with\n"
     .. "another picture, /reset forgets what was said, /quit or the end of the input ends.",
-  common = "model vision bridge bert adapter device dtype quant template threads seed max-new-tokens min-new-tokens "
+  common = "model vision bridge bert adapter device dtype quant template cache threads seed max-new-tokens min-new-tokens "
     .. "repetition-penalty temperature top-k top-p stop",
   required = { "model" },
   { "image", "", "picture file" },
@@ -13,7 +13,7 @@ local opt = lucid.args {
 
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
-  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local chat = lucid.chat(m, lucid.generate.settings(opt))
 if opt.image ~= "" then chat:show(opt.image) end
 local terminal = lucid.is_terminal(0)

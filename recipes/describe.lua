@@ -7,7 +7,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "Answers a question about pictures: greedily unless asked otherwise, and as it grows on a terminal.",
   positional = "more pictures",
-  common = "model vision bridge bert adapter device dtype quant template threads seed json " .. lucid.generate.OPTIONS,
+  common = "model vision bridge bert adapter device dtype quant template cache threads seed json " .. lucid.generate.OPTIONS,
   required = { "model" },
   { "image", "", "picture files, separated by commas; further words are pictures, too" },
   { "prompt", "Describe this image in detail.", "the question" },
@@ -34,7 +34,7 @@ if #requests == 0 then lucid.args.usage "--image is required; --help lists all o
 
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
-  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local published = opt.as_published ~= "" and lucid.published.settings(m.kind, opt.as_published) or nil
 local settings = lucid.generate.settings(opt, published)
 settings.answers, settings.batch = opt.answers, opt.batch

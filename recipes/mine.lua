@@ -30,7 +30,7 @@ for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid
 local cache = lucid.cache.folder(opt.cache)
 local statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns, cache) or nil
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
-  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local records, passed = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
   max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed, cache = cache })
 if #records == 0 then

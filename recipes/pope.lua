@@ -6,7 +6,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "POPE (Li et al. 2023): accuracy, precision, recall, F1 and yes ratio, official and strict reading.\n"
     .. "Answers are generated as published for the kind of model, but for what is given here.",
-  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch quiet json "
+  common = "model vision bridge bert adapter images out device dtype quant template cache threads seed limit batch quiet json "
     .. lucid.generate.OPTIONS,
   published = lucid.generate.OPTIONS,
   required = { "questions" },
@@ -28,7 +28,7 @@ for path in opt.questions:gmatch("[^,]+") do
 end
 if #files == 0 then lucid.args.usage("--questions: it names no file") end
 local m = opt.answers == "" and lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant,
-  template = opt.template, adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+  template = opt.template, adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local settings = m and lucid.generate.settings(opt, lucid.published.settings(m.kind, "pope"))
 if m then lucid.run.note(opt, settings) end
 

@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Scores preference pairs under the policy (adapter on) and the reference (adapter off).",
-  common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch quiet json",
+  common = "model vision bridge bert adapter data images out device dtype quant template cache threads seed limit batch quiet json",
   required = { "model", "data", "images" },
   { "beta", 0.1, "reward = beta * (policy - reference)" },
   { "sampling", "offline", "which texts of a picture: offline (one of each), all, zip", { choices = "offline all zip" } },
@@ -18,7 +18,7 @@ local list = lucid.data.hadpo.read {
   sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,
 }
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
-  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local encoded = lucid.dpo.encode(m, list)
 if opt.explain > 0 then
   local pair = encoded[opt.explain] or error(("--explain %d: there are %d pairs"):format(opt.explain, #encoded), 0)

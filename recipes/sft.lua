@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Supervised fine-tuning: the answers' cross-entropy, one mean a data file, summed over files.",
-  common = "model vision bridge bert data images out device dtype template threads seed limit batch quiet",
+  common = "model vision bridge bert data images out device dtype template cache threads seed limit batch quiet",
   required = { "model", "data", "out" },
   groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS },
   { "data", "", "conversation files, separated by commas" },
@@ -30,7 +30,8 @@ local opt = lucid.args {
 lucid.threads(opt.threads)
 local run = lucid.resume.open("sft", opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
-  seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+  seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert,
+  cache = opt.cache })
 local sequences, kinds, skipped, over_long, files = {}, {}, 0, 0, {}
 for path in opt.data:gmatch("[^,]+") do
   local records, missing = lucid.data.jsonl.conversations(path, { images = opt.images, limit = opt.limit,
@@ -69,5 +70,6 @@ lucid.train.run {
   draw = draw, epoch = #sequences,
   loss = function(batch) return lucid.sft.step(m, batch, weights) end,
 }
+m.seen:sync()
 if opt.lora_rank > 0 then m:save_adapter(run.out .. "/adapter") else m:save(run.out) end
 run:report()

@@ -35,7 +35,7 @@ if opt.responses ~= "" then
   end
 else
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
-    adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert })
+    adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
   local settings = lucid.generate.settings(opt, lucid.published.settings(m.kind, "shr"))
   lucid.run.note(opt, settings)
   lucid.mine.describe(m, records, { generate = settings, batch = opt.batch, quiet = opt.quiet })

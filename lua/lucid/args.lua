@@ -40,7 +40,7 @@ M.COMMON = {
   seed = { 42, "random seed", { whole = true } },
   limit = { 0, "use the first N records; 0: all", { whole = true } },
   batch = { 16, "records worked on together", { whole = true, min = 1 } },
-  cache = { "", "cache folder; empty: $XDG_CACHE_HOME/lucid" },
+  cache = { "", "folder of what runs share: pictures' features, references; empty: $XDG_CACHE_HOME/lucid; none: no cache" },
   json = { false, "print results as JSON" },
   quiet = { false, "no progress" },
   ["dry-run"] = { false, "show the plan and stop" },

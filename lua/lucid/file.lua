@@ -47,6 +47,11 @@ function M.append(path, text, sync)
   if C.lc_file_append(path, text, #text, sync and 1 or 0) ~= 0 then native.fail() end
 end
 
+--- Cuts a file to its first bytes.
+function M.truncate(path, bytes)
+  if C.lc_file_truncate(path, bytes) ~= 0 then native.fail(2) end
+end
+
 --- Makes a folder, with its parents.
 function M.mkdir(path)
   if C.lc_make_folder(path) ~= 0 then native.fail() end

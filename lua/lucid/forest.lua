@@ -55,6 +55,9 @@ local function check_image(image, what)
   end
 end
 
+--- A segment's picture without the text that the bridge reads with it: a path, a tensor; nil: there is none.
+function M.picture(image) return type(image) == "table" and image.picture or image end
+
 ---@param segments lucid.Segment[]
 function M.new(segments)
   is_list(segments, "forest")
@@ -77,6 +80,26 @@ function Forest:tokens()
   local n = 0
   for _, s in ipairs(self.segments) do n = n + #s.tokens end
   return n
+end
+
+---@class lucid.ForestCount
+---@field tokens number      rows on the packed axis
+---@field seen number        keys that its rows see, over all rows
+---@field scored number      tokens whose log-probabilities are wanted
+
+--- What a pass over the forest works on, where a picture takes so many rows.
+---@param image_rows integer
+---@return lucid.ForestCount
+function Forest:count(image_rows)
+  local count, ends = { tokens = 0, seen = 0, scored = 0 }, {}
+  for i, s in ipairs(self.segments) do
+    local before, rows = s.parent and ends[s.parent] or 0, #s.tokens + (s.image ~= nil and image_rows - 1 or 0)
+    ends[i] = before + rows
+    count.tokens = count.tokens + rows
+    count.seen = count.seen + rows * before + rows * (rows + 1) / 2
+    if s.score then count.scored = count.scored + rows end
+  end
+  return count
 end
 
 local function has_image(tokens)
@@ -191,11 +214,26 @@ end
 ---@field chosen integer[]
 ---@field rejected integer[]
 
---- The forest of preference pairs, in the order chosen 1, rejected 1, chosen 2, ...
+-- How many answers, one after the other, share what they have in common: both of a pair, or none at all.
+local TOGETHER = { image = math.huge, pair = 2, none = 1 }
+
+--- The forest of preference pairs, in the order chosen 1, rejected 1, chosen 2, ... What shares its beginning: "image",
+--- all pairs with the same picture and the same words so far (the default); "pair", the two answers of a pair;
+--- "none", nothing: separate sequences. The last two give the same results with more work.
 ---@param pairs_list lucid.Pair[]
-function M.pairs(pairs_list)
+---@param group string|nil
+function M.pairs(pairs_list, group)
   is_list(pairs_list, "forest.pairs")
-  local sequences = {}
+  local together = TOGETHER[group or "image"] or error(("forest.pairs: there is no group '%s'"):format(group), 2)
+  local forest, sequences = M.new {}, {}
+  local function flush()
+    local before = #forest.segments
+    for _, s in ipairs(M.of(sequences).segments) do
+      s.parent = s.parent and s.parent + before
+      forest.segments[#forest.segments + 1] = s
+    end
+    sequences = {}
+  end
   for number, p in ipairs(pairs_list) do
     for _, part in ipairs { "prompt", "chosen", "rejected" } do
       check_ids(type(p) == "table" and p[part], ("forest.pairs: the %s text of pair %d"):format(part, number))
@@ -205,10 +243,11 @@ function M.pairs(pairs_list)
       for i = 1, #p.prompt do ids[i] = p.prompt[i] end
       for i = 1, #answer do ids[#ids + 1] = answer[i] end
       sequences[#sequences + 1] = { image = p.image, ids = ids, score_from = #p.prompt + 1 }
+      if #sequences == together then flush() end
     end
   end
-  local forest = M.of(sequences)
-  forest.pairs = #pairs_list
+  if #sequences > 0 then flush() end
+  forest.pairs, forest.list = #pairs_list, pairs_list
   return forest
 end
 

@@ -340,6 +340,7 @@ function M.all(model, requests, opt)
     native.scope(function() native.no_grad(batch, model, requests, from, to, s, out) end)
     if s.progress then s.progress(to) end
   end
+  model.seen:sync()
   return out
 end
 

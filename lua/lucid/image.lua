@@ -32,6 +32,25 @@ function M.load(path)
   return take(C.lc_image_load, path)
 end
 
+local Reader = {}
+Reader.__index = Reader
+
+--- Reads pictures ahead, on a thread of its own: ask for some, then take each.
+function M.reader()
+  return setmetatable({ handle = ffi.gc(native.check(C.lc_reader_new()), C.lc_reader_free) }, Reader)
+end
+
+--- Asks for picture files, in the place of what was asked for before.
+---@param paths string[]
+function Reader:ask(paths)
+  C.lc_reader_clear(self.handle)
+  for _, path in ipairs(paths) do native.check(C.lc_reader_ask(self.handle, path)) end
+end
+
+--- A picture as M.load gives it, or its error.
+---@param path string
+function Reader:take(path) return take(C.lc_reader_take, self.handle, path) end
+
 --- Decodes a picture from a string of bytes; name is for messages.
 ---@param bytes string
 ---@param name string|nil

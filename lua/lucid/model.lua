@@ -8,6 +8,7 @@
 local ffi = require "ffi"
 local native = require "lucid.native"
 local adapter = require "lucid.adapter"
+local cache = require "lucid.cache"
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local forest = require "lucid.forest"
@@ -15,9 +16,10 @@ local generate = require "lucid.generate"
 local image = require "lucid.image"
 local json = require "lucid.json"
 local layout = require "lucid.layout"
+local logps = require "lucid.logps"
 local prompt = require "lucid.prompt"
-local tensor = require "lucid.tensor"
 local tokenizer = require "lucid.tokenizer"
+local tower = require "lucid.features"
 
 local C = native.C
 local M = {}
@@ -36,6 +38,7 @@ Model.__index = Model
 ---@field seed integer|nil      of the new weights
 ---@field vision string|nil     the vision tower's weights, where they are separate
 ---@field bridge string|nil     the bridge's weights, where they are separate
+---@field cache string|nil      folder of features kept between runs; "": the usual one; nil, "none": there is none
 ---@field bert string|nil       BERT's vocab.txt, or its folder, for a bridge that reads the question
 ---@field quant string|nil      "q8_0", "nf4", "fp4": quantises the decoder blocks' linear layers; "none"
 
@@ -93,12 +96,13 @@ function M.open(dir, opt)
   local self = setmetatable({
     dir = dir,
     config = config,
+    dtype = ffi.string(C.lc_dtype_name(dtype)),
+    sources = opt.init and {} or { dir, vision, (opt.bridge or "") ~= "" and opt.bridge or nil },
     generation = file.exists(generation) and json.read_object(generation) or {},
     kind = ffi.string(C.lc_model_kind(handle)),
     handle = handle,
     adapters = 1,
     quant = quant ~= "none" and quant or nil,
-    shared = { features = {}, kept = 0 },
     size = tonumber(C.lc_model_image_size(handle)),
     image_rows = tonumber(C.lc_model_image_rows(handle)),
     positions = tonumber(C.lc_model_max_positions(handle)),
@@ -109,7 +113,8 @@ function M.open(dir, opt)
     self.tokenizer:check_rows(dir .. "/tokenizer.model", self:word_embeddings():size(1), "the model's vocabulary")
   end
   local settings, name = layout.processor(dir, config, self.kind, self.size, vision)
-  if settings then self.processor = image.processor(settings, name) end
+  if settings then self.processor, self.processing = image.processor(settings, name), settings end
+  self.seen = tower.new(self, opt.cache and cache.folder(opt.cache))
   local bert = (opt.bert or "") ~= "" and opt.bert or dir .. "/qformer_tokenizer"
   if self.kind == "instructblip" and (opt.bert == bert or file.exists(bert .. "/vocab.txt")) then
     self.reader, self.reader_path = tokenizer.bert(bert), bert
@@ -152,19 +157,20 @@ end
 
 -- ---- parameters ------------------------------------------------------------------------------
 
---- Every parameter: a list of { name, tensor }, adapters last.
+--- Every parameter: a list of { name, part, tensor }, adapters last.
 function Model:all_parameters()
   local list = {}
   for i = 0, C.lc_model_parameters(self.handle) - 1 do
     list[#list + 1] = {
       name = ffi.string(C.lc_model_parameter_name(self.handle, i)),
+      part = ffi.string(C.lc_model_parameter_part(self.handle, i)),
       tensor = native.borrow(C.lc_model_parameter(self.handle, i)),
     }
   end
   return list
 end
 
---- The parameters that are trained now: a list of { name, tensor }.
+--- The parameters that are trained now: a list of { name, part, tensor }.
 function Model:parameters()
   local list = {}
   for _, p in ipairs(self:all_parameters()) do
@@ -176,6 +182,7 @@ end
 --- Switches gradients of a part on or off: "vision", "projector", "language" or "adapter".
 function Model:train(part, on)
   native.check(C.lc_model_train(self.handle, part, on == false and 0 or 1))
+  if part == "vision" and on ~= false then self.seen:forget() end
   return self
 end
 
@@ -279,23 +286,15 @@ end
 
 -- ---- pictures ---------------------------------------------------------------------------------
 
-local FEATURES_KEPT = 8192          -- pictures whose features stay in memory
-
 --- The tower's features of a picture (path, u8 tensor [H, W, 3], features already, or a table with one
---- of these as its picture): [rows, width], without gradients. Those of files are kept.
+--- of these as its picture): [rows, width], without gradients. Those of files are kept: lucid.features.
 function Model:features(picture)
   if type(picture) == "table" then return self:features(picture.picture) end
   if type(picture) ~= "string" then
     if picture:dtype() == "u8" then return self:vision { picture } end
     return picture
   end
-  local shared = self.shared
-  local known = shared.features[picture]
-  if known then return known end
-  local features = self:vision { image.load(picture) }
-  if shared.kept >= FEATURES_KEPT then shared.features, shared.kept = {}, 0 end
-  shared.features[picture], shared.kept = features:keep(), shared.kept + 1
-  return features
+  return self.seen:get(picture)
 end
 
 local QUESTION_MAX = 128            -- ids that InstructBLIP's Q-Former was trained with
@@ -330,9 +329,7 @@ function Model:vision(pictures)
 end
 
 --- Lets the kept features go (after training the tower).
-function Model:forget_features()
-  self.shared.features, self.shared.kept = {}, 0
-end
+function Model:forget_features() self.seen:forget() end
 
 -- A list of ids as C takes it, and its length.
 local function id_array(list)
@@ -361,7 +358,12 @@ end
 function Model:batch(f)
   if not forest.is(f) then native.raise("a forest is expected, as lucid.forest makes it from a list") end
   local b = ffi.gc(native.check(C.lc_batch_new()), C.lc_batch_free)
-  local index = {}
+  local index, paths = {}, {}
+  for _, s in ipairs(f.segments) do
+    local picture = forest.picture(s.image)
+    if type(picture) == "string" then paths[#paths + 1] = picture end
+  end
+  self.seen:ahead(paths)
   for _, s in ipairs(f.segments) do
     local picture = -1
     if s.image ~= nil then
@@ -385,11 +387,11 @@ end
 function Model:token_logps(f, opt)
   local b = self:batch(f)
   if opt and opt.log_squares then C.lc_batch_want_log_squares(b) end
-  local logps = native.adopt(C.lc_model_token_logps(self.handle, b, self.adapters))
+  local tokens = native.adopt(C.lc_model_token_logps(self.handle, b, self.adapters))
   local first = native.adopt(C.lc_batch_scored(b))
   local list = first:tolist()
   for i = 1, #list do list[i] = list[i] + 1 end
-  return logps, list, first, native.borrow(C.lc_batch_log_squares(b))
+  return tokens, list, first, native.borrow(C.lc_batch_log_squares(b))
 end
 
 --- One log-probability per scored segment: the sum over its tokens.
@@ -403,36 +405,15 @@ function Model:logits(f)
   return native.adopt(C.lc_model_logits(self.handle, self:batch(f), self.adapters))
 end
 
----@class lucid.PairLogps
----@field chosen any            [N] sums of log-probabilities
----@field rejected any          [N]
----@field chosen_count any      [N] tokens
----@field rejected_count any    [N]
----@field tokens any            [n] every scored token
----@field first integer[]       where each of the 2 N answers begins in tokens
----@field log_squares any|nil    [n] log sum of p^2 over the vocabulary at each scored token
-
 --- Scores the pairs of lucid.forest.pairs.
 ---@param opt table|nil         { log_squares = true }: with them, which WPO's weights need
 ---@return lucid.PairLogps
 function Model:pairs(f, opt)
-  local n = f.pairs or error("pairs: the forest was not made by lucid.forest.pairs", 2)
+  if not f.pairs then error("pairs: the forest was not made by lucid.forest.pairs", 2) end
   local tokens, first, index, log_squares = self:token_logps(f, opt)
-  local sums = tokens:segment_sum(index):view(n, 2)
-  local chosen, rejected = {}, {}
-  for i = 1, n do
-    chosen[i] = first[2 * i] - first[2 * i - 1]
-    rejected[i] = first[2 * i + 1] - first[2 * i]
-  end
-  return {
-    chosen = sums:slice(2, 1, 1):view(n),
-    rejected = sums:slice(2, 2, 2):view(n),
-    chosen_count = tensor(chosen),
-    rejected_count = tensor(rejected),
-    tokens = tokens,
-    first = first,
-    log_squares = log_squares,
-  }
+  local scored = logps.of_pairs(tokens, first, index)
+  scored.log_squares = log_squares
+  return scored
 end
 
 -- ---- generation ------------------------------------------------------------------------------------

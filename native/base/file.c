@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -140,6 +141,19 @@ int lc_file_read_most(const char *path, int64_t most, char **data, size_t *n) {
     return 0;
 }
 
+int lc_file_read_at(const char *path, int64_t offset, void *to, size_t n) {
+    int fd = lc_open_file(path);
+    if (fd < 0) return -1;
+    ssize_t got = lseek(fd, offset, SEEK_SET) < 0 ? -1 : read_all(fd, to, n);
+    int result =
+        got < 0 ? lc_fail_errno(path, "reading")
+        : (size_t)got < n
+            ? lc_fail(LC_EIO, "%s: it ends within the %zu bytes from %" PRId64, path, n, offset)
+            : 0;
+    close(fd);
+    return result;
+}
+
 /* ---- writing ---- */
 
 static mode_t usual_mode = 0644;
@@ -241,6 +255,23 @@ int lc_file_append(const char *path, const void *data, size_t n, int sync) {
     if (close(fd) < 0 && result == 0) result = lc_fail_errno(path, "closing");
     return result;
 }
+
+int lc_file_truncate(const char *path, int64_t size) {
+    return truncate(path, size) < 0 ? lc_fail_errno(path, "cutting") : 0;
+}
+
+int lc_file_lock(const char *path) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), locked;
+    if (fd < 0) return lc_fail_errno(path, "opening");
+    do locked = flock(fd, LOCK_EX);
+    while (locked < 0 && errno == EINTR && !lc_interrupted());
+    if (locked == 0) return fd;
+    lc_fail_errno(path, "locking");
+    close(fd);
+    return -1;
+}
+
+void lc_file_unlock(int lock) { close(lock); }
 
 /* ---- folders and names ---- */
 

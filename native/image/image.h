@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lucid.h"
+
 struct lc_picture {
     int64_t height, width;
     uint8_t *rgb; /* [height, width, 3]; lc_free, where the picture owns its pixels */
@@ -18,9 +20,14 @@ int lc_picture_check(const char *name, int64_t height, int64_t width);
 /* Decodes by what the bytes begin with. The pixels are those of Pillow's convert("RGB"): alpha is
  * dropped, not composited; EXIF orientation is ignored. p owns nothing when it fails. */
 int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name);
+int lc_picture_read(struct lc_picture *p, const char *path);
 int lc_jpeg_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_png_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
+
+/* ---- reader.c ----
+ * Waits for a picture that was asked for, or reads it; p owns its pixels. */
+int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p);
 
 /* ---- encode.c ----
  * Writes by the suffix of the path: .png, .jpg, .jpeg, .bmp; the file is complete or absent. */

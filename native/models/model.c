@@ -82,6 +82,9 @@ void lc_model_free(lc_model *m) {
 
 int lc_model_parameters(const lc_model *m) { return m->params.count; }
 const char *lc_model_parameter_name(const lc_model *m, int i) { return m->params.list[i].name; }
+const char *lc_model_parameter_part(const lc_model *m, int i) {
+    return lc_part_names[m->params.list[i].part];
+}
 lc_tensor *lc_model_parameter(const lc_model *m, int i) { return m->params.list[i].tensor; }
 int lc_model_shortened(const lc_model *m) { return m->params.shortened; }
 

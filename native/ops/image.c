@@ -30,21 +30,23 @@ static lc_tensor *canvas(const char *op, int64_t height, int64_t width, struct l
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 
+static lc_tensor *taken(const struct lc_picture *p) {
+    return lc_tensor_wrap(3, (int64_t[]){p->height, p->width, 3}, LC_U8, p->rgb, lc_free, p->rgb);
+}
+
 lc_tensor *lc_image_decode(const void *bytes, size_t n, const char *name) {
     struct lc_picture p;
-    if (lc_picture_decode(&p, bytes, n, name) < 0) return NULL;
-    return lc_tensor_wrap(3, (int64_t[]){p.height, p.width, 3}, LC_U8, p.rgb, lc_free, p.rgb);
+    return lc_picture_decode(&p, bytes, n, name) < 0 ? NULL : taken(&p);
 }
 
 lc_tensor *lc_image_load(const char *path) {
-    char *bytes;
-    size_t n;
-    int64_t size = lc_file_size(path);
-    if (size < 0 || lc_picture_check_bytes(path, size) < 0) return NULL;
-    if (lc_file_read_most(path, lc_picture_most_bytes(), &bytes, &n) < 0) return NULL;
-    lc_tensor *t = lc_image_decode(bytes, n, path);
-    lc_free_bytes(bytes);
-    return t;
+    struct lc_picture p;
+    return lc_picture_read(&p, path) < 0 ? NULL : taken(&p);
+}
+
+lc_tensor *lc_reader_take(lc_reader *r, const char *path) {
+    struct lc_picture p;
+    return lc_reader_picture(r, path, &p) < 0 ? NULL : taken(&p);
 }
 
 int lc_image_save(lc_tensor *image, const char *path, int quality) {

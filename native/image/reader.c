@@ -1,0 +1,192 @@
+/* reader.c - pictures that are read and decoded ahead, on a thread of their own.
+ *
+ * The caller asks for files and takes them, in any order; meanwhile it may run the tower on what it has. One that
+ * is not begun when it is taken is read by the caller. What is ready and not taken yet is bounded. */
+#include "image/image.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum { MOST_BYTES = 64 << 20 }; /* of pixels that nobody has taken */
+
+struct job {
+    struct job *next;
+    char *path;
+    enum { WAITING, READING, READY } state;
+    int result, code; /* of reading; the reason stands beside a failure */
+    char *reason;
+    struct lc_picture picture;
+};
+
+struct lc_reader {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    pthread_t thread;
+    bool running, closing;
+    struct job *first; /* in the order in which they were asked for */
+    int64_t held;      /* bytes of pixels that are ready */
+};
+
+static int64_t bytes_of(const struct lc_picture *p) { return 3 * p->height * p->width; }
+
+int lc_picture_read(struct lc_picture *p, const char *path) {
+    char *bytes;
+    size_t n;
+    int64_t size = lc_file_size(path);
+    if (size < 0 || lc_picture_check_bytes(path, size) < 0) return -1;
+    if (lc_file_read_most(path, lc_picture_most_bytes(), &bytes, &n) < 0) return -1;
+    int result = lc_picture_decode(p, bytes, n, path);
+    lc_free_bytes(bytes);
+    return result;
+}
+
+static void free_job(struct job *j) {
+    lc_free(j->picture.rgb);
+    lc_free(j->reason);
+    lc_free(j->path);
+    lc_free(j);
+}
+
+/* ---- the thread: every function here holds the lock, but for the time that it reads ---- */
+
+static struct job *next_job(const struct lc_reader *r) {
+    struct job *j = r->held < MOST_BYTES ? r->first : NULL;
+    while (j && j->state != WAITING) j = j->next;
+    return j;
+}
+
+static void read_job(struct lc_reader *r, struct job *j) {
+    j->state = READING;
+    pthread_mutex_unlock(&r->lock);
+    j->result = lc_picture_read(&j->picture, j->path);
+    if (j->result < 0) {
+        j->picture = (struct lc_picture){0};
+        j->code = lc_error_code();
+        j->reason = lc_copy_text(lc_error());
+    }
+    pthread_mutex_lock(&r->lock);
+    j->state = READY;
+    r->held += bytes_of(&j->picture);
+    pthread_cond_broadcast(&r->changed);
+}
+
+static void *run(void *context) {
+    struct lc_reader *r = context;
+    pthread_mutex_lock(&r->lock);
+    while (!r->closing) {
+        struct job *j = next_job(r);
+        if (j) read_job(r, j);
+        else pthread_cond_wait(&r->changed, &r->lock);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static bool start(struct lc_reader *r) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool done = pthread_create(&r->thread, NULL, run, r) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return done;
+}
+
+/* ---- the caller ---- */
+
+lc_reader *lc_reader_new(void) {
+    lc_reader *r = lc_alloc_zero(sizeof *r);
+    if (!r) return NULL;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    return r;
+}
+
+/* Takes what nobody reads out of the list: all of it, or the one with that path. */
+static struct job *unlink_jobs(struct lc_reader *r, const char *path) {
+    struct job *out = NULL;
+    for (struct job **at = &r->first; *at;) {
+        struct job *j = *at;
+        if (j->state == READING || (path && strcmp(j->path, path))) {
+            at = &j->next;
+            continue;
+        }
+        *at = j->next;
+        r->held -= bytes_of(&j->picture);
+        j->next = out;
+        out = j;
+        if (path) break;
+    }
+    return out;
+}
+
+static bool being_read(const struct lc_reader *r, const char *path) {
+    for (const struct job *j = r->first; j; j = j->next)
+        if (j->state == READING && (!path || !strcmp(j->path, path))) return true;
+    return false;
+}
+
+void lc_reader_clear(lc_reader *r) {
+    pthread_mutex_lock(&r->lock);
+    while (being_read(r, NULL)) pthread_cond_wait(&r->changed, &r->lock);
+    struct job *all = unlink_jobs(r, NULL);
+    pthread_mutex_unlock(&r->lock);
+    while (all) {
+        struct job *next = all->next;
+        free_job(all);
+        all = next;
+    }
+}
+
+void lc_reader_free(lc_reader *r) {
+    if (!r) return;
+    pthread_mutex_lock(&r->lock);
+    r->closing = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    if (r->running) pthread_join(r->thread, NULL);
+    lc_reader_clear(r);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
+    lc_free(r);
+}
+
+int lc_reader_ask(lc_reader *r, const char *path) {
+    struct job *j = lc_alloc_zero(sizeof *j);
+    if (!j || !(j->path = lc_copy_text(path))) {
+        lc_free(j);
+        return -1;
+    }
+    pthread_mutex_lock(&r->lock);
+    struct job **end = &r->first;
+    while (*end) end = &(*end)->next;
+    *end = j;
+    if (!r->running) r->running = start(r); /* without a thread the caller reads everything */
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    return 0;
+}
+
+int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p) {
+    pthread_mutex_lock(&r->lock);
+    while (being_read(r, path)) pthread_cond_wait(&r->changed, &r->lock);
+    struct job *j = unlink_jobs(r, path);
+    pthread_cond_broadcast(&r->changed); /* there is room again */
+    pthread_mutex_unlock(&r->lock);
+    if (!j || j->state == WAITING) {
+        if (j) free_job(j);
+        return lc_picture_read(p, path);
+    }
+    int result = j->result;
+    if (result < 0) lc_fail(j->code, "%s", j->reason ? j->reason : "out of memory");
+    else *p = j->picture;
+    j->picture.rgb = result < 0 ? j->picture.rgb : NULL;
+    free_job(j);
+    return result;
+}
