@@ -21,7 +21,7 @@ local stages = lucid.stages.new(out, function(name, seconds, skipped)
   say("%-10s %6.1f s%s", name, seconds, skipped and "  (already there)" or "")
 end)
 local function recipe(name, options)
-  options.quiet, options.threads = opt.quiet, opt.threads
+  options.quiet, options.threads, options.cache = opt.quiet, opt.threads, out .. "/cache"
   return lucid.recipe.run(name, options)
 end
 

@@ -5,7 +5,7 @@ local native = require "lucid.native"
 local forest = require "lucid.forest"
 local tensor = require "lucid.tensor"
 local loss = require "lucid.loss"
-local cycle = require "lucid.cycle"
+local microbatch = require "lucid.microbatch"
 local preference = require "lucid.preference"
 local start = require "lucid.start"
 
@@ -16,6 +16,18 @@ M.OPTIONS = { title = "the loss",
   { "loss", "sigmoid", "a name (sigmoid is DPO), a sum (sigmoid:0.8,bco_pair:0.2,sft:1) or a .lua file" },
   { "reference-free", false, "leave the reference out" },
   { "gamma", 0, "weight of the chosen answers' cross-entropy beside the loss" },
+}
+
+--- How a step is computed, which changes nothing but time and memory, and which pairs meet in a step.
+M.WORK = { title = "work and memory",
+  { "group", "image", "pairs share their picture's rows (image), both answers their prompt (pair), or nothing (none)",
+    { choices = "image pair none" } },
+  { "accumulate", 1, "batches a step", { whole = true, min = 1 } },
+  { "tokens-per-step", 0, "most packed tokens computed at once; larger batches are accumulated; 0: any",
+    { whole = true } },
+  { "recompute", "auto", "activations in the backward pass, instead of keeping them: auto, on or off",
+    { choices = "auto on off" } },
+  { "reference-cache", "on", "keep the reference's log-probabilities in --cache", { choices = "on off" } },
 }
 for _, o in ipairs(preference.OPTIONS) do
   local rule = o[4] or {}
@@ -59,82 +71,6 @@ function M.mix(text)
   return mix
 end
 
---- How batches are drawn: next() gives a list of pairs. With opt.mix every batch has that many of each
---- kind; else all pairs (each kind repeated opt.repeats[kind] times) are shuffled every epoch and cut
---- into opt.batch at a time.
-function M.sampler(encoded, opt)
-  local kinds = {}
-  for _, p in ipairs(encoded) do
-    kinds[p.kind] = kinds[p.kind] or {}
-    table.insert(kinds[p.kind], p)
-  end
-  if opt.mix then
-    local draw = {}
-    for _, kind in ipairs(opt.mix) do
-      if not kinds[kind] then error("--mix: there are no pairs of the kind " .. kind, 0) end
-      draw[kind] = cycle(kinds[kind], opt.seed, kind)
-    end
-    return function()
-      local batch = {}
-      for _, kind in ipairs(opt.mix) do
-        for _ = 1, opt.mix[kind] do batch[#batch + 1] = draw[kind]() end
-      end
-      return batch
-    end
-  end
-  local all = {}
-  for _, p in ipairs(encoded) do
-    for _ = 1, opt.repeats and opt.repeats[p.kind] or 1 do all[#all + 1] = p end
-  end
-  local draw, left = cycle(all, opt.seed, "all"), #all
-  return function()
-    local batch = {}
-    for _ = 1, math.min(opt.batch, left) do batch[#batch + 1] = draw() end
-    left = left - #batch
-    if left == 0 then left = #all end
-    return batch
-  end, #all
-end
-
--- Weights that make the mean over pairs the sum over kinds of weight * (mean of the kind).
-local function weights_of(batch, kind_weights)
-  local count, w = {}, {}
-  for _, p in ipairs(batch) do count[p.kind] = (count[p.kind] or 0) + 1 end
-  for i, p in ipairs(batch) do w[i] = (kind_weights[p.kind] or 1) * #batch / count[p.kind] end
-  return w
-end
-
---- Says on stderr what a run will do: pairs of each kind, steps, tokens a pair as separate sequences
---- and as a forest, trained parameters.
----@param opt table    { steps, skipped, over_long, held, quiet }
-function M.plan(model, encoded, opt)
-  if opt.quiet then return end
-  local kinds, order, apart, together = {}, {}, 0, 0
-  for _, p in ipairs(encoded) do
-    if not kinds[p.kind] then order[#order + 1] = p.kind end
-    kinds[p.kind] = (kinds[p.kind] or 0) + 1
-    local answers = #p.chosen + #p.rejected
-    apart = apart + 2 * #p.prompt + answers
-    together = together + #p.prompt + answers
-  end
-  local rows = model.image_rows - 1
-  local n = math.max(1, #encoded)
-  local trained = 0
-  for _, p in ipairs(model:parameters()) do trained = trained + p.tensor:count() end
-  for i, kind in ipairs(order) do order[i] = ("%d %s"):format(kinds[kind], kind) end
-  local parts = { table.concat(order, ", ") }
-  local function count(number, what)
-    if (number or 0) > 0 then parts[#parts + 1] = ("%d %s"):format(number, what) end
-  end
-  count(opt.skipped, "without their picture left out")
-  count(opt.over_long, "too long left out")
-  count(opt.held, "held out")
-  io.stderr:write(("pairs: %s; %d steps; %.0f tokens a pair (%.0f as separate sequences); %d trained parameters\n"):format(
-    table.concat(parts, ", "), opt.steps, together / n + rows, apart / n + 2 * rows, trained))
-  local quantised = model:quantised()
-  if quantised then io.stderr:write("base: ", quantised, "\n") end
-end
-
 ---@class lucid.DpoOptions
 ---@field loss string               a loss's name, a sum of losses or a .lua file
 ---@field options table|nil         of the loss: { beta =, label_smoothing =, ... }
@@ -142,6 +78,9 @@ end
 ---@field gamma number|nil          weight of the chosen answers' token-mean NLL beside the loss
 ---@field kind_weights table|nil    { kind = weight }; each kind's mean loss counts that much
 ---@field state table|nil           what the loss remembers between steps; plain numbers, part of a checkpoint
+---@field group string              "image", "pair" or "none": what pairs share, as lucid.forest.pairs has it
+---@field tokens_per_step integer|nil   most packed tokens of a part; 0 or nil: any
+---@field joint boolean|nil         pairs of a part depend on each other, so each part is a batch
 ---@field compare boolean|nil       the next batch's policy and reference have to be equal: adapters begin at zero
 
 -- "--label-smoothing: ..." of "label_smoothing: ..."; pairs have weights where a --mix of kinds is given.
@@ -162,35 +101,99 @@ function M.settings(opt, kind_weights)
   local ok, reason = pcall(loss.check, opt.loss, options)
   if not ok then args.usage(as_typed(reason)) end
   options.weights = nil                     -- M.step makes every batch's own
+  local joint = loss.joint(opt.loss, options)
+  if joint and opt.tokens_per_step > 0 then
+    args.usage(("--tokens-per-step: what %s makes of a pair depends on the others of its batch; use --batch"):format(
+      joint))
+  end
   return { loss = opt.loss, options = options, reference_free = opt.reference_free, gamma = opt.gamma,
-    kind_weights = kind_weights, state = {} }
+    kind_weights = kind_weights, state = {}, group = opt.group,
+    tokens_per_step = opt.tokens_per_step, joint = joint ~= nil }
 end
 
---- The loss of one batch of encoded pairs, and what to log.
+---@class lucid.WholeBatch
+---@field pairs number            how many pairs a step's batch has, those that stand twice counted twice
+---@field tokens number           of their chosen answers
+---@field kinds table<string, number>
+
+-- What a step's batch holds, over all of its parts.
+---@param parts lucid.Microbatch[]
+---@return lucid.WholeBatch
+local function whole_of(parts)
+  local whole = { pairs = 0, tokens = 0, kinds = {} }
+  for _, part in ipairs(parts) do
+    for i, p in ipairs(part) do
+      local n = part.counts and part.counts[i] or 1
+      whole.pairs, whole.tokens = whole.pairs + n, whole.tokens + n * #p.chosen
+      if p.kind then whole.kinds[p.kind] = (whole.kinds[p.kind] or 0) + n end
+    end
+  end
+  return whole
+end
+
+-- Weights that make the mean over the whole batch's pairs the sum over kinds of weight * (mean of the kind).
+local function weights_of(part, kind_weights, whole)
+  local w = {}
+  for i, p in ipairs(part) do w[i] = (kind_weights[p.kind] or 1) * whole.pairs / whole.kinds[p.kind] end
+  return tensor(w)
+end
+
+--- The loss of one part of a step's batch, what to log of it, and how much of the batch it is. The losses of the parts
+--- add up to the batch's.
 ---@param policy table
----@param reference table           policy:base(), or another model
+---@param reference table           policy:base(), another model, or a lucid.references
+---@param part lucid.Microbatch
 ---@param opt lucid.DpoOptions
-function M.step(policy, reference, batch, opt)
-  local f = forest.pairs(batch)
-  local options = { state = opt.state }
+---@param whole lucid.WholeBatch|nil    default: the part is the whole batch
+function M.step(policy, reference, part, opt, whole)
+  whole = whole or whole_of { part }
+  local f = forest.pairs(part, opt.group)
+  local own = whole_of { part }
+  local counts = part.counts and tensor(part.counts)
+  local options, share = { state = opt.state }, own.pairs / whole.pairs
+  if counts or share < 1 then options.whole = { pairs = whole.pairs, tokens = whole.tokens, counts = counts } end
   for name, v in pairs(opt.options or {}) do options[name] = v end
-  if opt.kind_weights then options.weights = tensor(weights_of(batch, opt.kind_weights)) end
+  if opt.kind_weights then options.weights = weights_of(part, opt.kind_weights, whole) end
   local p = policy:pairs(f, { log_squares = options.use_weighting })
   local r = not opt.reference_free and native.no_grad(reference.pairs, reference, f) or nil
   if opt.compare and r then
-    start.compare(p, r, batch)
+    -- What is kept was checked by itself: here the base speaks, bit for bit.
+    start.compare(p, reference.path and native.no_grad(reference.base.pairs, reference.base, f) or r, part)
     opt.compare = nil
   end
   local value, stats = loss[opt.loss](p, r, options)
-  if opt.gamma and opt.gamma > 0 then
-    local nll = p.chosen:sum() * (-1 / p.chosen_count:sum():item())
-    value = value + opt.gamma * nll
-    stats.nll = nll
+  for name, v in pairs(stats) do
+    if name:find("^loss/") then stats[name] = v / share end
   end
-  stats.loss = value
-  stats.count = #batch
-  stats.tokens = f:tokens()
-  return value, stats
+  if opt.gamma and opt.gamma > 0 then
+    local nll = (counts and p.chosen * counts or p.chosen):sum() * (-1 / whole.tokens)
+    value = value + opt.gamma * nll
+    stats.nll = nll / share
+  end
+  stats.loss = value / share
+  stats.count, stats.tokens = whole.pairs, f:count(policy.image_rows).tokens / share
+  return value, stats, share
+end
+
+--- What lucid.train asks of preference training: split(batches) makes the parts that a step is computed in, loss(part)
+--- computes one. Parts of a loss that depends on what is together in a batch are batches, the step's loss their mean.
+---@param policy table
+---@param reference table
+---@param opt lucid.DpoOptions
+function M.steps(policy, reference, opt)
+  local whole
+  return {
+    split = function(batches)
+      if opt.joint then return batches end
+      local parts = microbatch.split(batches, opt, policy.image_rows)
+      whole = whole_of(parts)
+      return parts
+    end,
+    loss = function(part)
+      local value, stats, share = M.step(policy, reference, part, opt, whole)
+      return value, stats, whole and share
+    end,
+  }
 end
 
 --- Log-probabilities and rewards of pairs, without gradients: a list of { chosen, rejected,

@@ -41,6 +41,17 @@ end
 ---@param opt table
 function M.check(text, opt) check(terms_of(text), opt) end
 
+--- Which of a sum's losses make of a pair something that depends on the others of its batch; nil: none does. A
+--- function, a user's own, may do anything.
+---@param text string       a name, a .lua file, or a sum of them
+---@param opt table
+---@return string|nil
+function M.joint(text, opt)
+  for _, term in ipairs(terms_of(text)) do
+    if type(term.loss) == "function" or term.loss:joint(opt) then return term.name end
+  end
+end
+
 -- The sum as one loss. It logs what its first loss logs, and each term's value as loss/NAME.
 local function sum_of(terms)
   return function(policy, reference, opt)

@@ -30,14 +30,16 @@ M.OPTIONS = {
     { choices = "running none" } },
 }
 
-local OPTION, KNOWN = {}, { "weights", "state" }
+local OPTION, KNOWN = {}, { "weights", "state", "whole" }
 for _, o in ipairs(M.OPTIONS) do
   OPTION[o[1]] = { default = o[2], rule = o[4] or {} }
   KNOWN[#KNOWN + 1] = o[1]
 end
 -- Tables that only a program gives: weights = [N]; state, where a loss keeps what it remembers between steps, plain
--- numbers that a checkpoint can hold.
-OPTION.weights, OPTION.state = { rule = { every = true } }, { free = true }
+-- numbers that a checkpoint can hold; whole, the batch that these pairs are a part of: { pairs =, tokens = (of chosen
+-- answers), counts = [N] or nil }, counts being how often each stands in it. A loss is then this part's share of the
+-- whole batch's, so that the parts add up.
+OPTION.weights, OPTION.state, OPTION.whole = { rule = { every = true } }, { free = true }, { free = true }
 
 -- What is wrong with a value, or nil.
 local function fault(option, value)
@@ -65,9 +67,17 @@ Loss.__index = Loss
 ---@param name string
 function Loss:takes(name) return self.taken[name] == true end
 
+--- Whether what the loss makes of a pair depends on which others are in its batch, so that parts of a batch do not
+--- add up to the whole.
+---@param opt table
+function Loss:joint(opt)
+  if type(self.is_joint) == "function" then return self.is_joint(self:options(opt)) end
+  return self.is_joint == true
+end
+
 -- A loss's own options of those that are given, which may be another loss's of the same sum; the rest are defaults.
 function Loss:options(opt)
-  local own = { weights = opt.weights, state = opt.state }
+  local own = { weights = opt.weights, state = opt.state, whole = opt.whole }
   for _, o in ipairs(M.OPTIONS) do
     local name = o[1]
     own[name] = o[2]
@@ -122,7 +132,7 @@ end
 ---@field rejected_count any   [N]
 ---@field policy lucid.PairLogps
 ---@field reference lucid.PairLogps|nil
----@field weighted boolean     whether pairs weigh differently
+---@field weighted boolean     whether the loss is more than the plain mean over these pairs
 
 -- LD-DPO (Liu et al. 2024): the tokens behind the length of the pair's shorter answer count alpha.
 local function desensitised(logps, alpha)
@@ -182,11 +192,14 @@ end
 
 -- ---- losses -------------------------------------------------------------------------------------
 
--- The mean over pairs of weight * loss. A loss that is one number for the whole batch (rank 0) counts as if it
--- were every pair's.
-local function average(losses, weights)
-  if not weights then return losses:mean() end
-  return losses:dim() == 0 and losses * weights:mean() or (losses * weights):mean()
+-- The mean over the batch's pairs of weight * loss. A loss that is one number for the whole batch (rank 0) counts as
+-- if it were every pair's.
+local function average(losses, weights, whole)
+  if losses:dim() == 0 then return weights and losses * weights:mean() or losses end
+  if weights then losses = losses * weights end
+  if not whole then return losses:mean() end
+  if whole.counts then losses = losses * whole.counts end
+  return losses:sum() * (1 / whole.pairs)
 end
 
 --- The loss without the check of its options, among which another loss's may be.
@@ -198,8 +211,9 @@ function Loss:run(policy, reference, opt)
     local likely = likelihoods(policy)
     weights = weights and weights * likely or likely
   end
-  s.weighted = weights ~= nil
-  return average(self.losses(s, own), weights), rewards.stats(s, own.beta)
+  local whole = own.whole
+  s.weighted = weights ~= nil or whole ~= nil
+  return average(self.losses(s, own), weights, whole), rewards.stats(s, own.beta, whole and whole.counts)
 end
 
 function Loss:__call(policy, reference, opt)
@@ -214,6 +228,7 @@ end
 ---@field options string|nil         what it takes beside what all take: "label_smoothing discopop_tau"
 ---@field divergence boolean|nil     whether it is built on scores, of any f-divergence; else on log ratios
 ---@field sorts boolean|nil          it sorts the pairs of a batch, so that none has a weight of its own
+---@field joint (boolean|fun(opt: table): boolean)|nil   it depends on what else is in the batch
 ---@field demand (fun(opt: table): string|nil)|nil   what is missing: "OPTION: why"
 
 ---@param spec lucid.PreferenceSpec
@@ -222,7 +237,8 @@ function M.new(spec)
   for name in (spec.options or ""):gmatch("%S+") do taken[name] = true end
   taken.f_divergence_type, taken.f_alpha_divergence_coef = spec.divergence, spec.divergence
   taken.weights, taken.use_weighting = not spec.sorts, not spec.sorts
-  return setmetatable({ name = spec.name, losses = spec.losses, demand = spec.demand, taken = taken }, Loss)
+  return setmetatable({ name = spec.name, losses = spec.losses, demand = spec.demand,
+    is_joint = spec.joint or spec.sorts, taken = taken }, Loss)
 end
 
 return setmetatable(M, { __call = function(_, spec) return M.new(spec) end })

@@ -33,7 +33,8 @@ M.OPTIONS = { title = "checkpoints",
 
 -- Options on which no number of a run depends.
 local FREE = {}
-for name in ("out resume force-resume overwrite save-steps keep quiet threads dry-run cache"):gmatch("%S+") do FREE[name] = true end
+for name in ("out resume force-resume overwrite save-steps keep quiet threads dry-run cache recompute reference-cache")
+  :gmatch("%S+") do FREE[name] = true end
 
 -- ---- what a run depends on ----------------------------------------------------------------------
 

@@ -35,9 +35,11 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 ---@field run lucid.TrainingRun|nil  in its place: the run that keeps checkpoints and may go on from one
 ---@field steps integer              optimizer steps
 ---@field draw fun(step: integer, part: integer): table[]    the next batch; called in order from step 1 on
----@field loss fun(batch: table[]): any, table     one micro-batch: a loss to descend and numbers to log
+---@field loss fun(batch: table[]): any, table, number|nil     one micro-batch: a loss to descend, numbers to log, and
+---                                  its share of the step where it is no mean of its own
+---@field split (fun(batches: table[][]): table[][])|nil   makes micro-batches of a step's batches; default: these are they
 ---@field evaluate (fun(): table)|nil              numbers of what was held out, loss among them: with each checkpoint
----@field accumulate integer|nil     micro-batches a step, default 1
+---@field accumulate integer|nil     batches a step, default 1
 ---@field epoch integer|nil          samples of an epoch
 ---@field lr number                  peak learning rate
 ---@field schedule string|nil        "cosine" (default), "linear", "wsd", "constant"
@@ -51,17 +53,17 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 ---@field quiet boolean|nil
 ---@field unit string|nil            what stats.count counts, default "pairs"
 
--- Forward and backward passes of a step's batches. Returns its numbers; and what was not finite, in which batch.
+-- Forward and backward passes of a step's micro-batches. Returns its numbers; and what was not finite, in which batch.
 local function pass(opt, batches)
   local stats = {}
   for _, batch in ipairs(batches) do
     local value = native.scope(function()
-      local loss, numbers = opt.loss(batch)
+      local loss, numbers, share = opt.loss(batch)
       local value = loss:item()
       if not finite(value) then return value end
-      if #batches > 1 then loss = loss * (1 / #batches) end
+      if not share and #batches > 1 then loss = loss * (1 / #batches) end
       loss:backward()
-      add(stats, numbers, 1 / #batches)
+      add(stats, numbers, share or 1 / #batches)
       return value
     end)
     if not finite(value) then return { loss = value }, ("the loss is %s"):format(tostring(value)), { batch } end
@@ -86,7 +88,7 @@ end
 
 -- One optimizer step: what it logs, and whether it was taken.
 local function descend(opt, optimizer, step, lr, batches)
-  local stats, fault, where = pass(opt, batches)
+  local stats, fault, where = pass(opt, opt.split and opt.split(batches) or batches)
   local norm = not fault and optimizer:norm()
   if norm and not finite(norm) then fault, where = "a gradient is not finite", batches end
   stats.learning_rate = lr

@@ -12,11 +12,14 @@ local function moved(state, mean)
   return now.mean
 end
 
-return preference { name = "bco_pair", options = "bco_shift", losses = function(s, opt)
+local function losses(s, opt)
   local chosen, rejected = s.chosen_ratio * opt.beta, s.rejected_ratio * opt.beta
   local shift = 0
   if opt.bco_shift == "running" then
     shift = moved(opt.state, (chosen:detach():mean():item() + rejected:detach():mean():item()) / 2)
   end
   return -(chosen - shift):log_sigmoid() - (shift - rejected):log_sigmoid()
-end }
+end
+
+return preference { name = "bco_pair", options = "bco_shift", losses = losses,
+  joint = function(opt) return opt.bco_shift == "running" end }

@@ -1,0 +1,79 @@
+-- The hashes of large files, kept in the cache folder by where a file is and what its size and time are: a model's
+-- weights are hashed once.
+local cache = require "lucid.cache"
+local checkpoint = require "lucid.checkpoint"
+local file = require "lucid.file"
+local json = require "lucid.json"
+local native = require "lucid.native"
+
+local C = native.C
+local M = {}
+
+-- A file's identity: another inode, size or time is another file.
+local function identity(path)
+  return ("%s %d %d %d"):format(path, tonumber(C.lc_file_inode(path)), tonumber(C.lc_file_size(path)),
+    tonumber(C.lc_file_mtime_ns(path)))
+end
+
+-- Lines {"file": identity, "hash": digits}; what is damaged counts as unknown.
+local function read(path)
+  local hashes = {}
+  for line in (file.exists(path) and file.read(path) or ""):gmatch("([^\n]*)\n") do
+    local ok, record = pcall(json.decode, line)
+    if ok and type(record) == "table" and type(record.file) == "string" then hashes[record.file] = record.hash end
+  end
+  return hashes
+end
+
+--- The SHA-256 of files, by path.
+---@param paths string[]
+---@param folder string         the cache folder
+---@return table<string, string>
+function M.of(paths, folder)
+  local index = folder .. "/hashes.jsonl"
+  local kept, hashes = read(index), {}
+  for _, path in ipairs(paths) do
+    local who = identity(path)
+    hashes[path] = kept[who]
+    if not hashes[path] then
+      hashes[path] = file.hash(path)
+      file.mkdir(folder)
+      file.append(index, json.encode { file = who, hash = hashes[path] } .. "\n")
+    end
+  end
+  return hashes
+end
+
+-- The weights of a model that no file holds.
+local function of_tensors(model)
+  local list = {}
+  for _, p in ipairs(model:all_parameters()) do
+    if p.part ~= "adapter" then list[#list + 1] = cache.tensor_hash(p.tensor) end
+  end
+  return list
+end
+
+--- What a model's weights are, without adapters: the hashes of the files that hold them.
+---@param model lucid.Model
+---@param folder string         the cache folder
+---@return string[]
+function M.of_weights(model, folder)
+  if not next(model.sources) then return of_tensors(model) end
+  local paths, seen = {}, {}
+  for _, source in pairs(model.sources) do
+    local c = checkpoint(source)
+    for _, name in ipairs(c:names()) do
+      local path = c:file(name)
+      if not seen[path] then
+        seen[path] = true
+        paths[#paths + 1] = path
+      end
+    end
+  end
+  table.sort(paths)
+  local hashes, list = M.of(paths, folder), {}
+  for i, path in ipairs(paths) do list[i] = hashes[path] end
+  return list
+end
+
+return M
