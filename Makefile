@@ -16,7 +16,7 @@ Q      := $(if $(V),,@)#   make V=1 shows the commands
 
 # ---- packages ------------------------------------------------------------------------------------
 PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng-dev libstb-dev \
-  libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev
+  libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev libopenmpi-dev openmpi-bin
 TEST_PACKAGES := lua-busted lua-check clang-format
 
 ## deps: install the Debian or Ubuntu packages that are missing
@@ -34,6 +34,8 @@ deps:
 # ---- what this machine has -----------------------------------------------------------------------
 # Each library turns one feature on; without it the rest still builds. The answers are kept.
 # With deps among the goals the answers come from a second make, after the installation.
+MPI_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags ompi-c 2>/dev/null))
+MPI_LIBS   := $(shell pkg-config --libs ompi-c 2>/dev/null)
 $(BUILD)/features.mk: Makefile
 	@mkdir -p $(@D)
 	@try() { printf '#include <stdio.h>\n#include <%s>\nint main(void) { return 0; }\n' "$$2" | $$3 - -o /dev/null $$4 \
@@ -42,12 +44,13 @@ $(BUILD)/features.mk: Makefile
 	   try STB stb/stb_image.h '$(CC) -x c'; try CJSON cjson/cJSON.h '$(CC) -x c' -lcjson; \
 	   try CRYPTO openssl/evp.h '$(CC) -x c' -lcrypto; try UTF8PROC utf8proc.h '$(CC) -x c' -lutf8proc; \
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
-	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; } > $@
+	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; \
+	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; } > $@
 ifeq ($(filter deps clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
-FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM,$(if $(HAVE_$f),-DLC_HAVE_$f))
+FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI,$(if $(HAVE_$f),-DLC_HAVE_$f))
 LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
         $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm -ldl
 LUA_CFLAGS := $(shell pkg-config --cflags luajit 2>/dev/null)
@@ -64,13 +67,14 @@ LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
-             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c)
+             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c native/dist/comm.c)
 OBJECTS := $(SOURCES:native/%.c=$(BUILD)/obj/%.o)
+MPI     := $(BUILD)/obj/dist/mpi.o
 TEXT    := $(BUILD)/obj/text/sentencepiece.o
 HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 
 ## all: build bin/lucid and build/liblucid.so (the default)
-all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so)
+all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so)
 
 $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	@mkdir -p $(@D)
@@ -78,6 +82,7 @@ $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	$(Q)$(CC) -std=c11 $(COMMON) $(CWARN) -c $< -o $@
 
 $(BUILD)/obj/host/%.o: COMMON += $(LUA_CFLAGS)
+$(MPI): COMMON += $(MPI_CFLAGS)
 # stb_image_write shifts negative numbers, which every compiler here defines.
 $(BUILD)/obj/image/stb.o: COMMON += -fno-sanitize=shift
 
@@ -104,12 +109,16 @@ $(BUILD)/liblucid_text.so: $(TEXT)
 	@echo '  link $@'
 	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lsentencepiece -lsentencepiece_train
 
+$(BUILD)/liblucid_mpi.so: $(MPI)
+	@echo '  link $@'
+	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(MPI_LIBS)
+
 $(BIN)/lucid: $(HOST)
 	@mkdir -p $(@D)
 	@echo '  link $@'
 	$(Q)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(LUA_LIBS) $(if $(HAVE_EDIT),-ledit) -lm -ldl
 
--include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d)
+-include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d)
 
 # ---- running ---------------------------------------------------------------------------------------------
 # Goals beside deps wait for it: this make hands them to another one when the packages are there.

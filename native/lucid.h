@@ -57,6 +57,7 @@ int         lc_signal_note(int number);        /* async-signal-safe: 1 when it i
 int         lc_signal_noted(void);             /* the number of the signal since lc_signals_hold(1); 0: none */
 void        lc_threads(int n);                 /* threads of the CPU backend; 0 = all cores */
 int         lc_threads_used(void);
+int         lc_cores(void);                    /* of this machine; a process may be bound to fewer, which lc_threads(0) takes */
 double      lc_seconds(void);                  /* monotonic clock */
 int         lc_is_terminal(int stream);        /* 0 stdin, 1 stdout, 2 stderr */
 
@@ -397,6 +398,18 @@ int         lc_generator_best(lc_generator *g, int k, int32_t *ids, float *logps
 int         lc_generator_fork(lc_generator *g, int leaf);                 /* number of a leaf with the same past, keys and values shared; an ended one's number may come again */
 int         lc_generator_choose(lc_generator *g, int leaf, int32_t id);   /* its next token */
 int         lc_generator_end(lc_generator *g, int leaf);                  /* this leaf is done; slots that no other leaf sees are free again */
+
+/* ---- several processes: the calls from lc_comm_sum on are made by all of a job's, in the same order ------------
+ * Without a job there is one process, of rank 0. A process that exits with a status other than 0 ends the others. */
+
+int         lc_comm_join(void);                        /* the job that this process was started for, through MPI: liblucid_mpi.so */
+int         lc_comm_rank(void);                        /* from 0 */
+int         lc_comm_size(void);
+int         lc_comm_local(void);                       /* processes on this machine */
+int         lc_comm_sum(lc_tensor *t);                 /* f32, in place: the sum over ranks in their order; the same bits everywhere */
+int         lc_comm_broadcast(lc_tensor *t);           /* rank 0's values, in place; any dtype */
+int         lc_comm_barrier(void);
+char       *lc_comm_gather(const char *data, size_t n, int64_t *lengths);   /* every rank's bytes one after another, lengths [size]; free with lc_free_bytes */
 
 #pragma GCC visibility pop
 #endif

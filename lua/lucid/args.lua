@@ -13,7 +13,10 @@
 -- unless a fourth field says otherwise: { min = 1, whole = true }, { min = -1 }; { choices = "a b" } names
 -- the only texts that are possible; { check = f }: f(text) raises what is wrong with a text. opt.given[name]
 -- says whether the user gave it. The options that spec.published names have no default of their own: without the
--- user they are nil, and --help says that they are as published. A wrong option or value is one line on stderr and exit status 2.
+-- user they are nil, and --help says that they are as published. A recipe that works in several processes (lucid.dist)
+-- says spec.processes = true. A wrong option or value is one line on stderr and exit status 2.
+local dist = require "lucid.dist"
+
 local M = {}
 
 -- What many recipes take, each worded once.
@@ -188,6 +191,11 @@ end
 ---@param words string[]|nil     default: the script's arguments
 function M.parse(spec, words)
   words = words or rawget(_G, "arg") or {}
+  local started = dist.started() or 1
+  if started > 1 and not spec.processes then
+    usage(("%s works in one process, and %d were started; start it without mpirun or srun"):format(
+      rawget(_G, "LUCID_RECIPE") or "this script", started))
+  end
   local list, place = declared(spec)
   local opt, names = { given = {} }, {}
   for i, o in ipairs(list) do

@@ -89,6 +89,11 @@ static const char features[] =
 #else
                                             "editline: missing\n"
 #endif
+#ifdef LC_HAVE_MPI
+                                                                                                            "mpi: liblucid_mpi.so\n"
+#else
+                                            "mpi: missing\n"
+#endif
                                                                                                             "cuda: missing\n";
 
 const char *lc_features(void) { return features; }

@@ -2,6 +2,8 @@
 #include "lucid.h"
 
 #include <omp.h>
+#include <unistd.h>
 
 void lc_threads(int n) { omp_set_num_threads(n > 0 ? n : omp_get_num_procs()); }
 int lc_threads_used(void) { return omp_get_max_threads(); }
+int lc_cores(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }

@@ -1,0 +1,221 @@
+-- Several processes: `mpirun -n N lucid llava ...` starts one program N times, each with the whole model. A process is
+-- a rank, from 0; rank 0 alone writes the run's folder and speaks. All ranks draw the same batches, each computes its
+-- share of them, and the gradients of the shares are summed: the update is one process's up to rounding, and the
+-- same bits on every rank and in every run.
+--
+--   dist.join(opt)                              -- at a recipe's start: threads, and MPI if there are processes
+--   local mine = dist.share(batch, { tokens = tokens_of })
+--   ... backward ...   dist.reduce(parameters)   stats = dist.sum(stats)
+local ffi = require "ffi"
+local native = require "lucid.native"
+local tensor = require "lucid.tensor"
+
+local C = native.C
+local M = {}
+
+--- What recipes that work in several processes share (groups = { lucid.dist.OPTIONS }).
+M.OPTIONS = { title = "several processes (mpirun -n N lucid ...)",
+  { "sync", "all_reduce", "all_reduce: one update from all; none: each for itself, rank 0 is saved (the published programs' slip)",
+    { choices = "all_reduce none" } },
+}
+
+local apart = false           -- --sync none
+
+--- This process's number, from 0.
+function M.rank() return C.lc_comm_rank() end
+
+--- How many processes there are.
+function M.size() return C.lc_comm_size() end
+
+--- Whether this process is the one that writes and speaks.
+function M.first() return C.lc_comm_rank() == 0 end
+
+-- ---- joining ------------------------------------------------------------------------------------
+
+-- Who starts processes says how many, each in its own way: Open MPI, other MPIs' managers, srun.
+local SIZES = { "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS" }
+
+--- How many processes this one was started with, by the word of mpirun or srun; nil: it was started alone.
+---@return integer|nil
+function M.started()
+  for _, name in ipairs(SIZES) do
+    local n = tonumber(os.getenv(name))
+    if n and (n > 1 or name ~= "SLURM_STEP_NUM_TASKS") then return n end
+  end
+end
+
+-- The threads of a process: those asked for, else its part of the machine's cores and no more than it may use.
+local function threads_of(asked)
+  C.lc_threads(0)
+  local may = C.lc_threads_used()
+  if asked > 0 then return asked, may end
+  return math.max(1, math.min(may, math.floor(C.lc_cores() / C.lc_comm_local()))), may
+end
+
+-- Every rank's text, in their order.
+local function gather(text)
+  local lengths, list, at = ffi.new("int64_t[?]", M.size()), {}, 0
+  local all = native.check(C.lc_comm_gather(text, #text, lengths))
+  for rank = 0, M.size() - 1 do
+    local n = tonumber(lengths[rank])
+    list[rank + 1] = ffi.string(all + at, n)
+    at = at + n
+  end
+  C.lc_free_bytes(all)
+  return list
+end
+
+-- What rank 0 says of the ranks' threads; warnings where a rank is bound to fewer cores.
+local function say(threads, may, quiet)
+  local list = gather(("%d %d"):format(threads, may))
+  if quiet or not M.first() then return end
+  io.stderr:write(("processes: %d x %d threads (%d processes on this machine of %d cores)%s\n"):format(M.size(), threads,
+    C.lc_comm_local(), C.lc_cores(), apart and "; --sync none: each for itself" or ""))
+  local short = {}
+  for rank, text in ipairs(list) do
+    local own, cores = text:match("(%d+) (%d+)")
+    if tonumber(cores) < tonumber(own) then short[#short + 1] = ("%d (%s)"):format(rank - 1, cores) end
+  end
+  if #short > 0 then
+    io.stderr:write(("processes: fewer cores than threads for rank %s; mpirun --bind-to none, or --map-by slot:PE=%d, gives more\n")
+      :format(table.concat(short, ", "), threads))
+  end
+end
+
+--- Sets the threads of a run, and joins the processes that this one was started with, if it was. MPI is not touched
+--- otherwise. Ranks behind the first become quiet.
+---@param opt table      { threads, quiet, sync }
+function M.join(opt)
+  local started = M.started()
+  if started then
+    native.check(C.lc_comm_join())
+    if M.size() ~= started then
+      error(("%d processes were started but MPI knows of %d; start them with mpirun, or with srun --mpi=pmix"):format(started,
+        M.size()), 0)
+    end
+  end
+  apart = opt.sync == "none"
+  local threads, may = threads_of(opt.threads)
+  C.lc_threads(threads)
+  if started then say(threads, may, opt.quiet) end
+  if not M.first() then opt.quiet = true end
+end
+
+-- ---- shares -------------------------------------------------------------------------------------
+
+--- Deals work out: for each of the costs the number, from 1, of the one of n who has it. The dearest first, each to
+--- who has least so far: a function of the costs alone.
+---@param costs number[]
+---@param n integer
+---@return integer[]
+function M.deal(costs, n)
+  local order, load, owner = {}, {}, {}
+  for i = 1, #costs do order[i] = i end
+  table.sort(order, function(a, b)
+    if costs[a] ~= costs[b] then return costs[a] > costs[b] end
+    return a < b
+  end)
+  for k = 1, n do load[k] = 0 end
+  for _, i in ipairs(order) do
+    local least = 1
+    for k = 2, n do
+      if load[k] < load[least] then least = k end
+    end
+    owner[i], load[least] = least, load[least] + costs[i]
+  end
+  return owner
+end
+
+---@class lucid.ShareOptions
+---@field tokens fun(sample: any, first: boolean): number   what a sample costs; first: of those that stay together
+---@field key (fun(sample: any): any)|nil   samples of one key stay together; nil: all may part
+
+--- A batch's samples by who computes them, in the batch's order: n lists, some of them empty where samples are few.
+---@param batch any[]
+---@param n integer
+---@param opt lucid.ShareOptions
+---@return any[][]
+function M.shares(batch, n, opt)
+  local unit, costs, of = {}, {}, {}
+  for i, sample in ipairs(batch) do
+    local key = opt.key and opt.key(sample)
+    local first = key == nil or not of[key]
+    if first then costs[#costs + 1] = 0 end
+    unit[i] = first and #costs or of[key]
+    if key ~= nil then of[key] = unit[i] end
+    costs[unit[i]] = costs[unit[i]] + opt.tokens(sample, first)
+  end
+  local owner, lists = M.deal(costs, n), {}
+  for k = 1, n do lists[k] = {} end
+  for i, sample in ipairs(batch) do table.insert(lists[owner[unit[i]]], sample) end
+  return lists
+end
+
+--- This rank's share of a batch, and the batch that it is a share of: by whose size its loss is a mean. The share of
+--- a batch that has too few samples is empty.
+---@param batch any[]
+---@param opt lucid.ShareOptions
+---@return any[], any[]
+function M.share(batch, opt)
+  local own = M.shares(batch, M.size(), opt)[M.rank() + 1]
+  if not apart then return own, batch end
+  if #own == 0 then own = { batch[1] } end      -- who works for itself has something to do in every step
+  return own, own
+end
+
+-- ---- together -----------------------------------------------------------------------------------
+
+--- Waits until every rank is here.
+function M.wait() native.check(C.lc_comm_barrier()) end
+
+--- The ranks' numbers added up by name, in the ranks' order, the same bits on all; a name that a rank lacks counts 0.
+---@param numbers table<string, number>
+---@return table<string, number>
+function M.sum(numbers)
+  if apart then return numbers end
+  local lines = {}
+  for name, value in pairs(numbers) do lines[#lines + 1] = ("%s\t%.17g\n"):format(name, value) end
+  local total = {}
+  for _, text in ipairs(gather(table.concat(lines))) do
+    for name, value in text:gmatch("([^\t\n]*)\t([^\n]*)\n") do total[name] = (total[name] or 0) + tonumber(value) end
+  end
+  return total
+end
+
+--- Whether something is so on any rank.
+---@param flag boolean
+function M.any(flag) return (M.sum({ flag = flag and 1 or 0 }).flag or 0) > 0 end
+
+--- Sums the gradients of parameters over the ranks. A parameter that no rank has a gradient of stays without one.
+---@param parameters table[]     { name, tensor }, the same on every rank
+function M.reduce(parameters)
+  if apart then return end
+  local flags, there = {}, {}
+  for i, p in ipairs(parameters) do flags[i] = p.tensor.grad and "1" or "0" end
+  for _, text in ipairs(gather(table.concat(flags))) do
+    for i in text:gmatch("()1") do there[i] = true end
+  end
+  for i, p in ipairs(parameters) do
+    if there[i] then
+      if flags[i] == "0" then
+        native.scope(function() p.tensor.grad = tensor.zeros(p.tensor:shape()) end)
+      end
+      native.check(C.lc_comm_sum(p.tensor.grad))
+    end
+  end
+end
+
+--- Gives all ranks the first one's values: they begin alike, whatever they were made from.
+---@param parameters table[]
+function M.broadcast(parameters)
+  for _, p in ipairs(parameters) do native.check(C.lc_comm_broadcast(p.tensor)) end
+end
+
+--- Raises what every rank has found: the first one says it, and its end is the others'.
+---@param message string
+function M.fail(message)
+  if not M.first() and not apart then M.wait() end
+  error(message, 0)
+end
+
+return M

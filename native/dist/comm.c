@@ -1,0 +1,98 @@
+/* comm.c - the processes of a job: sums, broadcasts and small messages among them. Where no job was
+ * joined there is one process, and every call is done as soon as it is made. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "dist/plugin.h"
+#include "tensor/tensor.h"
+
+static struct lc_comm comm; /* zeros until a job is joined */
+static int own, count = 1, local = 1;
+
+/* ---- joining ------------------------------------------------------------------------------------- */
+
+/* Beside the file that this function is in. */
+static int open_plugin(struct lc_comm *out) {
+    Dl_info self;
+    char path[PATH_MAX] = "liblucid_mpi.so";
+    if (dladdr((void *)(uintptr_t)open_plugin, &self) && self.dli_fname) {
+        const char *slash = strrchr(self.dli_fname, '/');
+        if (slash)
+            snprintf(path, sizeof path, "%.*s/liblucid_mpi.so", (int)(slash - self.dli_fname),
+                     self.dli_fname);
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return lc_fail(LC_EMISSING,
+                       "several processes: this build has no MPI (%s); install libopenmpi-dev and "
+                       "openmpi-bin and run make",
+                       dlerror());
+    lc_comm_open_fn *fill = (lc_comm_open_fn *)(uintptr_t)dlsym(library, "lc_comm_open");
+    static const struct lc_comm_host host = {lc_fail, lc_alloc, lc_free};
+    if (!fill || fill(LC_COMM_VERSION, &host, out) < 0)
+        return lc_fail(LC_EMISSING, "%s is of another version; run make", path);
+    return 0;
+}
+
+/* A process that ends well waits for the others' end; one that fails ends them, too: they would wait
+ * for it for ever. */
+static void at_exit(int status, void *unused) {
+    (void)unused;
+    if (status) comm.abort(status);
+    else comm.leave();
+}
+
+int lc_comm_join(void) {
+    if (comm.join) return 0;
+    struct lc_comm c;
+    if (open_plugin(&c) < 0 || c.join(&own, &count, &local) < 0) return -1;
+    comm = c;
+    on_exit(at_exit, NULL);
+    return 0;
+}
+
+int lc_comm_rank(void) { return own; }
+int lc_comm_size(void) { return count; }
+int lc_comm_local(void) { return local; }
+
+/* ---- together ------------------------------------------------------------------------------------ */
+
+/* The bytes of a tensor that a call changes in place; NULL: it cannot. */
+static void *bytes_of(const char *call, lc_tensor *t, int dtype) {
+    if (!lc_usable(call, t)) return NULL;
+    if (t->dtype == dtype && t->storage->device == LC_HOST && lc_tensor_dense(t)) return lc_data(t);
+    return lc_fail_null(LC_EINVAL, "%s: %s; a dense tensor of %s on the host is expected", call,
+                        lc_shape_text(t), lc_dtype_name(dtype));
+}
+
+int lc_comm_sum(lc_tensor *t) {
+    float *x = bytes_of("sum", t, LC_F32);
+    if (!x) return -1;
+    return comm.sum ? comm.sum(x, lc_tensor_count(t)) : 0;
+}
+
+int lc_comm_broadcast(lc_tensor *t) {
+    void *data = t ? bytes_of("broadcast", t, t->dtype) : NULL;
+    if (!data) return -1;
+    size_t bytes = (size_t)lc_tensor_count(t) * lc_dtype_bytes(t->dtype);
+    return comm.broadcast ? comm.broadcast(data, bytes) : 0;
+}
+
+int lc_comm_barrier(void) { return comm.barrier ? comm.barrier() : 0; }
+
+char *lc_comm_gather(const char *data, size_t n, int64_t *lengths) {
+    char *all;
+    if (comm.gather) return comm.gather(data, (int64_t)n, lengths, &all) < 0 ? NULL : all;
+    all = lc_alloc(n + 1);
+    if (!all) return NULL;
+    memcpy(all, data, n);
+    all[n] = 0;
+    lengths[0] = (int64_t)n;
+    return all;
+}
