@@ -7,9 +7,11 @@ local opt = lucid.args {
   about = "HA-DPO for LLaVA-1.5: DPO with LoRA; the defaults are the published hyper-parameters.",
   common = "model vision bridge adapter data images out device dtype quant template cache threads seed limit batch quiet dry-run",
   required = { "model", "data", "images", "out" },
+  processes = true,
   { "data", "", "folder of desc_data.json and pope_data.json" },
   { "images", "", "Visual Genome root: image_data.json, VG_100K, VG_100K_2" },
-  groups = { lucid.dpo.OPTIONS, lucid.dpo.WORK, lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS },
+  groups = { lucid.dpo.OPTIONS, lucid.dpo.WORK, lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS,
+    lucid.dist.OPTIONS },
   { "rank", 128, "LoRA rank", { whole = true, min = 1 } },
   { "alpha", 256, "LoRA scale: alpha / rank" },
   { "targets", "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "layers that get an adapter" },
@@ -30,7 +32,7 @@ local opt = lucid.args {
 
 local mix = opt.mix ~= "" and lucid.dpo.mix(opt.mix) or nil
 local settings = lucid.dpo.settings(opt, mix and { pope = opt.pope_weight } or nil)
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
 local run = lucid.resume.open("llava", opt)
 local files = { ["desc_data.json"] = opt.data .. "/desc_data.json", ["pope_data.json"] = opt.data .. "/pope_data.json" }
 local list, skipped = lucid.data.hadpo.read {
@@ -67,7 +69,8 @@ lucid.train.run {
   non_finite = opt.non_finite, draw = draw, epoch = size, split = parts.split, loss = parts.loss,
   evaluate = #held > 0 and function() return lucid.heldout.measure(m, reference, held, opt.batch, settings) end or nil,
 }
-m:save_adapter(run.out .. "/adapter")
 m.seen:sync()
-if reference.path then reference:save() end
+if reference.path then lucid.dist.in_turn(reference.save, reference) end
+if not lucid.dist.first() then return end
+m:save_adapter(run.out .. "/adapter")
 run:report()

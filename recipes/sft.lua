@@ -6,7 +6,8 @@ local opt = lucid.args {
   about = "Supervised fine-tuning: the answers' cross-entropy, one mean a data file, summed over files.",
   common = "model vision bridge bert data images out device dtype template cache threads seed limit batch quiet",
   required = { "model", "data", "out" },
-  groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS },
+  processes = true,
+  groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS, lucid.dist.OPTIONS },
   { "data", "", "conversation files, separated by commas" },
   { "init", false, "begin with new weights: the model folder's config.json alone is read" },
   { "train", "language", "parts to train, separated by commas: vision, projector, language", { check = lucid.sft.parts } },
@@ -27,7 +28,7 @@ local opt = lucid.args {
   { "skip-missing", false, "leave records out whose picture is missing, and count them" },
 }
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
 local run = lucid.resume.open("sft", opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
   seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert,
@@ -60,6 +61,7 @@ else
 end
 
 local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.batch, pictures = opt.pictures })
+local parts = lucid.sft.steps(m, weights)
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
 if steps == 0 then lucid.args.usage("--epochs: 0 passes over the data train nothing") end
 run:begin { samples = sequences, data = files }
@@ -68,8 +70,9 @@ lucid.train.run {
   lr = opt.lr, schedule = opt.schedule, warmup = opt.warmup, betas = { opt.beta1, opt.beta2 },
   weight_decay = opt.weight_decay, clip = opt.clip, non_finite = opt.non_finite,
   draw = draw, epoch = #sequences,
-  loss = function(batch) return lucid.sft.step(m, batch, weights) end,
+  split = parts.split, loss = parts.loss,
 }
 m.seen:sync()
+if not lucid.dist.first() then return end
 if opt.lora_rank > 0 then m:save_adapter(run.out .. "/adapter") else m:save(run.out) end
 run:report()

@@ -69,8 +69,8 @@ end
 local function say(threads, may, quiet)
   local list = gather(("%d %d"):format(threads, may))
   if quiet or not M.first() then return end
-  io.stderr:write(("processes: %d x %d threads (%d processes on this machine of %d cores)%s\n"):format(M.size(), threads,
-    C.lc_comm_local(), C.lc_cores(), apart and "; --sync none: each for itself" or ""))
+  io.stderr:write(("processes: %d, with %d thread%s each; %d of them on this machine of %d cores%s\n"):format(M.size(), threads,
+    threads == 1 and "" or "s", C.lc_comm_local(), C.lc_cores(), apart and "; --sync none: each for itself" or ""))
   local short = {}
   for rank, text in ipairs(list) do
     local own, cores = text:match("(%d+) (%d+)")
@@ -168,6 +168,15 @@ end
 --- Waits until every rank is here.
 function M.wait() native.check(C.lc_comm_barrier()) end
 
+--- Calls f(...) on every rank, one after the other.
+---@param f function
+function M.in_turn(f, ...)
+  for rank = 0, M.size() - 1 do
+    if rank == M.rank() then f(...) end
+    M.wait()
+  end
+end
+
 --- The ranks' numbers added up by name, in the ranks' order, the same bits on all; a name that a rank lacks counts 0.
 ---@param numbers table<string, number>
 ---@return table<string, number>
@@ -182,9 +191,14 @@ function M.sum(numbers)
   return total
 end
 
---- Whether something is so on any rank.
----@param flag boolean
-function M.any(flag) return (M.sum({ flag = flag and 1 or 0 }).flag or 0) > 0 end
+--- Whether a signal waits on any rank, in which case it waits on all: they stop at the same place. Ranks that work for
+--- themselves wait for each other here, too.
+function M.stopping()
+  for _, text in ipairs(gather(tostring(C.lc_signal_noted()))) do
+    if text ~= "0" and not native.signalled() then C.lc_signal_note(tonumber(text)) end
+  end
+  return native.signalled()
+end
 
 --- Sums the gradients of parameters over the ranks. A parameter that no rank has a gradient of stays without one.
 ---@param parameters table[]     { name, tensor }, the same on every rank

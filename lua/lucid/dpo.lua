@@ -1,6 +1,7 @@
 -- Preference training on pairs: what the HA-DPO recipes share. A step is six calls (batch, policy,
 -- reference, loss, backward, optimizer step); a recipe that wants another step writes its own.
 local args = require "lucid.args"
+local dist = require "lucid.dist"
 local native = require "lucid.native"
 local forest = require "lucid.forest"
 local tensor = require "lucid.tensor"
@@ -106,6 +107,11 @@ function M.settings(opt, kind_weights)
     args.usage(("--tokens-per-step: what %s makes of a pair depends on the others of its batch; use --batch"):format(
       joint))
   end
+  local apart = dist.started() and opt.sync ~= "none" and loss.joint(opt.loss, options, true)
+  if apart then
+    args.usage(("--loss: what %s makes of a pair depends on the others of its batch, which processes share; start one, or --sync none")
+      :format(apart))
+  end
   return { loss = opt.loss, options = options, reference_free = opt.reference_free, gamma = opt.gamma,
     kind_weights = kind_weights, state = {}, group = opt.group,
     tokens_per_step = opt.tokens_per_step, joint = joint ~= nil }
@@ -162,6 +168,7 @@ function M.step(policy, reference, part, opt, whole)
     opt.compare = nil
   end
   local value, stats = loss[opt.loss](p, r, options)
+  if share == 0 then return value, {}, share end
   for name, v in pairs(stats) do
     if name:find("^loss/") then stats[name] = v / share end
   end
@@ -175,23 +182,39 @@ function M.step(policy, reference, part, opt, whole)
   return value, stats, share
 end
 
---- What lucid.train asks of preference training: split(batches) makes the parts that a step is computed in, loss(part)
---- computes one. Parts of a loss that depends on what is together in a batch are batches, the step's loss their mean.
+-- This process's share of each batch as a part of it. Who has none of its pairs takes part in what the loss sums over
+-- processes, and adds nothing.
+local function joint_parts(shares, wholes)
+  local parts = {}
+  for i, share in ipairs(shares) do
+    parts[i] = #share > 0 and share or { wholes[i][1], counts = { 0 } }
+    parts[i].whole = whole_of { wholes[i] }
+  end
+  return parts
+end
+
+--- What lucid.train asks of preference training: split(batches) makes the parts that this process computes of a step,
+--- loss(part) computes one. Parts of a loss that depends on what is together in a batch are batches, the step's loss
+--- their mean.
 ---@param policy table
 ---@param reference table
 ---@param opt lucid.DpoOptions
 function M.steps(policy, reference, opt)
-  local whole
+  local by, whole, weight = microbatch.sharing(opt.group, policy.image_rows), nil, 1
   return {
     split = function(batches)
-      if opt.joint then return batches end
-      local parts = microbatch.split(batches, opt, policy.image_rows)
-      whole = whole_of(parts)
-      return parts
+      local shares, wholes = {}, {}
+      for i, batch in ipairs(batches) do shares[i], wholes[i] = dist.share(batch, by) end
+      if opt.joint then
+        weight = 1 / #batches
+        return joint_parts(shares, wholes)
+      end
+      whole = whole_of(wholes)
+      return microbatch.split(shares, opt, policy.image_rows)
     end,
     loss = function(part)
-      local value, stats, share = M.step(policy, reference, part, opt, whole)
-      return value, stats, whole and share
+      local value, stats, share = M.step(policy, reference, part, opt, part.whole or whole)
+      return value * weight, stats, share * weight
     end,
   }
 end

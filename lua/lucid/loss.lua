@@ -45,10 +45,12 @@ function M.check(text, opt) check(terms_of(text), opt) end
 --- function, a user's own, may do anything.
 ---@param text string       a name, a .lua file, or a sum of them
 ---@param opt table
+---@param across boolean|nil    only those that do not sum over processes what they need to know of the others
 ---@return string|nil
-function M.joint(text, opt)
+function M.joint(text, opt, across)
   for _, term in ipairs(terms_of(text)) do
-    if type(term.loss) == "function" or term.loss:joint(opt) then return term.name end
+    local loss = term.loss
+    if type(loss) == "function" or loss:joint(opt) and not (across and loss.across) then return term.name end
   end
 end
 

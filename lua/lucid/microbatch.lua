@@ -5,6 +5,7 @@ local M = {}
 
 ---@class lucid.Microbatch : lucid.EncodedPair[]
 ---@field counts integer[]|nil    how often each pair stands in the batch; nil: once
+---@field whole lucid.WholeBatch|nil    the batch that it is a part of, where that is not the step's
 
 --- The pairs of each picture together, in the order in which pictures come first; a pair without a picture is alone.
 ---@param pairs_list lucid.EncodedPair[]
@@ -20,6 +21,21 @@ function M.by_picture(pairs_list)
     table.insert(of[key], p)
   end
   return groups
+end
+
+--- How processes share a batch (lucid.dist.share): what has a picture in common stays together where it is shared.
+---@param group string         "image", "pair" or "none"
+---@param image_rows integer   token rows of a picture
+---@return lucid.ShareOptions
+function M.sharing(group, image_rows)
+  return {
+    key = group == "image" and function(sample) return forest.picture(sample.image) end or nil,
+    tokens = function(sample, first)
+      local n = first and sample.image ~= nil and image_rows or 0
+      for _, field in ipairs { "prompt", "chosen", "rejected", "ids" } do n = n + #(sample[field] or "") end
+      return n
+    end,
+  }
 end
 
 local function text_of(pair)

@@ -229,6 +229,7 @@ end
 ---@field divergence boolean|nil     whether it is built on scores, of any f-divergence; else on log ratios
 ---@field sorts boolean|nil          it sorts the pairs of a batch, so that none has a weight of its own
 ---@field joint (boolean|fun(opt: table): boolean)|nil   it depends on what else is in the batch
+---@field across boolean|nil         and sums over processes what it needs to know of that (lucid.dist)
 ---@field demand (fun(opt: table): string|nil)|nil   what is missing: "OPTION: why"
 
 ---@param spec lucid.PreferenceSpec
@@ -238,7 +239,7 @@ function M.new(spec)
   taken.f_divergence_type, taken.f_alpha_divergence_coef = spec.divergence, spec.divergence
   taken.weights, taken.use_weighting = not spec.sorts, not spec.sorts
   return setmetatable({ name = spec.name, losses = spec.losses, demand = spec.demand,
-    is_joint = spec.joint or spec.sorts, taken = taken }, Loss)
+    is_joint = spec.joint or spec.sorts, across = spec.across, taken = taken }, Loss)
 end
 
 return setmetatable(M, { __call = function(_, spec) return M.new(spec) end })

@@ -9,6 +9,7 @@ local adapter = require "lucid.adapter"
 local args = require "lucid.args"
 local checkpoint = require "lucid.checkpoint"
 local checkpoints = require "lucid.checkpoints"
+local dist = require "lucid.dist"
 local ffi = require "ffi"
 local file = require "lucid.file"
 local json = require "lucid.json"
@@ -102,7 +103,9 @@ local function holds_run(out)
   return file.exists(out .. "/log.jsonl") or file.exists(out .. "/adapter") or checkpoints.steps(out)[1] ~= nil
 end
 
-local function say(line) io.stderr:write("resume: ", line, "\n") end
+local function say(line)
+  if dist.first() then io.stderr:write("resume: ", line, "\n") end
+end
 
 -- The folder of the checkpoint to go on from; nil: from the start.
 local function choose(out, resume)
@@ -173,7 +176,8 @@ end
 ---@field data table|nil         { name = path } of data files
 ---@field state table|nil        what the loss remembers between steps: restored in place
 
---- Compares the run with what it goes on from, and writes config.json.
+--- Compares the run with what it goes on from, and writes config.json. Of several processes the first one writes, when
+--- all have seen the folder as it was.
 ---@param facts lucid.TrainingFacts
 function Run:begin(facts)
   local opt = self.opt
@@ -199,6 +203,9 @@ function Run:begin(facts)
   end
   self.state = facts.state or {}
   for name, value in pairs(self.saved and self.saved.loss_state or {}) do self.state[name] = value end
+  self.config = config
+  dist.wait()
+  if not dist.first() then return end
   if opt.overwrite then
     checkpoints.clear(self.out)
     events.clear(self.out)
@@ -207,7 +214,6 @@ function Run:begin(facts)
     end
   end
   checkpoints.tidy(self.out)
-  self.config = config
   run_folder.open(self.out, self.command, opt, hashes)
 end
 

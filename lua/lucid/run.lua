@@ -18,6 +18,7 @@ function M.versions()
     features = ffi.string(C.lc_features()),
     luajit = jit.version,
     threads = C.lc_threads_used(),
+    processes = C.lc_comm_size(),
   }
 end
 

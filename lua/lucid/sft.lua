@@ -1,6 +1,8 @@
 -- Supervised fine-tuning on conversations: the answers' cross-entropy, everything else given.
 local cycle = require "lucid.cycle"
+local dist = require "lucid.dist"
 local forest = require "lucid.forest"
+local microbatch = require "lucid.microbatch"
 local tensor = require "lucid.tensor"
 
 local M = {}
@@ -97,10 +99,11 @@ end
 ---@param model table
 ---@param batch lucid.SftSequence[]
 ---@param kind_weights table<string, number>|nil   what a kind's mean counts in the sum, default 1
-function M.step(model, batch, kind_weights)
+---@param whole lucid.SftSequence[]|nil            what the batch is a part of: its loss is then a part of the whole's
+function M.step(model, batch, kind_weights, whole)
   local tokens, first = model:token_logps(forest.of(batch))
   local count = {}
-  for i, s in ipairs(batch) do count[s.kind] = (count[s.kind] or 0) + first[i + 1] - first[i] end
+  for _, s in ipairs(whole or batch) do count[s.kind] = (count[s.kind] or 0) + #s.ids - s.score_from + 1 end
   local weight = {}
   for i, s in ipairs(batch) do
     local scale = kind_weights and kind_weights[s.kind] or 1
@@ -108,6 +111,29 @@ function M.step(model, batch, kind_weights)
   end
   local loss = (tokens * tensor(weight)):sum()
   return loss, { loss = loss, count = #batch, tokens = #weight }
+end
+
+--- What lucid.train asks of fine-tuning: split(batches) makes the parts that this process computes of a step, loss(part)
+--- computes one.
+---@param model table
+---@param kind_weights table<string, number>|nil
+function M.steps(model, kind_weights)
+  local by = microbatch.sharing("image", model.image_rows)
+  return {
+    split = function(batches)
+      local parts = {}
+      for _, batch in ipairs(batches) do
+        local own, whole = dist.share(batch, by)
+        own.whole, own.weight = whole, 1 / #batches
+        if #own > 0 then parts[#parts + 1] = own end
+      end
+      return parts
+    end,
+    loss = function(part)
+      local value, stats = M.step(model, part, kind_weights, part.whole)
+      return value * part.weight, stats, part.weight
+    end,
+  }
 end
 
 return M

@@ -3,6 +3,7 @@
 --
 --   train.run { model = m, out = dir, steps = 40, lr = 4e-4, draw = function(step) ... return batch end,
 --     loss = function(batch) ... return loss, stats end }
+local dist = require "lucid.dist"
 local native = require "lucid.native"
 local log = require "lucid.log"
 local optim = require "lucid.optim"
@@ -53,7 +54,8 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 ---@field quiet boolean|nil
 ---@field unit string|nil            what stats.count counts, default "pairs"
 
--- Forward and backward passes of a step's micro-batches. Returns its numbers; and what was not finite, in which batch.
+-- Forward and backward passes of a step's micro-batches, or of this process's share of them. Returns its numbers; and
+-- what was not finite, in which batch.
 local function pass(opt, batches)
   local stats = {}
   for _, batch in ipairs(batches) do
@@ -86,20 +88,26 @@ local function named(batches)
   return (" on %s%s"):format(table.concat(ids, ", "), count > SHOWN and (" ... (%d)"):format(count) or "")
 end
 
--- One optimizer step: what it logs, and whether it was taken.
+local function reason(opt, step, fault, where)
+  return ("step %d: %s%s; nothing was saved over earlier results. Lower the learning rate (%g), or leave such steps out with --non-finite skip")
+    :format(step, fault, named(where), opt.lr)
+end
+
+-- One optimizer step: what it logs, and whether it was taken. Every process comes to the same end.
 local function descend(opt, optimizer, step, lr, batches)
   local stats, fault, where = pass(opt, opt.split and opt.split(batches) or batches)
+  if fault and opt.non_finite ~= "skip" then error(reason(opt, step, fault, where), 0) end
+  stats = dist.sum(stats)
+  fault = fault or not finite(stats.loss) and "another process's loss is not finite"
+  if not fault then dist.reduce(optimizer.parameters) end
   local norm = not fault and optimizer:norm()
-  if norm and not finite(norm) then fault, where = "a gradient is not finite", batches end
+  if norm and not finite(norm) then fault = "a gradient is not finite" end
   stats.learning_rate = lr
   if not fault then
     stats.grad_norm = optimizer:step(lr, norm)
     return stats, true
   end
-  if opt.non_finite ~= "skip" then
-    error(("step %d: %s%s; nothing was saved over earlier results. Lower the learning rate (%g), or leave such steps out with --non-finite skip")
-      :format(step, fault, named(where), opt.lr), 0)
-  end
+  if opt.non_finite ~= "skip" then dist.fail(reason(opt, step, fault, batches)) end
   optimizer:clear()
   return stats, false
 end
@@ -144,13 +152,16 @@ local function loop(opt, optimizer, rate, record, bar)
     if run then count(run, stats, taken, batches) end
     if due and opt.evaluate then measure(opt, stats) end
     history[#history + 1] = stats
-    record(stats)
+    if record then record(stats) end
     bar:step(step, stats)
-    local stopped = run and native.signalled()
-    if due or stopped then save(opt, optimizer, record, stats) end
+    local stopped = run and dist.stopping()
+    if record and (due or stopped) then save(opt, optimizer, record, stats) end
     if stopped then
+      dist.wait()                             -- for what the first one saves: whoever ends now ends it, too
       bar:done()
-      io.stderr:write(("stopped after step %d; --resume auto goes on from %s/checkpoint-%d\n"):format(step, run.out, step))
+      if record then
+        io.stderr:write(("stopped after step %d; --resume auto goes on from %s/checkpoint-%d\n"):format(step, run.out, step))
+      end
       break
     end
   end
@@ -174,13 +185,14 @@ function M.run(opt)
   }
   if run then run:restore(opt.model, optimizer) end
   if not opt.quiet and not recipe.nested() then io.stderr:write(trainable.table(parameters)) end
-  local record = run and run:log() or log(opt.out)
+  dist.broadcast(parameters)
+  local record = dist.first() and (run and run:log() or log(opt.out)) or nil
   local bar = progress { total = opt.steps, from = run and run.step, label = opt.label, quiet = opt.quiet,
     unit = opt.unit or "pairs" }
   local history
   if run then history = native.held(loop, opt, optimizer, rate, record, bar)
   else history = loop(opt, optimizer, rate, record, bar) end
-  record:close()
+  if record then record:close() end
   bar:done()
   return history
 end

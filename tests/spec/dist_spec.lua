@@ -98,8 +98,6 @@ describe("one process", function()
     local odd = dist.sum { a = 0 / 0, b = math.huge, c = -math.huge }
     assert.is_true(odd.a ~= odd.a)
     assert.same({ math.huge, -math.huge }, { odd.b, odd.c })
-    assert.is_true(dist.any(true))
-    assert.is_false(dist.any(false))
   end)
 
   it("has its own gradients as sums, and makes none", function()

@@ -1,0 +1,200 @@
+-- Several processes under mpirun: the update is one process's, whoever dies ends the job, whoever is asked to stop stops
+-- all. Skipped where there is no mpirun. mpirun is told what a user root on few cores needs.
+local checkpoints = require "lucid.checkpoints"
+local ffi = require "ffi"
+local file = require "lucid.file"
+local folder = require "tests.support.folder"
+local json = require "lucid.json"
+local lucid = require "lucid"
+local native = require "lucid.native"
+local training = require "tests.support.training"
+
+local SETTINGS = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 120 mpirun --oversubscribe --bind-to none"
+local HERE = os.execute("command -v mpirun >/dev/null 2>&1") == 0
+  and not ffi.string(native.C.lc_features()):find("mpi: missing", 1, true)
+
+local dir
+
+-- Runs a command in n processes (nil: without mpirun); its status and what it wrote to stderr.
+local function run(n, words) return training.run(words, dir, n and ("%s -n %d"):format(SETTINGS, n) or "") end
+
+-- All numbers of a run's adapter, or of the projector that it trained, one after another.
+local function numbers(out, path)
+  local saved, list = lucid.checkpoint(out .. "/" .. (path or "adapter/adapter_model.safetensors")), {}
+  local names = saved:names()
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local t = saved:tensor(name)
+    for _, v in ipairs(t:view(t:count()):tolist()) do list[#list + 1] = v end
+  end
+  return list
+end
+
+-- ||a - b|| / ||b - start||
+local function distance(a, b, start)
+  local difference, change = 0, 0
+  for i = 1, #b do
+    difference, change = difference + (a[i] - b[i]) ^ 2, change + (b[i] - start[i]) ^ 2
+  end
+  assert.is_true(#a == #b and change > 0)
+  return math.sqrt(difference / change)
+end
+
+local function log_of(out)
+  local list = {}
+  for record in json.each(out .. "/log.jsonl") do list[#list + 1] = record end
+  return list
+end
+
+-- Starts a long run of two processes in the background and waits for checkpoint-10; the processes' ids by rank.
+local function start(out, more)
+  local words = training.llava(dir, out, "--steps 100000 --save-steps 5 --quiet " .. (more or ""))
+  file.write(dir .. "/rank.sh", ("echo $$ > %s/pid.$OMPI_COMM_WORLD_RANK; exec %s %s"):format(dir,
+    require "tests.support.program", words))
+  os.execute(("(%s -n 2 sh %s/rank.sh >%s/job.out 2>%s/job.err; echo $? >%s/job.tmp; mv %s/job.tmp %s/job.rc) &"):format(
+    SETTINGS, dir, dir, dir, dir, dir, dir))
+  for _ = 1, 600 do
+    if file.exists(out .. "/checkpoint-10") or file.exists(dir .. "/job.rc") then break end
+    os.execute "sleep 0.1"
+  end
+  assert.is_false(file.exists(dir .. "/job.rc"), file.read(dir .. "/job.err"))
+  return { [0] = file.read(dir .. "/pid.0"):match("%d+"), file.read(dir .. "/pid.1"):match("%d+") }
+end
+
+-- Waits for the job's end; its status, stderr and the seconds.
+local function ending()
+  local from = lucid.time()
+  while not file.exists(dir .. "/job.rc") and lucid.time() - from < 60 do os.execute "sleep 0.1" end
+  local seconds = lucid.time() - from
+  assert.is_true(seconds < 60)
+  return tonumber(file.read(dir .. "/job.rc")), file.read(dir .. "/job.err")
+end
+
+local function case(name, f)
+  it(name, function()
+    if not HERE then return pending("no mpirun, or a build without MPI") end
+    dir = folder.folder()
+    finally(function() folder.remove(dir) end)
+    training.world(dir)
+    f()
+  end)
+end
+
+describe("processes", function()
+  for name, more in pairs {
+    sigmoid = "",
+    ["a sum with bco_pair, kinds that weigh, an auxiliary loss"] = "--loss sigmoid:0.8,bco_pair:0.2,sft:1 --mix desc:3,pope:2"
+      .. " --pope-weight 4 --gamma 0.5 --accumulate 2",
+  } do
+    case("of 1, 2 and 4 make the update of one: " .. name, function()
+      more = "--steps 5 --batch 5 --quiet " .. more
+      assert.equal(0, (run(nil, training.llava(dir, dir .. "/start", more .. " --lr 0"))))
+      assert.equal(0, (run(nil, training.llava(dir, dir .. "/alone", more))))
+      local from, alone, log = numbers(dir .. "/start"), numbers(dir .. "/alone"), log_of(dir .. "/alone")
+      for _, n in ipairs { 1, 2, 4 } do
+        local out = dir .. "/" .. n
+        local status, err = run(n, training.llava(dir, out, more))
+        assert.equal(0, status, err)
+        assert.is_true(distance(numbers(out), alone, from) <= (n == 1 and 0 or 1e-5), n .. " processes")
+        for step, record in ipairs(log_of(out)) do
+          for key, value in pairs(log[step]) do
+            if key ~= "tokens" then         -- pictures that two of them have are computed twice
+              assert.is_true(math.abs(record[key] - value) <= 1e-4 * math.max(1, math.abs(value)), key)
+            end
+          end
+        end
+        assert.equal(n, json.read(out .. "/config.json").versions.processes)
+      end
+    end)
+  end
+
+  case("have the same bits in every run", function()
+    for _, out in ipairs { "/a", "/b" } do assert.equal(0, (run(3, training.llava(dir, dir .. out)))) end
+    assert.equal(file.hash(dir .. "/a/adapter/adapter_model.safetensors"), file.hash(dir .. "/b/adapter/adapter_model.safetensors"))
+  end)
+
+  case("fine-tune as one does", function()
+    local more = "--quiet --weights talks:0.5"
+    assert.equal(0, (run(nil, training.sft(dir, dir .. "/start", more .. " --lr 0"))))
+    assert.equal(0, (run(nil, training.sft(dir, dir .. "/alone", more))))
+    assert.equal(0, (run(2, training.sft(dir, dir .. "/two", more))))
+    local model = "model.safetensors"
+    assert.is_true(distance(numbers(dir .. "/two", model), numbers(dir .. "/alone", model), numbers(dir .. "/start", model)) <= 1e-5)
+  end)
+
+  case("are said with their threads, and only by the first", function()
+    local status, err = run(2, training.llava(dir, dir .. "/a", "--steps 1"))
+    assert.equal(0, status)
+    assert.truthy(err:find("^processes: 2, with 1 thread each; 2 of them on this machine"), err)
+    assert.equal(1, select(2, err:gsub("trained parameters", "")), err)
+    _, err = run(2, training.llava(dir, dir .. "/b", "--steps 1 --threads 1000"))
+    assert.truthy(err:find("processes: fewer cores than threads for rank 0 (", 1, true), err)
+  end)
+
+  case("with --sync none train each on its own share", function()
+    assert.equal(0, (run(2, training.llava(dir, dir .. "/both", "--quiet --batch 4"))))
+    assert.equal(0, (run(2, training.llava(dir, dir .. "/none", "--quiet --batch 4 --sync none"))))
+    local both, none = log_of(dir .. "/both"), log_of(dir .. "/none")
+    assert.equal(4, both[1].count)
+    assert.is_true(none[1].count < 4)
+    assert.is_true(both[1].grad_norm ~= none[1].grad_norm)
+  end)
+
+  case("refuse a loss that sorts the batch", function()
+    local status, err = run(2, training.llava(dir, dir .. "/a", "--loss aot"))
+    assert.is_true(status ~= 0)
+    assert.truthy(err:find("--loss: what aot makes of a pair depends on the others of its batch", 1, true), err)
+  end)
+
+  case("go on where another number of them was cut off", function()
+    assert.equal(0, (run(2, training.llava(dir, dir .. "/a", "--quiet --steps 4 --schedule constant"))))
+    local status, err = run(1, training.llava(dir, dir .. "/a", "--quiet --steps 6 --schedule constant --resume auto --force-resume"))
+    assert.equal(0, status, err)
+    assert.equal(0, (run(nil, training.llava(dir, dir .. "/b", "--quiet --schedule constant"))))
+    assert.equal(0, (run(nil, training.llava(dir, dir .. "/start", "--quiet --lr 0"))))
+    assert.is_true(distance(numbers(dir .. "/a"), numbers(dir .. "/b"), numbers(dir .. "/start")) <= 1e-5)
+  end)
+end)
+
+describe("a job", function()
+  case("ends when one of its processes is killed; its last checkpoint is whole", function()
+    for rank = 0, 1 do
+      local out = dir .. "/out" .. rank
+      os.execute("kill -9 " .. start(out)[rank])
+      local status, err = ending()
+      assert.is_true(status ~= 0)
+      assert.truthy(err:find(("process rank %d .* exited on signal 9"):format(rank)), err)
+      local last = checkpoints.newest(out, function() end)
+      local step = tonumber(last:match("(%d+)$"))
+      assert.is_true(step >= 10)
+      status, err = training.run(training.llava(dir, out, ("--quiet --steps %d --save-steps 5 --resume auto --force-resume"):format(
+        step + 2)), dir)
+      assert.equal(0, status, err)
+      os.remove(dir .. "/job.rc")
+    end
+  end)
+
+  case("stops as a whole when one of its processes is asked to", function()
+    local out = dir .. "/out"
+    os.execute("kill -TERM " .. start(out)[1])
+    local status, err = ending()
+    assert.is_true(status ~= 0)
+    local step = err:match("stopped after step (%d+)")
+    assert.truthy(step, err)
+    assert.is_nil(checkpoints.fault(("%s/checkpoint-%s"):format(out, step)))
+    assert.is_false(file.exists(out .. "/adapter"))
+  end)
+
+  case("ends when one of its processes raises, after its one line", function()
+    file.write(dir .. "/script.lua", [[
+      local lucid = require "lucid"
+      lucid.dist.join { threads = 1 }
+      lucid.dist.wait()
+      if lucid.dist.rank() == 1 then error("the second one cannot go on", 0) end
+      lucid.dist.wait()
+      lucid.dist.wait()]])
+    local status, err = run(3, dir .. "/script.lua")
+    assert.is_true(status ~= 0)
+    assert.equal(1, select(2, err:gsub("lucid: the second one cannot go on\n", "")), err)
+  end)
+end)
