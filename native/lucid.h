@@ -406,6 +406,7 @@ int         lc_comm_join(void);                        /* the job that this proc
 int         lc_comm_rank(void);                        /* from 0 */
 int         lc_comm_size(void);
 int         lc_comm_local(void);                       /* processes on this machine */
+void        lc_comm_turn(void);                        /* waits, where lower ranks may have the same to say, until they had time to */
 int         lc_comm_sum(lc_tensor *t);                 /* f32, in place: the sum over ranks in their order; the same bits everywhere */
 int         lc_comm_broadcast(lc_tensor *t);           /* rank 0's values, in place; any dtype */
 int         lc_comm_barrier(void);

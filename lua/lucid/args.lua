@@ -16,6 +16,7 @@
 -- user they are nil, and --help says that they are as published. A recipe that works in several processes (lucid.dist)
 -- says spec.processes = true. A wrong option or value is one line on stderr and exit status 2.
 local dist = require "lucid.dist"
+local native = require "lucid.native"
 
 local M = {}
 
@@ -65,6 +66,7 @@ M.COMMON = {
 
 --- Ends the program as a wrong option does: one line, exit status 2.
 function M.usage(message)
+  native.C.lc_comm_turn()
   io.stderr:write("lucid: ", (message:gsub("%c", "?")), "\n")     -- a value may hold line ends
   os.exit(2, true)
 end

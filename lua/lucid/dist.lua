@@ -225,11 +225,4 @@ function M.broadcast(parameters)
   for _, p in ipairs(parameters) do native.check(C.lc_comm_broadcast(p.tensor)) end
 end
 
---- Raises what every rank has found: the first one says it, and its end is the others'.
----@param message string
-function M.fail(message)
-  if not M.first() and not apart then M.wait() end
-  error(message, 0)
-end
-
 return M

@@ -66,8 +66,8 @@ end
 -- gone it asks the core for the file's name.
 local on_interrupt = rawget(_G, "LUCID_ON_INTERRUPT")
 if on_interrupt then
-  M.interrupt = ffi.new("struct { void (*interrupt)(int); const char *(*mapped_name)(const void *); int (*note)(int); }",
-    { C.lc_interrupt, C.lc_mapped_name, C.lc_signal_note })
+  M.interrupt = ffi.new("struct { void (*interrupt)(int); const char *(*mapped_name)(const void *); int (*note)(int); void (*turn)(void); }",
+    { C.lc_interrupt, C.lc_mapped_name, C.lc_signal_note, C.lc_comm_turn })
   on_interrupt(M.interrupt)
   rawset(_G, "LUCID_ON_INTERRUPT", nil)
 end

@@ -107,7 +107,7 @@ local function descend(opt, optimizer, step, lr, batches)
     stats.grad_norm = optimizer:step(lr, norm)
     return stats, true
   end
-  if opt.non_finite ~= "skip" then dist.fail(reason(opt, step, fault, batches)) end
+  if opt.non_finite ~= "skip" then error(reason(opt, step, fault, batches), 0) end
   optimizer:clear()
   return stats, false
 end

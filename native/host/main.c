@@ -28,6 +28,7 @@ static struct {
     void (*interrupt)(int on);                       /* lc_interrupt */
     const char *(*mapped_name)(const void *address); /* lc_mapped_name */
     int (*note)(int number);                         /* lc_signal_note */
+    void (*turn)(void);                              /* lc_comm_turn */
 } core;                                              /* zeros until the library is loaded */
 static volatile sig_atomic_t caught;
 static volatile time_t caught_at;
@@ -178,6 +179,7 @@ int host_call(lua_State *L, int arguments, int results) {
 static int report(lua_State *L) {
     int number = host_signal();
     host_interruptible(L, false);
+    if (core.turn) core.turn();
     if (number) {
         fprintf(stderr, "lucid: interrupted\n");
         return 128 + number;

@@ -127,7 +127,7 @@ describe("processes", function()
     assert.equal(0, status)
     assert.truthy(err:find("^processes: 2, with 1 thread each; 2 of them on this machine"), err)
     assert.equal(1, select(2, err:gsub("trained parameters", "")), err)
-    _, err = run(2, training.llava(dir, dir .. "/b", "--steps 1 --threads 1000"))
+    err = select(2, run(2, training.llava(dir, dir .. "/b", "--steps 1 --threads 1000")))
     assert.truthy(err:find("processes: fewer cores than threads for rank 0 (", 1, true), err)
   end)
 
@@ -144,6 +144,19 @@ describe("processes", function()
     local status, err = run(2, training.llava(dir, dir .. "/a", "--loss aot"))
     assert.is_true(status ~= 0)
     assert.truthy(err:find("--loss: what aot makes of a pair depends on the others of its batch", 1, true), err)
+  end)
+
+  case("say once what is wrong for all of them", function()
+    for words, line in pairs {
+      [training.llava(dir, dir .. "/a"):gsub("/model ", "/nowhere ", 1)] = "/nowhere: there is no such folder",
+      [training.llava(dir, dir .. "/a", "--quiet --lr 1e30")] = "nothing was saved over earlier results",
+      [training.llava(dir, dir .. "/a", "--bogus")] = "unknown option --bogus",
+    } do
+      local status, err = run(2, words)
+      assert.is_true(status ~= 0)
+      assert.equal(1, select(2, err:gsub("lucid: [^\n]*\n", "")), err)
+      assert.truthy(err:find(line, 1, true), err)
+    end
   end)
 
   case("go on where another number of them was cut off", function()
