@@ -292,6 +292,7 @@ int         lc_image_save(lc_tensor *image, const char *path, int quality);   /*
 lc_tensor  *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int filter);  /* Pillow's, to the bit: first across, then down (Pillow 13 takes tall pictures the other way) */
 lc_tensor  *lc_image_crop(lc_tensor *image, int64_t top, int64_t left, int64_t height, int64_t width);  /* outside is black */
 lc_tensor  *lc_image_pad_square(lc_tensor *image, int red, int green, int blue);          /* centred */
+lc_tensor  *lc_image_mirror(lc_tensor *image);                                             /* left to right */
 lc_tensor  *lc_image_normalize(lc_tensor *image, double scale, const float *mean3, const float *std3);   /* -> f32 [3, H, W]: (v * scale - mean) / std */
 /* Pictures are read and decoded on a thread of their own while the caller does something else. */
 lc_reader  *lc_reader_new(void);

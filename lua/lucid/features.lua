@@ -3,7 +3,9 @@
 --
 -- vision/KEY/ in the cache folder: KEY is made of all that the rows depend on beside the picture.
 local cache = require "lucid.cache"
+local crop = require "lucid.crop"
 local file = require "lucid.file"
+local forest = require "lucid.forest"
 local image = require "lucid.image"
 local layout = require "lucid.layout"
 local native = require "lucid.native"
@@ -74,6 +76,17 @@ function Features:get(path)
     if not ok then without_disk(self, reason) end
   end
   return remember(self, key, t)
+end
+
+--- The features of a random part of a picture file. They stay in memory alone: most parts are seen once.
+---@param seen table          { picture = path, crop = }
+function Features:part(seen)
+  if type(seen.picture) ~= "string" then error("features: a random crop is of a picture file", 2) end
+  local key = forest.image_key { picture = seen.picture, crop = seen.crop }
+  if self.young[key] then return self.young[key] end
+  if self.old[key] then return remember(self, key, self.old[key]) end
+  local side = self.model.size
+  return remember(self, key, self.model:vision { crop.apply(image.load(seen.picture), seen.crop, side) })
 end
 
 --- Has picture files read ahead whose features are not kept: the next calls of get take them.

@@ -6,7 +6,8 @@
 --
 -- Segments and token places are counted from 1; ids are the tokenizer's own, and lucid.IMAGE (-200)
 -- stands for the rows of the segment's picture: a path, a u8 tensor [H, W, 3] or features [rows, width];
--- or { picture = any of these, text = ids } where the bridge reads the question, too (InstructBLIP).
+-- or { picture = any of these, text = ids, crop = } where the bridge reads the question, too (InstructBLIP), or a random
+-- part of the picture is meant (lucid.crop).
 local file = require "lucid.file"
 local native = require "lucid.native"
 
@@ -22,12 +23,13 @@ M.IMAGE = -200
 ---@field image any              what IMAGE among the tokens stands for
 ---@field score boolean|nil      whether its tokens' log-probabilities are wanted
 
---- What decides whether two pictures are one: a file's content, a tensor's identity, and the text with it.
+--- What decides whether two pictures are one: a file's content, a tensor's identity, the text with it and the crop.
 function M.image_key(image)
   if image == nil then return "" end
   if type(image) == "string" then return file.hash(image) end
   if type(image) == "table" and image.picture ~= nil then
-    return M.image_key(image.picture) .. " " .. table.concat(image.text or {}, ",")
+    local crop = image.crop and (" %d %s %s"):format(image.crop.seed, image.crop.name, image.crop.mirror and "m" or "") or ""
+    return M.image_key(image.picture) .. " " .. table.concat(image.text or {}, ",") .. crop
   end
   return native.address(image)
 end

@@ -101,6 +101,13 @@ function M.pad_square(t, colour)
   return take(C.lc_image_pad_square, t, colour[1], colour[2], colour[3])
 end
 
+--- The picture turned left to right.
+---@param t any
+function M.mirror(t)
+  if not native.is_tensor(t) then native.bad_argument("mirror", 1, t, PICTURE) end
+  return take(C.lc_image_mirror, t)
+end
+
 --- (value * scale - mean) / std of every channel, as f32 [3, H, W].
 ---@param t any
 ---@param scale number

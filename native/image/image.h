@@ -41,6 +41,8 @@ int lc_picture_resize(const struct lc_picture *to, const struct lc_picture *from
  * from on a canvas of one colour, its top left corner at (top, left), which may lie outside. */
 void lc_picture_place(const struct lc_picture *to, const struct lc_picture *from, int64_t top,
                       int64_t left, const uint8_t colour[3]);
+/* Left to right; to has the size of from. */
+void lc_picture_mirror(const struct lc_picture *to, const struct lc_picture *from);
 /* (value * scale - mean) / std of every channel: planes [3, height, width]. */
 void lc_picture_normalize(float *planes, const struct lc_picture *from, double scale,
                           const float mean[3], const float std[3]);

@@ -25,6 +25,13 @@ void lc_picture_place(const struct lc_picture *to, const struct lc_picture *from
                from->rgb + ((y - top) * from->width + x0 - left) * 3, (size_t)(x1 - x0) * 3);
 }
 
+void lc_picture_mirror(const struct lc_picture *to, const struct lc_picture *from) {
+    for (int64_t y = 0; y < from->height; y++)
+        for (int64_t x = 0; x < from->width; x++)
+            memcpy(to->rgb + (y * to->width + x) * 3,
+                   from->rgb + ((y + 1) * from->width - 1 - x) * 3, 3);
+}
+
 /* In the steps of transformers: the product in double, rounded to float, then float arithmetic. */
 void lc_picture_normalize(float *planes, const struct lc_picture *from, double scale,
                           const float mean[3], const float std[3]) {

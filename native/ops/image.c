@@ -90,6 +90,14 @@ lc_tensor *lc_image_pad_square(lc_tensor *image, int red, int green, int blue) {
     return t;
 }
 
+lc_tensor *lc_image_mirror(lc_tensor *image) {
+    struct lc_picture from, to;
+    if (!picture_of("mirror", image, &from)) return NULL;
+    lc_tensor *t = canvas("mirror", from.height, from.width, &to);
+    if (t) lc_picture_mirror(&to, &from);
+    return t;
+}
+
 lc_tensor *lc_image_normalize(lc_tensor *image, double scale, const float *mean3,
                               const float *std3) {
     struct lc_picture from;

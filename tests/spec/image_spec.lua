@@ -233,6 +233,11 @@ describe("cutting and padding", function()
     assert.equal("0 | 0", levels(image.crop(t, 100, -100, 2, 1)))
   end)
 
+  it("turns left to right", function()
+    assert.equal("3 2 1 | 13 12 11", levels(image.mirror(t)))
+    assert.same(t:tolist(), image.mirror(image.mirror(t)):tolist())
+  end)
+
   it("pads to a square", function()
     assert.equal("1 2 3 | 11 12 13 | 9 9 9", levels(image.pad_square(t, { 9, 8, 7 })))
     local tall = picture(4, 1, function(y) return y end)
