@@ -220,6 +220,12 @@ local function describe(tensors)
   return targets, whole[1] and whole or json.null
 end
 
+-- Since transformers 4.52 LLaVA's projector lies under "model.", also where its folder does not say so. Of a folder's older
+-- names PEFT translates those of LoRA's tensors, but not those of whole modules.
+local function where_peft_looks(name)
+  return (name:gsub("^multi_modal_projector%.", "model.multi_modal_projector."))
+end
+
 --- Writes an adapter folder that PEFT reads. The keys are those of PEFT 0.4: many a reader refuses a key
 --- that is younger than itself.
 ---@param dir string
@@ -238,7 +244,7 @@ function M.save(dir, config, tensors)
   all.target_modules = targets
   check_config(all, dir .. "/adapter_config.json")
   local named = {}
-  for name, t in pairs(tensors) do named[ROOT .. name] = t end
+  for name, t in pairs(tensors) do named[ROOT .. where_peft_looks(name)] = t end
   file.mkdir(dir)
   checkpoint.save(dir .. "/adapter_model.safetensors", named)
   json.write(dir .. "/adapter_config.json", all, { indent = 2 })

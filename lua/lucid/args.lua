@@ -7,6 +7,7 @@
 --     { "clip", 0, "largest gradient norm; 0: none" },
 --     { "quantise", false, "a flag: --quantise or --no-quantise" },
 --     groups = { lucid.dpo.OPTIONS },      -- lists that recipes share: { title = "...", { name, ... }, ... }
+--     defaults = { beta = 0.5 },           -- in place of those of shared options
 --   }
 --
 -- The type of an option is that of its default; "" stands for nothing given. A number is 0 or more
@@ -127,6 +128,10 @@ local function declared(spec)
   for _, o in ipairs(spec) do add(o[1], o[2], o[3], o[4]) end
   for _, group in ipairs(spec.groups or {}) do
     for _, o in ipairs(group) do add(o[1], o[2], o[3], o[4], group.title) end
+  end
+  for name, default in pairs(spec.defaults or {}) do
+    local o = list[place[name] or error("args: there is no option " .. name, 3)]
+    o.default = default
   end
   local published = words_of(spec.published)
   for _, o in ipairs(list) do o.published = published[o.name] end

@@ -6,8 +6,10 @@ local native = require "lucid.native"
 local forest = require "lucid.forest"
 local tensor = require "lucid.tensor"
 local loss = require "lucid.loss"
+local captions = require "lucid.captions"
 local microbatch = require "lucid.microbatch"
 local preference = require "lucid.preference"
+local questions = require "lucid.questions"
 local start = require "lucid.start"
 
 local M = {}
@@ -16,7 +18,9 @@ local M = {}
 M.OPTIONS = { title = "the loss",
   { "loss", "sigmoid", "a name (sigmoid is DPO), a sum (sigmoid:0.8,bco_pair:0.2,sft:1) or a .lua file" },
   { "reference-free", false, "leave the reference out" },
-  { "gamma", 0, "weight of the chosen answers' cross-entropy beside the loss" },
+  { "gamma", 0, "weight of a cross-entropy beside the loss, the mean over its tokens: --gamma-on says whose" },
+  { "gamma-on", "chosen", "the pairs' chosen answers (chosen) or the captions of --captions, one a pair (captions)",
+    { choices = "chosen captions" } },
 }
 
 --- How a step is computed, which changes nothing but time and memory, and which pairs meet in a step.
@@ -39,21 +43,22 @@ end
 ---@field id string
 ---@field kind string           "desc" or "pope"
 ---@field image any
+---@field source any           the picture as it came, without what a bridge reads with it
+---@field question string
 ---@field prompt integer[]
+---@field reference_prompt integer[]|nil    where the reference model reads another instruction
 ---@field chosen integer[]      with the end token
 ---@field rejected integer[]
+---@field caption lucid.Sequence|nil    what the caption loss is taken of
 
---- Turns pairs { id, kind, image, question, chosen, rejected } into ids, as the model's template has it.
+--- Turns pairs { id, kind, image, question, reference_question, chosen, rejected } into ids, as the model's template has it.
 ---@return lucid.EncodedPair[]
 function M.encode(model, list)
-  local tk, out, prompts = model.tokenizer, {}, {}
+  local tk, out, prompt_of = model.tokenizer, {}, questions(model)
   for i, p in ipairs(list) do
-    local prompt = prompts[p.question]
-    if not prompt then
-      prompt = model.template:tokens(tk, p.question, { train = true })
-      prompts[p.question] = prompt
-    end
-    out[i] = { id = p.id, kind = p.kind, image = model:picture(p.image, p.question), prompt = prompt,
+    out[i] = { id = p.id, kind = p.kind, source = p.image, question = p.question, prompt = prompt_of(p.question),
+      reference_prompt = p.reference_question and prompt_of(p.reference_question),
+      image = model:picture(p.image, p.question),
       chosen = model.template:answer(tk, p.chosen), rejected = model.template:answer(tk, p.rejected) }
   end
   return out
@@ -77,6 +82,7 @@ end
 ---@field options table|nil         of the loss: { beta =, label_smoothing =, ... }
 ---@field reference_free boolean|nil
 ---@field gamma number|nil          weight of the chosen answers' token-mean NLL beside the loss
+---@field caption_gamma number|nil  weight of the captions' loss, where pairs bring captions
 ---@field kind_weights table|nil    { kind = weight }; each kind's mean loss counts that much
 ---@field state table|nil           what the loss remembers between steps; plain numbers, part of a checkpoint
 ---@field group string              "image", "pair" or "none": what pairs share, as lucid.forest.pairs has it
@@ -112,7 +118,9 @@ function M.settings(opt, kind_weights)
     args.usage(("--loss: what %s makes of a pair depends on the others of its batch, which processes share; start one, or --sync none")
       :format(apart))
   end
-  return { loss = opt.loss, options = options, reference_free = opt.reference_free, gamma = opt.gamma,
+  local on_captions = opt.gamma_on == "captions"
+  return { loss = opt.loss, options = options, reference_free = opt.reference_free,
+    gamma = on_captions and 0 or opt.gamma, caption_gamma = on_captions and opt.gamma or 0,
     kind_weights = kind_weights, state = {}, group = opt.group,
     tokens_per_step = opt.tokens_per_step, joint = joint ~= nil }
 end
@@ -144,6 +152,23 @@ local function weights_of(part, kind_weights, whole)
   return tensor(w)
 end
 
+-- The pairs as the reference model reads them, or nil where it reads what the policy does.
+local function for_reference(part)
+  local list, other = {}, false
+  for i, p in ipairs(part) do
+    other = other or p.reference_prompt ~= nil
+    list[i] = { image = p.image, prompt = p.reference_prompt or p.prompt, chosen = p.chosen, rejected = p.rejected }
+  end
+  return other and list or nil
+end
+
+-- The captions that pairs bring.
+local function captions_of(part)
+  local list = {}
+  for i, p in ipairs(part) do list[i] = p.caption end
+  return list
+end
+
 --- The loss of one part of a step's batch, what to log of it, and how much of the batch it is. The losses of the parts
 --- add up to the batch's.
 ---@param policy table
@@ -161,7 +186,9 @@ function M.step(policy, reference, part, opt, whole)
   for name, v in pairs(opt.options or {}) do options[name] = v end
   if opt.kind_weights then options.weights = weights_of(part, opt.kind_weights, whole) end
   local p = policy:pairs(f, { log_squares = options.use_weighting })
-  local r = not opt.reference_free and native.no_grad(reference.pairs, reference, f) or nil
+  local asked = not opt.reference_free and for_reference(part)
+  local r = not opt.reference_free
+    and native.no_grad(reference.pairs, reference, asked and forest.pairs(asked, opt.group) or f) or nil
   if opt.compare and r then
     -- What is kept was checked by itself: here the base speaks, bit for bit.
     start.compare(p, reference.path and native.no_grad(reference.base.pairs, reference.base, f) or r, part)
@@ -176,6 +203,11 @@ function M.step(policy, reference, part, opt, whole)
     local nll = (counts and p.chosen * counts or p.chosen):sum() * (-1 / whole.tokens)
     value = value + opt.gamma * nll
     stats.nll = nll / share
+  end
+  if (opt.caption_gamma or 0) > 0 and part[1].caption then
+    local nll = captions.loss(policy, captions_of(part), part.counts)
+    value = value + opt.caption_gamma * share * nll
+    stats.caption_nll = nll
   end
   stats.loss = value / share
   stats.count, stats.tokens = whole.pairs, f:count(policy.image_rows).tokens / share

@@ -41,7 +41,8 @@ end
 local function text_of(pair)
   local function ids(list) return table.concat(list, ",") end
   return table.concat({ pair.kind or "", forest.image_key(pair.image), ids(pair.prompt), ids(pair.chosen),
-    ids(pair.rejected) }, "|")
+    ids(pair.rejected), pair.reference_prompt and ids(pair.reference_prompt) or "",
+    pair.caption and tostring(pair.caption) or "" }, "|")
 end
 
 -- Each pair once, and how often it stood there, by pair; nil where every one stands once.

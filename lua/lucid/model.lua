@@ -103,6 +103,7 @@ function M.open(dir, opt)
     handle = handle,
     adapters = 1,
     quant = quant ~= "none" and quant or nil,
+    beside = {},
     size = tonumber(C.lc_model_image_size(handle)),
     image_rows = tonumber(C.lc_model_image_rows(handle)),
     positions = tonumber(C.lc_model_max_positions(handle)),
@@ -204,6 +205,22 @@ function Model:lora(opt)
   return self
 end
 
+--- Trains some of the base's own tensors beside the adapter: those whose names match. The reference is the same weights
+--- with the adapter off, so it sees what becomes of them.
+---@param pattern string
+---@param saved boolean|nil      they are written with the adapter, as whole modules
+function Model:train_beside(pattern, saved)
+  local found = false
+  for _, p in ipairs(self:all_parameters()) do
+    if p.name:find(pattern) then
+      native.check(C.lc_tensor_requires_grad(p.tensor, 1))
+      found, self.beside[p.name] = true, saved or nil
+    end
+  end
+  if not found then error(("%s: there are no tensors '%s' to train"):format(self.dir, pattern), 2) end
+  return self
+end
+
 --- Recomputes each decoder block in the backward pass: less memory, a third more time.
 function Model:recompute(on)
   native.check(C.lc_model_recompute(self.handle, on == false and 0 or 1))
@@ -223,15 +240,18 @@ function Model:load_adapter(dir)
   local own = {}
   for _, p in ipairs(self:all_parameters()) do own[p.name] = p.tensor end
   adapter.assign(loaded, own, dir)
+  for name in pairs(own) do
+    if not name:find("%.lora_[AB]%.weight$") and loaded.tensors[adapter.canonical(name)] then self.beside[name] = true end
+  end
   return self
 end
 
---- Writes the adapter in PEFT's format.
+--- Writes the adapter in PEFT's format; what of the base was trained or loaded with it is one of its modules_to_save.
 function Model:save_adapter(dir)
   if not self.lora_config then error("save_adapter: the model has no adapter", 2) end
   local tensors = {}
   for _, p in ipairs(self:all_parameters()) do
-    if p.name:find("%.lora_[AB]%.weight$") then tensors[p.name] = p.tensor end
+    if p.name:find("%.lora_[AB]%.weight$") or self.beside[p.name] then tensors[p.name] = p.tensor end
   end
   adapter.save(dir, {
     base_model_name_or_path = self.dir,
@@ -289,7 +309,9 @@ end
 --- The tower's features of a picture (path, u8 tensor [H, W, 3], features already, or a table with one
 --- of these as its picture): [rows, width], without gradients. Those of files are kept: lucid.features.
 function Model:features(picture)
-  if type(picture) == "table" then return self:features(picture.picture) end
+  if type(picture) == "table" then
+    return picture.crop and self.seen:part(picture) or self:features(picture.picture)
+  end
   if type(picture) ~= "string" then
     if picture:dtype() == "u8" then return self:vision { picture } end
     return picture
@@ -302,13 +324,14 @@ local QUESTION_MAX = 128            -- ids that InstructBLIP's Q-Former was trai
 --- A picture as this model's batches take it: where the bridge reads the question, together with its ids.
 ---@param seen any           a path, a u8 tensor or features; nil: there is none
 ---@param question string
-function Model:picture(seen, question)
-  if seen == nil or self.kind ~= "instructblip" then return seen end
+---@param part lucid.Crop|nil    a random part of it
+function Model:picture(seen, question, part)
+  if seen == nil or self.kind ~= "instructblip" then return part and { picture = seen, crop = part } or seen end
   if not self.reader then
     error(self.dir .. ": the Q-Former reads the question with BERT's vocabulary; give --bert, the folder of vocab.txt", 0)
   end
   local text = self.reader:encode(question, { bos = true, eos = true, max = QUESTION_MAX, truncate = "left" })
-  return { picture = seen, text = text }
+  return { picture = seen, text = text, crop = part }
 end
 
 --- Features of one u8 picture, outside the tape.

@@ -44,12 +44,14 @@ end
 --- The reference of a policy that is to be trained: kept where that is asked for and possible, else the base as it is;
 --- and why it is not kept, where it was asked for.
 ---@param policy lucid.Model
----@param opt table             parsed options: reference_cache, cache, reference_free
+---@param opt table             parsed options: reference_cache, cache, reference_free, random_crops
 ---@return lucid.References|lucid.Model reference, string|nil why
 function M.of(policy, opt)
   local base, folder = policy:base(), cache.folder(opt.cache)
   if opt.reference_cache == "off" or opt.reference_free then return base end
   if not folder then return base, "there is no cache folder" end
+  if opt.random_crops then return base, "random crops are not seen again" end
+  if next(policy.beside) then return base, "parts of the base come with the adapter" end
   for _, p in ipairs(policy:parameters()) do
     if p.part ~= "adapter" then return base, ("the %s is trained, which the reference sees"):format(p.part) end
   end

@@ -4,11 +4,12 @@ local M = {}
 
 --- Has the first batch's policy compared with its reference; says why not where the adapter is not new.
 ---@param settings lucid.DpoOptions
----@param opt table        { adapter, reference_free, quiet }
+---@param opt table        { adapter, reference_free, instruction_pairing, quiet }
 ---@param run lucid.TrainingRun
 function M.watch(settings, opt, run)
   local reason = run.from and "the run goes on from a checkpoint" or opt.adapter ~= "" and "--adapter is not new"
     or opt.reference_free and "there is no reference"
+    or opt.instruction_pairing == "independent" and "each reads an instruction of its own (--instruction-pairing)"
   settings.compare = not reason
   if reason and not opt.quiet then
     io.stderr:write(("step 0: policy and reference are not compared: %s\n"):format(reason))
