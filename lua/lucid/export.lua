@@ -181,4 +181,9 @@ function M.run(opt)
   return { kind = kind, bytes = folder.write(opt.out, parts) }
 end
 
+--- Writes an adapter alone as the published ones are: lucid.export.adapter(dir, out).
+---@param dir string
+---@param out string
+function M.adapter(dir, out) return require "lucid.export.adapter"(dir, out) end
+
 return setmetatable(M, { __call = function(_, ...) return M.run(...) end })
