@@ -5,6 +5,7 @@ local folder = require "tests.support.folder"
 local golden = require "tests.support.golden"
 
 local BASE, ADAPTER = "tests/golden/llava_tiny/classic", "tests/golden/peft/adapter"
+local PROJECTOR = "tests/golden/peft/projector"
 local PICTURE = "tests/golden/llava_tiny/picture.png"
 local expected = lucid.checkpoint "tests/golden/peft/expected.safetensors"
 
@@ -21,11 +22,23 @@ describe("an adapter that lucid saved", function()
     golden.agree(logits(golden.model(BASE, { adapter = ADAPTER })), expected:tensor("logits"), 1e-5, "logits")
   end)
 
+  it("gives PEFT's logits with a projector of its own, merged, too", function()
+    local want, dir = expected:tensor("logits.projector"), folder.folder()
+    golden.agree(logits(golden.model(BASE, { adapter = PROJECTOR })), want, 1e-5, "logits")
+    lucid.merge { model = BASE, adapter = PROJECTOR, out = dir .. "/merged" }
+    golden.agree(logits(golden.model(dir .. "/merged")), want, 1e-5, "merged")
+    lucid.export.adapter(PROJECTOR, dir .. "/exported")
+    golden.agree(logits(golden.model(BASE, { adapter = dir .. "/exported" })), want, 1e-5, "exported")
+    folder.remove(dir)
+  end)
+
   it("is saved again to the same bytes", function()
     local dir = folder.folder()
-    golden.model(BASE, { adapter = ADAPTER }):save_adapter(dir)
-    for _, name in ipairs { "adapter_config.json", "adapter_model.safetensors" } do
-      assert.equal(file.read(ADAPTER .. "/" .. name), file.read(dir .. "/" .. name))
+    for _, adapter in ipairs { ADAPTER, PROJECTOR } do
+      golden.model(BASE, { adapter = adapter }):save_adapter(dir)
+      for _, name in ipairs { "adapter_config.json", "adapter_model.safetensors" } do
+        assert.equal(file.read(adapter .. "/" .. name), file.read(dir .. "/" .. name))
+      end
     end
     folder.remove(dir)
   end)
