@@ -10,6 +10,7 @@ local opt = lucid.args {
     .. "The Q-Former reads the question, too, with BERT's vocabulary (--bert).",
   common = lucid.hadpo.COMMON .. " bert",
   required = lucid.hadpo.REQUIRED,
+  processes = true,
   groups = lucid.hadpo.options "instructblip",
   defaults = {
     rank = 64, alpha = 16, targets = "q_proj,k_proj,v_proj",

@@ -8,6 +8,7 @@ local opt = lucid.args {
   about = "HA-DPO for LLaVA-1.5: DPO with LoRA; the defaults are the published hyper-parameters of one process.",
   common = lucid.hadpo.COMMON,
   required = lucid.hadpo.REQUIRED,
+  processes = true,
   groups = lucid.hadpo.options "llava",
   defaults = {
     rank = 128, alpha = 256, targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",

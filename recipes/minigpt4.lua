@@ -9,6 +9,7 @@ local opt = lucid.args {
     .. "the defaults are the published hyper-parameters of one process.",
   common = lucid.hadpo.COMMON,
   required = lucid.hadpo.REQUIRED,
+  processes = true,
   groups = lucid.hadpo.options "minigpt4",
   defaults = {
     rank = 64, alpha = 16, targets = "q_proj,k_proj,v_proj",

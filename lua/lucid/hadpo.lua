@@ -8,11 +8,11 @@ local access = require "lucid.access"
 local args = require "lucid.args"
 local captions = require "lucid.captions"
 local data = require "lucid.data"
+local dist = require "lucid.dist"
 local dpo = require "lucid.dpo"
 local draw = require "lucid.draw"
 local heldout = require "lucid.heldout"
 local model = require "lucid.model"
-local native = require "lucid.native"
 local overlong = require "lucid.overlong"
 local plan = require "lucid.plan"
 local quirks = require "lucid.quirks"
@@ -61,7 +61,7 @@ local PAIRS = { title = "pairs",
 ---@param name string            "llava", "minigpt4", "instructblip"
 function M.options(name)
   return { PAIRS, ADAPTER, LENGTH, dpo.OPTIONS, dpo.WORK, quirks.options(name), overlong.OPTIONS, train.OPTIONS,
-    resume.OPTIONS }
+    resume.OPTIONS, dist.OPTIONS }
 end
 
 -- The paper's number of processes, each with a batch of its own.
@@ -169,7 +169,7 @@ function M.train(name, opt)
   check(opt)
   local mix = opt.mix ~= "" and dpo.mix(opt.mix) or nil
   local settings = dpo.settings(opt, mix and { pope = opt.pope_weight } or nil)
-  native.C.lc_threads(opt.threads)
+  dist.join(opt)
   local run = resume.open(name, opt)
   local files, list, counts = read_pairs(name, opt)
   local m = open_model(name, opt)
@@ -203,9 +203,10 @@ function M.train(name, opt)
     draw = function() return present(next_batch()) end, split = parts.split, loss = parts.loss,
     evaluate = #held > 0 and function() return heldout.measure(m, reference, held, opt.batch, settings) end or nil,
   }
-  m:save_adapter(run.out .. "/adapter")
   m.seen:sync()
-  if reference.path then reference:save() end
+  if reference.path then dist.in_turn(reference.save, reference) end
+  if not dist.first() then return end
+  m:save_adapter(run.out .. "/adapter")
   run:report()
 end
 

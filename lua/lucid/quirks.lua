@@ -21,6 +21,7 @@ M.LIST = {
   { option = "quant", of = "minigpt4", value = "fp4" },
   { option = "train-ln-vision", of = "instructblip", default = false, value = true,
     help = "the norm behind the tower is trained, which the reference sees, and is not saved" },
+  { option = "sync", of = "minigpt4 instructblip", value = "none" },
 }
 
 -- What no option can bring back.

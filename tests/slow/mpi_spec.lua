@@ -1,5 +1,6 @@
 -- Several processes under mpirun: the update is one process's, whoever dies ends the job, whoever is asked to stop stops
 -- all. Skipped where there is no mpirun. mpirun is told what a user root on few cores needs.
+local bridged = require "tests.support.bridged"
 local checkpoints = require "lucid.checkpoints"
 local ffi = require "ffi"
 local file = require "lucid.file"
@@ -111,6 +112,18 @@ describe("processes", function()
       end
     end)
   end
+
+  case("share captions, crops and instructions of either model as one has them", function()
+    training.captions(dir)
+    local words = ("minigpt4 %s --images %s/world --data %s/pairs --captions %s/cap --as-published --sync all_reduce --steps 5"
+      .. " --batch 5 --accumulate 2 --rank 2 --alpha 4 --lr 1e-2 --warmup-ratio 0 --threads 1 --quiet"):format(
+      bridged.minigpt4(dir), dir, dir, dir)
+    assert.equal(0, (run(nil, words .. " --lr 0 --out " .. dir .. "/start")))
+    assert.equal(0, (run(nil, words .. " --out " .. dir .. "/alone")))
+    local status, err = run(2, words .. " --out " .. dir .. "/two")
+    assert.equal(0, status, err)
+    assert.is_true(distance(numbers(dir .. "/two"), numbers(dir .. "/alone"), numbers(dir .. "/start")) <= 1e-5)
+  end)
 
   case("have the same bits in every run", function()
     for _, out in ipairs { "/a", "/b" } do assert.equal(0, (run(3, training.llava(dir, dir .. out)))) end

@@ -19,14 +19,7 @@ setup(function()
   dir = folder.folder()
   training.world(dir)
   models = { llava = ("--model %s/model"):format(dir), minigpt4 = bridged.minigpt4(dir), instructblip = bridged.instructblip(dir) }
-  file.mkdir(dir .. "/cap")
-  file.mkdir(dir .. "/cap/image")
-  local list = json.array {}
-  for i, caption in ipairs { "A red car.", "There is a blue cat in the image.", "x" } do
-    list[i] = { image_id = tostring(i), caption = caption }
-    file.write(("%s/cap/image/%d.jpg"):format(dir, i), file.read(("%s/world/VG_100K/%d.jpg"):format(dir, 300000 + i)))
-  end
-  json.write(dir .. "/cap/filter_cap.json", { annotations = list })
+  training.captions(dir)
 end)
 teardown(function() folder.remove(dir) end)
 
@@ -138,13 +131,13 @@ end)
 describe("--as-published", function()
   local ON = {
     llava = "--train-projector on",
-    minigpt4 = "--instruction-pairing independent, --random-crops on, --quant fp4",
-    instructblip = "--random-crops on, --train-ln-vision on",
+    minigpt4 = "--instruction-pairing independent, --random-crops on, --quant fp4, --sync none",
+    instructblip = "--random-crops on, --train-ln-vision on, --sync none",
   }
   local OFF = {
     llava = "--train-projector off",
-    minigpt4 = "--instruction-pairing shared, --random-crops off, --quant none",
-    instructblip = "--random-crops off, --train-ln-vision off",
+    minigpt4 = "--instruction-pairing shared, --random-crops off, --quant none, --sync all_reduce",
+    instructblip = "--random-crops off, --train-ln-vision off, --sync all_reduce",
   }
 
   for recipe, on in pairs(ON) do
@@ -162,7 +155,7 @@ describe("--as-published", function()
   end
 
   it("leaves what the user has set", function()
-    local opt = lucid.args.parse({ groups = { quirks.options "minigpt4" }, common = "quant" },
+    local opt = lucid.args.parse({ groups = { quirks.options "minigpt4", lucid.dist.OPTIONS }, common = "quant" },
       { "--as-published", "--no-random-crops", "--quant", "nf4" })
     quirks.apply("minigpt4", opt)
     assert.same({ "independent", false, "nf4" }, { opt.instruction_pairing, opt.random_crops, opt.quant })

@@ -29,6 +29,18 @@ function M.world(dir)
   json.write(dir .. "/talks.json", talks)
 end
 
+--- Makes DIR/cap of three captioned pictures of the world, in CC-SBU's form.
+---@param dir string
+function M.captions(dir)
+  file.mkdir(dir .. "/cap/image")
+  local list = json.array {}
+  for i, caption in ipairs { "A red car.", "There is a blue cat in the image.", "x" } do
+    list[i] = { image_id = tostring(i), caption = caption }
+    file.write(("%s/cap/image/%d.jpg"):format(dir, i), file.read(("%s/world/VG_100K/%d.jpg"):format(dir, 300000 + i)))
+  end
+  json.write(dir .. "/cap/filter_cap.json", { annotations = list })
+end
+
 --- The words of a preference run of the world: "lucid llava ...".
 ---@param out string
 ---@param more string|nil     further options
