@@ -11,7 +11,7 @@ local opt = lucid.args {
 }
 
 local size = opt.fast and { sft = 200, wild = 24, eval = 24, align = 8, clean = 8, questions = 6, biased = 4, dpo = 3 }
-  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, questions = 1500, biased = 120, dpo = 80 }
+  or { sft = 5000, wild = 600, eval = 600, align = 600, clean = 700, questions = 2400, biased = 120, dpo = 80 }
 lucid.threads(opt.threads)
 local started = lucid.time()
 local out = opt.out
