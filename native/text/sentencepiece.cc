@@ -56,7 +56,7 @@ std::string reason(const sentencepiece::util::Status &status) {
 int hand_out(const void *from, size_t bytes, void **to) {
     *to = host.alloc(bytes + 1);
     if (!*to) return -1;
-    std::memcpy(*to, from, bytes);
+    if (bytes) std::memcpy(*to, from, bytes); /* an empty list may have no address */
     static_cast<char *>(*to)[bytes] = 0;
     return 0;
 }
