@@ -25,7 +25,12 @@ local function read(path)
   return hashes
 end
 
---- The SHA-256 of files, by path.
+local function keep(folder, index, who, hash)
+  file.mkdir(folder)
+  file.append(index, json.encode { file = who, hash = hash } .. "\n")
+end
+
+--- The SHA-256 of files, by path. Where the folder cannot be written they are taken again every time.
 ---@param paths string[]
 ---@param folder string         the cache folder
 ---@return table<string, string>
@@ -37,8 +42,7 @@ function M.of(paths, folder)
     hashes[path] = kept[who]
     if not hashes[path] then
       hashes[path] = file.hash(path)
-      file.mkdir(folder)
-      file.append(index, json.encode { file = who, hash = hashes[path] } .. "\n")
+      pcall(keep, folder, index, who, hashes[path])
     end
   end
   return hashes

@@ -30,15 +30,37 @@ local function settings(model, folder)
     dtype = model.dtype, quant = model.quant or "none", device = "cpu", kernels = native.version }
 end
 
+-- What the rows of a file are, in one hash: few of them are computed again, so a damaged one has to be known by this.
+---@param rows table<string, lucid.Tensor>
+local function sum_of(rows)
+  local lines = {}
+  for name, row in pairs(rows) do lines[#lines + 1] = name .. " " .. cache.tensor_hash(row) end
+  table.sort(lines)
+  return cache.hash(table.concat(lines, "\n"))
+end
+
+local function rows_of(kept)
+  local rows = {}
+  for _, name in ipairs(kept and kept:names() or {}) do rows[name] = kept:tensor(name) end
+  return rows
+end
+
+-- The file that was kept; nil: there is none, or its bytes are not those that were written, and it goes.
+local function open_kept(path)
+  if not file.exists(path) then return nil end
+  local readable, kept = pcall(checkpoint, path)
+  if readable and native.scope(function() return sum_of(rows_of(kept)) end) == kept:metadata "sum" then return kept end
+  os.remove(path)
+  io.stderr:write(("lucid: %s is damaged and is dropped: the reference is computed again\n"):format(path))
+end
+
 --- A model's references in a cache folder.
 ---@param base lucid.Model      adapters off
 ---@param folder string
 function M.open(base, folder)
   local parts = settings(base, folder)
   local path = ("%s/reference/%s.safetensors"):format(folder, cache.key(parts))
-  local self = setmetatable({ base = base, path = path, parts = parts, fresh = {}, new = 0 }, References)
-  if file.exists(path) then self.kept = checkpoint(path) end
-  return self
+  return setmetatable({ base = base, path = path, parts = parts, kept = open_kept(path), fresh = {}, new = 0 }, References)
 end
 
 --- The reference of a policy that is to be trained: kept where that is asked for and possible, else the base as it is;
@@ -166,18 +188,23 @@ function References:check(list, seed)
   end
 end
 
---- Writes what is new, beside what the file holds by now.
+local function write(self)
+  file.mkdir((self.path:match("^(.*)/")))
+  self.kept = open_kept(self.path)
+  native.scope(function()
+    local rows = rows_of(self.kept)
+    for key, row in pairs(self.fresh) do rows[key] = tensor(row) end
+    checkpoint.save(self.path, rows, { settings = json.encode(self.parts), sum = sum_of(rows) })
+  end)
+  self.kept, self.fresh = checkpoint(self.path), {}
+end
+
+--- Writes what is new, beside what the file holds by now. A cache that cannot be written is no reason to stop.
 function References:save()
   if self.new == 0 then return end
-  file.mkdir((self.path:match("^(.*)/")))
-  if file.exists(self.path) then self.kept = checkpoint(self.path) end
-  local rows = {}
-  native.scope(function()
-    for _, name in ipairs(self.kept and self.kept:names() or {}) do rows[name] = self.kept:tensor(name) end
-    for key, row in pairs(self.fresh) do rows[key] = tensor(row) end
-    checkpoint.save(self.path, rows, { settings = json.encode(self.parts) })
-  end)
-  self.kept, self.fresh, self.new = checkpoint(self.path), {}, 0
+  self.new = 0
+  local ok, reason = pcall(write, self)
+  if not ok then io.stderr:write(("lucid: the reference is not kept: %s\n"):format((reason:gsub("^[^:]+%.lua:%d+: ", "")))) end
 end
 
 return M

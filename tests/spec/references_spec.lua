@@ -1,5 +1,6 @@
 -- The reference kept between runs: the same bits as a live one, found by content, checked before it is believed.
 local lucid = require "lucid"
+local bit = require "bit"
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local filehash = require "lucid.filehash"
@@ -135,6 +136,15 @@ describe("references", function()
     assert.not_equal(path(new), path(lucid.model(dir, { init = true, seed = 10 })))
   end)
 
+  -- Writes rows as if they had been computed: through the cache's own hand, which signs them.
+  local function save_whole(path, rows)
+    os.remove(path)
+    local writer = references.open(base, (path:match("^(.*)/reference/")))
+    writer.fresh, writer.new = {}, 1
+    for name, row in pairs(rows) do writer.fresh[name] = row:tolist() end
+    writer:save()
+  end
+
   it("are refused when a value is not what the model gives", function()
     local kept = fill(folder .. "/wrong")
     local c, rows = checkpoint(kept.path), {}
@@ -143,7 +153,7 @@ describe("references", function()
       row[#row] = row[#row] + 1e-4
       rows[name] = lucid.tensor(row)
     end
-    checkpoint.save(kept.path, rows)
+    save_whole(kept.path, rows)
     local again = references.open(base, folder .. "/wrong")
     local ok, reason = pcall(again.check, again, list, 1)
     assert.is_false(ok)
@@ -151,9 +161,48 @@ describe("references", function()
     assert.is_truthy(reason:find("--reference-cache off", 1, true))
     assert.is_nil(reason:find("\n"))
     for name, row in pairs(rows) do rows[name] = row:slice(1, 1, 1) end
-    checkpoint.save(kept.path, rows)
+    save_whole(kept.path, rows)
     again = references.open(base, folder .. "/wrong")
     assert.is_false(pcall(again.check, again, list, 1))
+  end)
+
+  it("are dropped, not believed, when a byte of their file has changed anywhere", function()
+    local at = folder .. "/damaged"
+    local path = fill(at).path
+    local text, stderr = file.read(path), io.stderr
+    local said = {}
+    io.stderr = { write = function(_, line) said[#said + 1] = line end } -- luacheck: ignore
+    finally(function() io.stderr = stderr end) -- luacheck: ignore
+    for place = #text, 1, -math.ceil(#text / 40) do
+      local byte = string.char(bit.bxor(text:byte(place), 0x10))
+      file.write(path, text:sub(1, place - 1) .. byte .. text:sub(place + 1))
+      said = {}
+      local kept = references.open(base, at)
+      -- the settings are there for people: no row depends on them
+      if said[1] then
+        assert.same({ 0, 12 }, { kept:count(list) })
+        assert.is_truthy(said[1]:find("is damaged and is dropped", 1, true))
+        assert.is_false(file.exists(path))
+      else
+        assert.same(values(base), values(kept))
+      end
+    end
+    file.write(path, text:sub(1, -2) .. string.char(bit.bxor(text:byte(-1), 1)))
+    said = {}
+    references.open(base, at)
+    assert.equal(1, #said)
+  end)
+
+  it("are left alone, and told of, where the folder cannot be written", function()
+    file.write(folder .. "/no-folder", "a file")
+    local kept, stderr, said = references.open(base, folder .. "/no-folder/cache"), io.stderr, {}
+    io.stderr = { write = function(_, line) said[#said + 1] = line end } -- luacheck: ignore
+    finally(function() io.stderr = stderr end) -- luacheck: ignore
+    assert.same(values(base), values(kept))
+    kept:save()
+    kept:save()
+    assert.equal(1, #said)
+    assert.is_truthy(said[1]:find("^lucid: the reference is not kept: [^\n]+\n$"))
   end)
 
   it("of two runs at once come together", function()
