@@ -6,6 +6,33 @@ local preference = require "lucid.preference"
 
 local M = {}
 
+-- "a number", or the sizes of a tensor: what a user's function has given in place of what was asked for.
+local function shown(v)
+  return native.is_tensor(v) and ("a tensor of %d elements"):format(v:count()) or "a " .. type(v)
+end
+
+local function is_one(v) return native.is_tensor(v) and v:count() == 1 end
+
+-- A user's own function: a tensor of one number comes back, and a table of what to log if it likes.
+local function own(name, f)
+  return function(policy, reference, opt)
+    local value, stats = f(policy, reference, opt)
+    if not is_one(value) then
+      error(("loss %s: it returns %s, not a tensor of one number"):format(name, shown(value)), 0)
+    end
+    stats = stats or {}
+    if type(stats) ~= "table" then
+      error(("loss %s: what it logs is %s, not a table of numbers by their names"):format(name, shown(stats)), 0)
+    end
+    for key, v in pairs(stats) do
+      if type(key) ~= "string" or type(v) ~= "number" and not is_one(v) then
+        error(("loss %s: it logs %s as '%s'; numbers by their names are possible"):format(name, shown(v), tostring(key)), 0)
+      end
+    end
+    return value, stats
+  end
+end
+
 ---@class lucid.LossTerm
 ---@field name string
 ---@field loss any          what lucid.preference made, or a function
@@ -20,7 +47,9 @@ local function terms_of(text)
     local name, weight = item:match("^(.+):(%d[%d.eE+-]*)$")
     weight = name and tonumber(weight) or 1
     if weight <= 0 then error(("loss '%s': a weight is above 0"):format(item), 0) end
-    terms[#terms + 1] = { name = name or item, loss = find[name or item], weight = weight }
+    name = name or item
+    local loss = find[name]
+    terms[#terms + 1] = { name = name, loss = type(loss) == "function" and own(name, loss) or loss, weight = weight }
   end
   if #terms == 0 then error("a loss's name is expected, or NAME:WEIGHT,NAME:WEIGHT", 0) end
   return terms
@@ -69,17 +98,6 @@ local function sum_of(terms)
       total = total and total + value * term.weight or value * term.weight
     end
     return total, logged
-  end
-end
-
--- A user's own function: a tensor comes back, and a table of what to log if it likes.
-local function own(name, f)
-  return function(policy, reference, opt)
-    local value, stats = f(policy, reference, opt)
-    if not native.is_tensor(value) then
-      error(("loss %s: it returns a %s, not a tensor"):format(name, type(value)), 0)
-    end
-    return value, stats or {}
   end
 end
 

@@ -183,7 +183,16 @@ describe("bad input", function()
     } do
       fails(asked .. put("m.lua", ("return { score = function() return %s end }"):format(text)), 1, "m.lua", part)
     end
-    fails(train_with("--loss " .. put("l.lua", "return function() end")), 1, "l.lua", "returns a nil, not a tensor")
+    for body, part in pairs {
+      [""] = "returns a nil, not a tensor", ["return p.chosen"] = "a tensor of 3 elements, not a tensor of one number",
+      ["return p.chosen:sum(), 3"] = "what it logs is a number, not a table",
+      ["return p.chosen:sum(), { a = 'x' }"] = "it logs a string as 'a'",
+      ["return p.chosen:sum(), { a = p.chosen }"] = "it logs a tensor of 3 elements as 'a'",
+      ["return p.chosen:sum(), { 2 }"] = "it logs a number as '1'",
+    } do
+      fails(train_with("--loss " .. put("l.lua", ("return function(p) %s end"):format(body))), 1, "l.lua", part)
+      fails(train_with(("--loss sft,%s/l.lua:1"):format(dir)), 1, "l.lua", part)
+    end
     assert.equal(0, (lucid(train_with("--loss " .. put("l.lua", "return function(p) return p.chosen:sum() end")))))
     fails(described .. "--prompt " .. dir .. "/none.lua", 1, "none.lua")
     fails(described .. "--nouns " .. dir .. "/none.json", 1, "none.json")
