@@ -70,6 +70,8 @@ function M.mix(text)
   for item in text:gmatch("[^,]+") do
     local kind, count = item:match("^%s*([%w_]+):(%d+)%s*$")
     if not kind then error(("'%s' is not KIND:COUNT"):format(item), 0) end
+    if kind ~= "desc" and kind ~= "pope" then error(("'%s': kinds are desc and pope"):format(item), 0) end
+    if mix[kind] then error(("'%s': %s has a count already"):format(item, kind), 0) end
     mix[#mix + 1], mix[kind] = kind, tonumber(count)
     if mix[kind] < 1 then error(("'%s': counts are 1 or more"):format(item), 0) end
   end

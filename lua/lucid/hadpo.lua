@@ -68,6 +68,9 @@ end
 local PROCESSES = 8
 
 local function check(opt)
+  if opt.epochs == 0 and (opt.steps == 0 or not opt.given.steps) then
+    args.usage "--epochs: 0 passes over the pairs train nothing"
+  end
   if opt.gamma_on == "captions" and opt.gamma > 0 and opt.captions == "" then
     args.usage(("--gamma %g weighs captions: give --captions, the folder of CC-SBU align, or --gamma 0"):format(opt.gamma))
   end
