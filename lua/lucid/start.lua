@@ -26,10 +26,15 @@ function M.compare(policy, reference, batch)
     if p[i] ~= r[i] then
       local answer = 1
       while first[answer + 1] <= i do answer = answer + 1 end
-      error(("step 0: policy and reference differ before anything is trained: pair %s, token %d of its %s answer, %.9g and %.9g; "
+      local place = ("pair %s, token %d of its %s answer"):format(tostring(batch[math.ceil(answer / 2)].id),
+        i - first[answer] + 1, answer % 2 == 1 and "chosen" or "rejected")
+      if p[i] ~= p[i] and r[i] ~= r[i] then
+        error(("step 0: the model gives no number before anything is trained: %s; lucid inspect --check finds "
+          .. "weights that are none"):format(place), 0)
+      end
+      error(("step 0: policy and reference differ before anything is trained: %s, %.9g and %.9g; "
         .. "the reference is not the policy with its adapter off, or the numbers of this device depend on the batch"):format(
-        tostring(batch[math.ceil(answer / 2)].id), i - first[answer] + 1, answer % 2 == 1 and "chosen" or "rejected",
-        p[i], r[i]), 0)
+        place, p[i], r[i]), 0)
     end
   end
 end

@@ -209,6 +209,23 @@ describe("the first batch", function()
       1, true), reason)
   end)
 
+  it("stops a run whose model gives no number, and does not call that a difference", function()
+    local function damaged(policy)
+      return { image_rows = policy.image_rows, pairs = function(_, f)
+        local r = policy:pairs(f)
+        local tokens = r.tokens:tolist()
+        tokens[1] = 0 / 0
+        r.tokens = lucid.tensor(tokens)
+        return r
+      end }
+    end
+    local ok, reason = pcall(lucid.scope, lucid.dpo.step, damaged(m), damaged(m:base()), batch,
+      { loss = "sigmoid", options = {}, compare = true })
+    assert.is_false(ok)
+    assert.truthy(reason:find("gives no number before anything is trained: pair one, token 1 of its chosen answer; lucid inspect",
+      1, true), reason)
+  end)
+
   it("is not compared where the adapter is not new, and that is said", function()
     local out = dir .. "/again"
     assert.equal(0, (training.run(training.llava(dir, out), dir)))
