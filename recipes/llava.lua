@@ -15,7 +15,7 @@ local opt = lucid.args {
     lr = 2e-6, ["warmup-ratio"] = 0.03,
     batch = 16, accumulate = 1, epochs = 1, beta = 0.1,
     clip = 0,                                   -- asked for, but the published DeepSpeed settings do not pass it on
-    ["repeat"] = "desc:2",
+    ["repeat"] = "desc:2", ["max-length"] = 2048,
   },
 }
 

@@ -26,7 +26,7 @@ M.LIST = {
 
 -- What no option can bring back.
 local LOST = "the order of pairs and the crops (torch's generator), instructions after the first draw (Python's, as it then "
-  .. "stood), half precision where policy and reference round differently"
+  .. "stood), half precision where policy and reference round differently, the cut of long texts (--over-long)"
 
 local function quirks_of(model)
   local list = {}

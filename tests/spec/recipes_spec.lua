@@ -81,7 +81,7 @@ describe("a recipe", function()
     local want = {
       llava = { lr = "2e-06", warmup = "0", ["warmup-ratio"] = "0.03", batch = "16", accumulate = "1", rank = "128", alpha = "256",
         targets = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", clip = "0", ["repeat"] = "desc:2",
-        epochs = "1", steps = "0", gamma = "0", ["gamma-on"] = "chosen" },
+        epochs = "1", steps = "0", gamma = "0", ["gamma-on"] = "chosen", ["max-length"] = "2048" },
       minigpt4 = { lr = "0.0001", warmup = "100", batch = "1", accumulate = "4", rank = "64", alpha = "16",
         targets = "q_proj,k_proj,v_proj", clip = "1", ["repeat"] = "desc:1", steps = "1000", gamma = "0.5",
         ["gamma-on"] = "captions", quant = "none", ["instruction-pairing"] = "shared" },
