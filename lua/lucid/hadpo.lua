@@ -74,6 +74,7 @@ local function check(opt)
   if opt.gamma_on == "captions" and opt.gamma > 0 and opt.captions == "" then
     args.usage(("--gamma %g weighs captions: give --captions, the folder of CC-SBU align, or --gamma 0"):format(opt.gamma))
   end
+  if opt.given["pope-weight"] and opt.mix == "" then args.usage "--pope-weight is used with --mix" end
   if opt.captions ~= "" and opt.gamma_on ~= "captions" then
     args.usage "--captions are used with --gamma-on captions"
   end

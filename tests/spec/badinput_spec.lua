@@ -208,7 +208,7 @@ describe("bad input", function()
     for more, part in pairs {
       ["--mix desc:0"] = "1 or more", ["--mix desc"] = "'desc' is not KIND:COUNT", ["--repeat desc:x"] = "KIND:COUNT",
       ["--mix dsc:3"] = "'dsc:3': kinds are desc and pope", ["--repeat dsc:3"] = "'dsc:3': kinds are desc and pope",
-      ["--mix desc:1,desc:2"] = "desc has a count already",
+      ["--mix desc:1,desc:2"] = "desc has a count already", ["--pope-weight 4"] = "--pope-weight is used with --mix",
     } do fails(train_with(more), 2, part) end
     fails(train_with("--targets nix"), 1, "nix", "q_proj")
     fails((train_with("--epochs 0"):gsub("%-%-steps 1", "")), 2, "--epochs", "train nothing")
