@@ -64,7 +64,7 @@ local draw, size = lucid.sft.sampler(sequences, { seed = opt.seed, batch = opt.b
 local parts = lucid.sft.steps(m, weights)
 local steps = opt.steps > 0 and opt.steps or math.ceil(opt.epochs * size)
 if steps == 0 then lucid.args.usage("--epochs: 0 passes over the data train nothing") end
-run:begin { samples = sequences, data = files }
+run:begin { samples = sequences, model = m, data = files }
 lucid.train.run {
   model = m, run = run, steps = steps, label = "sft", quiet = opt.quiet, unit = "answers",
   lr = opt.lr, schedule = opt.schedule, warmup = opt.warmup, betas = { opt.beta1, opt.beta2 },

@@ -198,7 +198,7 @@ function M.train(name, opt)
 
   if reference.path then reference:check(encoded, opt.seed) end
   m:recompute(cost.recompute)
-  run:begin { samples = encoded, data = files, state = settings.state }
+  run:begin { samples = encoded, model = m, data = files, state = settings.state }
   start.watch(settings, opt, run)
   local parts = dpo.steps(m, reference, settings)
   train.run {

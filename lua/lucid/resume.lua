@@ -7,11 +7,13 @@
 --   lucid.train.run { run = run, ... }
 local adapter = require "lucid.adapter"
 local args = require "lucid.args"
+local cache = require "lucid.cache"
 local checkpoint = require "lucid.checkpoint"
 local checkpoints = require "lucid.checkpoints"
 local dist = require "lucid.dist"
 local ffi = require "ffi"
 local file = require "lucid.file"
+local filehash = require "lucid.filehash"
 local json = require "lucid.json"
 local log = require "lucid.log"
 local events = require "lucid.events"
@@ -61,7 +63,8 @@ end
 
 local WEIGHTS = { safetensors = true, bin = true, pth = true, model = true }
 
--- The model's parts by its configuration and its files' sizes: reading tens of gigabytes would take its time at every start.
+-- The model's parts by its configuration and its files' sizes: reading tens of gigabytes would take its time at every
+-- start, where no cache folder keeps what they hash to.
 local function hash_of_model(opt)
   local lines = {}
   for _, part in ipairs { opt.model, opt.vision or "", opt.bridge or "" } do
@@ -73,6 +76,13 @@ local function hash_of_model(opt)
     end
   end
   return sha256(table.concat(lines, "\n"))
+end
+
+-- The weights themselves; nil: nothing keeps their hashes, or they are new ones that no file holds.
+local function hash_of_weights(model, opt)
+  local folder = cache.folder(opt.cache)
+  if not (folder and model and next(model.sources)) then return nil end
+  return cache.hash(table.concat(filehash.of_weights(model, folder), "\n"))
 end
 
 -- What differs between two { options, hashes, versions }: a list of words, empty when a run may go on.
@@ -87,7 +97,8 @@ local function changes(was, is)
     end
   end
   for name, hash in pairs(is.hashes) do
-    if was.hashes[name] ~= hash then list[#list + 1] = "the " .. name end
+    local comparable = name ~= "weights" or was.hashes.weights        -- one run had a cache folder, the other has none
+    if comparable and was.hashes[name] ~= hash then list[#list + 1] = "the " .. name end
   end
   if was.versions.lucid ~= is.versions.lucid then
     list[#list + 1] = ("lucid's version (%s, now %s)"):format(tostring(was.versions.lucid), is.versions.lucid)
@@ -173,6 +184,7 @@ end
 
 ---@class lucid.TrainingFacts
 ---@field samples table[]        what is trained on, in its order
+---@field model lucid.Model|nil   whose weights are known by their content, where there is a cache folder
 ---@field data table|nil         { name = path } of data files
 ---@field state table|nil        what the loss remembers between steps: restored in place
 
@@ -181,7 +193,8 @@ end
 ---@param facts lucid.TrainingFacts
 function Run:begin(facts)
   local opt = self.opt
-  local hashes = { samples = hash_of_samples(facts.samples), model = hash_of_model(opt) }
+  local hashes = { samples = hash_of_samples(facts.samples), model = hash_of_model(opt),
+    weights = hash_of_weights(facts.model, opt) }
   for name, path in pairs(facts.data or {}) do
     if file.kind(path) == "file" then hashes[name] = file.hash(path) end
   end

@@ -5,6 +5,7 @@ local folder = require "tests.support.folder"
 local json = require "lucid.json"
 local lucid = require "lucid"
 local program = require "tests.support.program"
+local tiny = require "tests.support.tiny"
 local training = require "tests.support.training"
 
 local dir
@@ -201,6 +202,22 @@ describe("--resume auto", function()
     stderr = succeed(training.llava(dir, out, "--keep 3 --lr 2e-2 --quiet --force-resume --resume " .. out .. "/checkpoint-4"))
     assert.truthy(stderr:find("goes on although these have changed: --lr (0.01, now 0.02)", 1, true), stderr)
     assert.equal(6, #log_of(out))
+  end)
+
+  it("knows other weights of the same size, where a cache keeps their hashes", function()
+    local model, out, more = dir .. "/swapped", dir .. "/weights", "--steps 2 --quiet --cache "
+    copy(dir .. "/model", model)
+    local function words(add) return (training.llava(dir, out, more .. add):gsub("/model ", "/swapped ", 1)) end
+    succeed(words(dir .. "/hashes"))
+    file.remove(model .. "/model.safetensors")
+    tiny.model(dir .. "/other", 4)
+    copy(dir .. "/other/model.safetensors", model .. "/model.safetensors")
+    local status, stderr = run(words(dir .. "/hashes --resume auto"))
+    assert.not_equal(0, status)
+    assert.truthy(stderr:find("other settings: the weights; give", 1, true), stderr)
+    succeed(words "none --resume auto")
+    copy(dir .. "/model/model.safetensors", model .. "/model.safetensors")
+    succeed(words(dir .. "/hashes --resume auto"))
   end)
 
   it("knows when a file of the user's own has changed", function()
