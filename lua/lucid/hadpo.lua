@@ -99,7 +99,14 @@ local function open_model(name, opt)
   local m = model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
   if m.kind ~= name then error(("%s is a %s; lucid %s trains it"):format(opt.model, m.kind, m.kind), 0) end
-  if opt.adapter ~= "" then m:load_adapter(opt.adapter) else
+  if opt.adapter ~= "" then
+    m:load_adapter(opt.adapter)
+    for option, own in pairs { rank = m.lora_config.r, alpha = m.lora_config.lora_alpha } do
+      if opt.given[option] and math.abs(opt[option] - own) > 1e-6 * own then
+        args.usage(("--%s %g: %s has %g, with which it goes on"):format(option, opt[option], opt.adapter, own))
+      end
+    end
+  else
     m:lora { rank = opt.rank, alpha = opt.alpha, targets = opt.targets, seed = opt.seed }
   end
   if opt.train_projector then m:train_beside("_projector%.", true) end
