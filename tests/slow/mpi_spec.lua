@@ -166,8 +166,8 @@ describe("processes", function()
   case("say once what is wrong for all of them", function()
     for words, line in pairs {
       [training.llava(dir, dir .. "/a"):gsub("/model ", "/nowhere ", 1)] = "/nowhere: there is no such folder",
-      [training.llava(dir, dir .. "/a", "--quiet --lr 1e30")] = "nothing was saved over earlier results",
-      [training.llava(dir, dir .. "/a", "--bogus")] = "unknown option --bogus",
+      [training.llava(dir, dir .. "/b", "--quiet --lr 1e30")] = "nothing was saved over earlier results",
+      [training.llava(dir, dir .. "/c", "--bogus")] = "unknown option --bogus",
     } do
       local status, err = run(2, words)
       assert.is_true(status ~= 0)
