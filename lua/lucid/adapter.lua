@@ -8,6 +8,7 @@
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local keys = require "lucid.keys"
 local native = require "lucid.native"
 
 local C = native.C
@@ -195,13 +196,6 @@ end
 
 -- ---- writing --------------------------------------------------------------------------------------------
 
-local function sorted(set)
-  local list = {}
-  for name in pairs(set) do list[#list + 1] = name end
-  table.sort(list)
-  return json.array(list)
-end
-
 -- What the tensors say: target_modules and modules_to_save. Inside a vision-language model the layers
 -- are told by a pattern: by their last names alone PEFT would adapt the picture tower's, too.
 local function describe(tensors)
@@ -215,7 +209,7 @@ local function describe(tensors)
       whole[name:gsub("%.[^.]+$", "")] = true
     end
   end
-  targets, whole = sorted(targets), sorted(whole)
+  targets, whole = json.array(keys(targets)), json.array(keys(whole))
   if nested then targets = ".*language_model.*\\.(" .. table.concat(targets, "|") .. ")" end
   return targets, whole[1] and whole or json.null
 end

@@ -3,6 +3,7 @@
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local keys = require "lucid.keys"
 local layout = require "lucid.layout"
 
 local M = {}
@@ -62,16 +63,9 @@ local function weigh(part)
   return total
 end
 
-local function sorted(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
-
 local function write_part(dir, part)
   file.mkdir(dir)
-  local place, names = {}, sorted(part.shards)
+  local place, names = {}, keys(part.shards)
   for _, name in ipairs(names) do
     checkpoint.stream(dir .. "/" .. name, part.shards[name])
     for _, t in ipairs(part.shards[name]) do place[t.name] = name end

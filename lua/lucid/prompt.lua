@@ -8,6 +8,7 @@
 -- together. IMAGE (-200) stands for the picture's rows. Questions and answers are text, also where they hold
 -- "<image>" or "</s>".
 local forest = require "lucid.forest"
+local keys = require "lucid.keys"
 local templates = require "lucid.template"
 
 local M = {}
@@ -29,12 +30,7 @@ local NEEDS = {                 -- what a field's text has to hold
 }
 
 --- The names of the templates that come along, sorted.
-function M.names()
-  local names = {}
-  for name in pairs(templates) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
+function M.names() return keys(templates) end
 
 --- The name of the template that a kind of model ("llava") has by default, or nil.
 ---@param kind string

@@ -1,5 +1,6 @@
 -- Recipes: a command is a file. lucid NAME runs recipes/NAME.lua; another recipe may call it, too.
 local file = require "lucid.file"
+local keys = require "lucid.keys"
 local native = require "lucid.native"
 
 local M = {}
@@ -49,10 +50,8 @@ end
 function M.run(name, options)
   local path = M.find(name) or error(("there is no recipe '%s'"):format(name), 2)
   local chunk = assert(loadfile(path))
-  local words, keys = {}, {}
-  for key in pairs(options) do keys[#keys + 1] = key end
-  table.sort(keys)
-  for _, key in ipairs(keys) do
+  local words = {}
+  for _, key in ipairs(keys(options)) do
     local value = options[key]
     if type(value) == "boolean" then
       words[#words + 1] = (value and "--" or "--no-") .. key

@@ -4,6 +4,7 @@ local ffi = require "ffi"
 local native = require "lucid.native"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local keys = require "lucid.keys"
 local recipe = require "lucid.recipe"
 
 local C = native.C
@@ -87,19 +88,12 @@ end
 
 -- ---- showing results -----------------------------------------------------------------------------
 
-local function sorted(t)
-  local keys = {}
-  for k in pairs(t) do keys[#keys + 1] = k end
-  table.sort(keys)
-  return keys
-end
-
 --- Prints { TASK = { METRIC = { value, stderr, n } } } as a table, unless another recipe asked for it.
 function M.print(results)
   if recipe.nested() then return end
-  for _, task in ipairs(sorted(results)) do
+  for _, task in ipairs(keys(results)) do
     print(task)
-    for _, name in ipairs(sorted(results[task])) do
+    for _, name in ipairs(keys(results[task])) do
       local m = results[task][name]
       local spread = m.stderr and (" +- %.4f"):format(m.stderr) or ""
       print(("  %-34s %10.4f%s"):format(name, m.value, spread))
@@ -129,8 +123,8 @@ function M.tables(page, runs)
   for _, dir in ipairs(runs) do
     if file.exists(dir .. "/results.json") then
       local tasks = tasks_of(object(json.read(dir .. "/results.json"), dir .. "/results.json"))
-      for _, task in ipairs(sorted(tasks)) do
-        for _, metric in ipairs(sorted(tasks[task])) do
+      for _, task in ipairs(keys(tasks)) do
+        for _, metric in ipairs(keys(tasks[task])) do
           if not seen[metric] then
             seen[metric] = true
             columns[#columns + 1] = metric

@@ -4,6 +4,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local file = require "lucid.file"
+local keys = require "lucid.keys"
 local native = require "lucid.native"
 
 local C = native.C
@@ -97,13 +98,9 @@ end
 ---@param path string
 ---@param tensors table<string, lucid.Tensor>
 function M.write(path, tensors)
-  local names, all = {}, 0
-  for name, t in pairs(tensors) do
-    names[#names + 1] = name
-    all = all + 4 * t:count()
-  end
+  local names, all = keys(tensors), 0
+  for _, t in pairs(tensors) do all = all + 4 * t:count() end
   if all > LIMIT then error(("%s: %.0f bytes are too many for one such file; 2 GiB are possible"):format(path, all), 2) end
-  table.sort(names)
   local items, entries = {}, { { "archive/data.pkl" }, { "archive/version", "3\n" }, { "archive/byteorder", "little" } }
   for i, name in ipairs(names) do
     items[i] = text(name) .. rebuilt(tensors[name], i - 1)

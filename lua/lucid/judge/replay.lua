@@ -7,6 +7,7 @@ local ffi = require "ffi"
 local native = require "lucid.native"
 local file = require "lucid.file"
 local json = require "lucid.json"
+local keys = require "lucid.keys"
 
 local C = native.C
 local M = {}
@@ -21,10 +22,7 @@ local function canonical(v)
     for i, x in ipairs(v) do parts[i] = canonical(x) end
     return "[" .. table.concat(parts, ",") .. "]"
   end
-  local names = {}
-  for k in pairs(v) do names[#names + 1] = k end
-  table.sort(names)
-  for i, k in ipairs(names) do parts[i] = json.encode(k) .. ":" .. canonical(v[k]) end
+  for i, k in ipairs(keys(v)) do parts[i] = json.encode(k) .. ":" .. canonical(v[k]) end
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
@@ -58,10 +56,10 @@ end
 
 --- Answers requests, in their order.
 function Judge:ask(requests)
-  local replies, missing, at, keys = {}, {}, {}, {}
+  local replies, missing, at, asked = {}, {}, {}, {}
   for i, request in ipairs(requests) do
-    keys[i] = M.key(request)
-    replies[i] = self.replies[keys[i]]
+    asked[i] = M.key(request)
+    replies[i] = self.replies[asked[i]]
     if not replies[i] then
       if not self.judge then
         error(("judge replay: %s holds no reply to request %d (%s, image %s)"):format(self.path, i,
@@ -74,8 +72,8 @@ function Judge:ask(requests)
   local lines = {}
   for k, reply in ipairs(self.judge:ask(missing)) do
     local i = at[k]
-    replies[i], self.replies[keys[i]] = reply, reply
-    lines[k] = json.encode { key = keys[i], reply = reply } .. "\n"
+    replies[i], self.replies[asked[i]] = reply, reply
+    lines[k] = json.encode { key = asked[i], reply = reply } .. "\n"
   end
   local text = table.concat(lines)
   native.check(C.lc_file_append(self.path, text, #text, 1))
