@@ -7,6 +7,9 @@
  * and a fixed order, over features or along the path; nothing a row computes depends on its
  * neighbours or on where rows are stored. A key that a row does not see enters as an exact 0.
  *
+ * Decoding, with a pair or a few to a tile, would leave lanes empty: few_queries.c has its own loop with the
+ * same sums.
+ *
  * Forward is in parallel over (tile, group), each written by one thread. Backward is in parallel
  * over (tree, group): it recomputes P from lse, and adds up dK and dV tile by tile, in order. Who
  * computes an item changes nothing in it, so an idle thread takes the next. */
@@ -15,26 +18,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "cpu/cpu.h"
-#include "cpu/lanes.h"
-
-enum {
-    KEYS = 64, /* of a chunk */
-    AHEAD = 8
-}; /* keys that are asked for before they are loaded */
-
-/* What both directions know. */
-struct call {
-    const struct lc_spans *spans;
-    const void *q, *k, *v;
-    int dtype;
-    int64_t heads, groups, share; /* share = heads / groups */
-    int64_t d, width;             /* width = d rounded up to whole lanes */
-    int32_t block_rows;           /* query rows of a tile that go into one block */
-    int64_t pairs;                /* most pairs of a block, rounded up to whole lanes */
-    int64_t q_row, k_row, v_row;
-    float scale;
-};
+#include "cpu/attention.h"
 
 static struct call make_call(const struct lc_spans *spans, const void *q, const void *k,
                              const void *v, int dtype, int64_t heads, int64_t groups, int64_t d,
@@ -103,55 +87,6 @@ static void product_rows(float *c, int64_t c_row, const float *a, int64_t a_row,
 
 /* ---- blocks of queries ----------------------------------------------------------------------- */
 
-struct pair {
-    int32_t row, head;
-    int64_t seen; /* path keys that it sees; never falls from pair to pair */
-};
-
-struct block {
-    const struct lc_query_tile *tile;
-    int64_t group;
-    int m;        /* pairs: row by row, and head by head of the group */
-    int64_t most; /* keys that the last of them sees */
-    struct pair *pair;
-};
-
-static struct block make_block(const struct call *c, const struct lc_query_tile *t, int64_t group,
-                               int32_t row, struct pair *pair) {
-    int32_t end = t->q1 - row < c->block_rows ? t->q1 : row + c->block_rows;
-    struct block b = {.tile = t, .group = group, .pair = pair};
-    for (; row < end; row++) {
-        b.most = lc_tile_seen(c->spans, t, row);
-        for (int64_t h = group * c->share; h < (group + 1) * c->share; h++)
-            pair[b.m++] = (struct pair){row, (int32_t)h, b.most};
-    }
-    return b;
-}
-
-/* Where a pair begins in a dense [queries, heads, d], and where its lse is. */
-static int64_t pair_at(const struct call *c, const struct pair *p) {
-    return (p->row * c->heads + p->head) * c->d;
-}
-
-static int64_t lse_at(const struct call *c, const struct pair *p) {
-    return p->head * c->spans->queries + p->row;
-}
-
-/* One row of d elements as f32, ended by zeros. */
-static void load_row(const struct call *c, float *dst, const void *src, int64_t first) {
-    const float *x =
-        c->dtype == LC_F32 ? (const float *)src + first : cpu_load(dst, src, c->dtype, first, c->d);
-    int64_t i = 0;
-    for (; i + LANES <= c->d; i += LANES) lanes_put(dst + i, lanes_at(x + i));
-    for (; i < c->d; i++) dst[i] = x[i];
-    for (; i < c->width; i++) dst[i] = 0;
-}
-
-static void store_row(const struct call *c, void *dst, int64_t first, const float *src) {
-    if (c->dtype == LC_F32) memcpy((float *)dst + first, src, (size_t)c->d * sizeof *src);
-    else cpu_store(dst, c->dtype, first, src, c->d);
-}
-
 /* dst [d, pairs] = src [m, width] transposed, zeros in the lanes beyond m. */
 static void transpose(const struct call *c, float *dst, const float *src, int m) {
     for (int64_t i = 0; i < c->d; i++) {
@@ -163,49 +98,18 @@ static void transpose(const struct call *c, float *dst, const float *src, int m)
 
 /* q [m, width], scaled, and qt, its transpose */
 static void load_queries(const struct call *c, const struct block *b, float *q, float *qt) {
-    for (int x = 0; x < b->m; x++) {
-        float *row = q + x * c->width;
-        load_row(c, row, c->q, b->pair[x].row * c->q_row + b->pair[x].head * c->d);
-        for (int64_t i = 0; i < c->width; i += LANES)
-            lanes_put(row + i, lanes_at(row + i) * c->scale);
-    }
+    for (int x = 0; x < b->m; x++) load_query(c, &b->pair[x], q + x * c->width);
     transpose(c, qt, q, b->m);
 }
 
 /* ---- chunks of keys -------------------------------------------------------------------------- */
 
-/* Path keys [at, at + n) and the rows they are stored in. */
-struct chunk {
-    int64_t at;
-    int n;
-    int32_t rows[KEYS];
-};
-
-static struct chunk make_chunk(const struct call *c, const struct block *b, int64_t at) {
-    struct chunk k = {at, (int)(b->most - at < KEYS ? b->most - at : KEYS), {0}};
-    int filled = 0;
-    for (int32_t r = b->tile->r0; filled < k.n; r++) {
-        const struct lc_range *range = &c->spans->ranges[r];
-        int64_t length = range->k1 - range->k0;
-        for (; at < length && filled < k.n; at++) k.rows[filled++] = range->k0 + (int32_t)at;
-        at -= length;
-    }
-    return k;
-}
-
-/* Asks for a row that will be read soon: rows of a group lie far apart, out of the sight of the
- * processor's own prefetching. */
-static void prefetch_row(const struct call *c, const void *src, int64_t first) {
-    int64_t size = c->dtype == LC_F32 ? 4 : 2;
-    const char *p = (const char *)src + first * size;
-    for (int64_t i = 0; i < c->d * size; i += 64) __builtin_prefetch(p + i);
-}
-
 /* dst [n, width]: keys or values of the group */
 static void load_keys(const struct call *c, const struct block *b, const struct chunk *k,
                       float *dst, const void *src, int64_t stride) {
     for (int j = 0; j < k->n; j++) {
-        if (j + AHEAD < k->n) prefetch_row(c, src, k->rows[j + AHEAD] * stride + b->group * c->d);
+        if (j + AHEAD < k->n)
+            prefetch_row(c, src, k->rows[j + AHEAD] * stride + b->group * c->d, c->d);
         load_row(c, dst + j * c->width, src, k->rows[j] * stride + b->group * c->d);
     }
 }
@@ -333,20 +237,6 @@ static void softmax_chunk(const struct call *c, const struct block *b, const str
     }
 }
 
-static void finish_rows(const struct call *c, const struct block *b, struct scratch *w, void *out,
-                        float *lse) {
-    for (int x = 0; x < b->m; x++) {
-        float *o = w->o + x * c->width;
-        const struct pair *p = &b->pair[x];
-        bool any = p->seen > 0;
-        float factor = any ? 1 / w->total[x] : 0;
-        /* adding 0 makes a -0 of underflow +0: its sign could tell what was beside the row */
-        for (int64_t i = 0; i < c->d; i++) o[i] = o[i] * factor + 0.0f;
-        store_row(c, out, pair_at(c, p), o);
-        lse[lse_at(c, p)] = any ? w->top[x] + logf(w->total[x]) : -INFINITY;
-    }
-}
-
 static void forward_block(const struct call *c, const struct block *b, struct scratch *w, void *out,
                           float *lse) {
     load_queries(c, b, w->q, w->qt);
@@ -360,7 +250,8 @@ static void forward_block(const struct call *c, const struct block *b, struct sc
         softmax_chunk(c, b, &k, w);
         add_to_queries(c, b, &k, w->o, w->s, w->v);
     }
-    finish_rows(c, b, w, out, lse);
+    for (int x = 0; x < b->m; x++)
+        finish_pair(c, &b->pair[x], w->o + x * c->width, w->top[x], w->total[x], out, lse);
 }
 
 /* Work that one thread ends before others are awake stays with it. */
@@ -377,39 +268,22 @@ static float *alloc_scratch(const struct call *c, bool backward, int threads, in
     return lc_alloc((size_t)threads * (size_t)*step * sizeof(float));
 }
 
-/* The i-th (tile, group) of a call: tree by tree, so that what was just read is read again. */
-struct item {
-    const struct lc_query_tile *tile;
-    int64_t group;
-};
-
-static struct item item_at(const struct call *c, int64_t i) {
-    const int32_t *first = c->spans->tree_first;
-    int64_t tree = 0, end = c->spans->trees;
-    while (end - tree > 1) {
-        int64_t middle = (tree + end) / 2;
-        if (first[middle] * c->groups <= i) tree = middle;
-        else end = middle;
-    }
-    int64_t tiles = first[tree + 1] - first[tree], x = i - first[tree] * c->groups;
-    return (struct item){&c->spans->tiles[first[tree] + x % tiles], x / tiles};
-}
-
 int cpu_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
                   int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
     struct call c = make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
     int64_t items = spans->tile_count * groups, step;
     int threads = threads_for(&c, items);
+    if (cpu_few_queries_serve(&c)) return cpu_few_queries(&c, threads, o, lse);
     float *memory = alloc_scratch(&c, false, threads, &step);
     if (!memory) return -1;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < items; i++) {
         struct scratch w;
-        struct item at = item_at(&c, i);
+        struct item at = item_at(spans, groups, i);
         cut_scratch(&c, &w, memory + omp_get_thread_num() * step, false);
         for (int32_t row = at.tile->q0; row < at.tile->q1; row += c.block_rows) {
-            struct block b = make_block(&c, at.tile, at.group, row, w.pair);
+            struct block b = make_block(&c, at.tile, at.part, row, w.pair);
             forward_block(&c, &b, &w, o, lse);
         }
     }

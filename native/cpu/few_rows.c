@@ -1,150 +1,23 @@
 /* few_rows.c - a product of one to four rows with a stored weight: what decoding does.
  *
- * Such a product is as fast as its weight can be read, so nothing is packed: COLS lines of the weight
- * are read a cache line each, turned in registers so that a register holds one step of COLS columns, and
- * multiplied at once. The chains are those of gemm.c (k ascending, one fma a step, or one of pairs of bf16
- * where the CPU multiplies those), so a row's bits are the same here and there. */
+ * Such a product is as fast as its weight can be read, so nothing is packed (turn.h). The chains are those
+ * of gemm.c (k ascending, one fma a step, or one of pairs of bf16 where the CPU multiplies those), so a
+ * row's bits are the same here and there. */
 #include <omp.h>
 
 #include "base/memory.h"
 #include "cpu/cpu.h"
-#include "cpu/gemm.h"
+#include "cpu/turn.h"
 
-#if !defined(LC_GEMM_LOOP) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
-#include <immintrin.h>
-
-#ifdef __AVX512F__
-typedef __m512 wide;
-typedef __m256i half;
-#define OP(name) _mm512_##name
-enum { COLS = 16 };
-#else
-typedef __m256 wide;
-typedef __m128i half;
-#define OP(name) _mm256_##name
-enum { COLS = 8 };
-#endif
+#ifdef LC_TURN
 
 enum {
     MOST_ROWS = 4,
-    SPAN = 16,               /* columns at a time: with more lines at once memory is slower */
-    GROUPS = SPAN / COLS,    /* of COLS columns, turned together */
-    LINE = 64,               /* bytes of a weight's line that are read together */
-    PARTS = LINE / COLS / 4, /* registers that they take */
-    SHARE = 4,               /* spans that a thread takes at a time */
-    LONE_WORK = 1 << 18      /* multiplications that are not worth waking another thread for */
+    SPAN = 16,            /* columns at a time: with more lines at once memory is slower */
+    GROUPS = SPAN / COLS, /* of COLS columns, turned together */
+    SHARE = 4,            /* spans that a thread takes at a time */
+    LONE_WORK = 1 << 18   /* multiplications that are not worth waking another thread for */
 };
-
-enum kind { WITH_F32, WITH_F16, WITH_BF16, WITH_PAIRS };
-
-/* r[i][j] = r[j][i], elements of 32 bits */
-static inline __attribute__((always_inline)) void turn(wide r[COLS]) {
-    wide t[COLS], u[COLS];
-    for (int i = 0; i < COLS; i += 2) {
-        t[i] = OP(unpacklo_ps)(r[i], r[i + 1]);
-        t[i + 1] = OP(unpackhi_ps)(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < COLS; i += 4) { /* blocks of 4 x 4 are turned, each in its place */
-        u[i] = OP(shuffle_ps)(t[i], t[i + 2], 0x44);
-        u[i + 1] = OP(shuffle_ps)(t[i], t[i + 2], 0xEE);
-        u[i + 2] = OP(shuffle_ps)(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = OP(shuffle_ps)(t[i + 1], t[i + 3], 0xEE);
-    }
-#ifdef __AVX512F__
-    for (int i = 0; i < 4; i++) { /* ... and now the places are */
-        wide a = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88),
-             b = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xDD),
-             c = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88),
-             d = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xDD);
-        r[i] = _mm512_shuffle_f32x4(a, c, 0x88);
-        r[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
-        r[i + 8] = _mm512_shuffle_f32x4(a, c, 0xDD);
-        r[i + 12] = _mm512_shuffle_f32x4(b, d, 0xDD);
-    }
-#else
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
-#endif
-}
-
-/* The left operand: rows of A, as f32 or as pairs of bf16 in the place of one. */
-struct left {
-    const float *a;
-    int64_t stride;
-};
-
-/* acc[r] += a[r][s] * w: one step of COLS columns */
-static inline __attribute__((always_inline)) void step(wide *acc, const struct left *x, int rows,
-                                                       int64_t s, wide w) {
-    for (int r = 0; r < rows; r++)
-        acc[r] = OP(fmadd_ps)(OP(set1_ps)(x->a[r * x->stride + s]), w, acc[r]);
-}
-
-static inline __attribute__((always_inline)) void step_pair(wide *acc, const struct left *x,
-                                                            int rows, int64_t s, wide w) {
-#ifdef LC_GEMM_PAIRS
-    for (int r = 0; r < rows; r++)
-        acc[r] = _mm512_dpbf16_ps(acc[r], (__m512bh)_mm512_set1_ps(x->a[r * x->stride + s]),
-                                  (__m512bh)w);
-#else
-    (void)acc, (void)x, (void)rows, (void)s, (void)w;
-#endif
-}
-
-/* A register's worth of a weight's line as f32, or pairs of bf16 as they are. */
-static inline __attribute__((always_inline)) wide load(enum kind kind, const unsigned char *b,
-                                                       int part) {
-    if (kind != WITH_F16) return OP(loadu_ps)((const float *)b + part * COLS);
-    half h;
-    memcpy(&h, b + (size_t)part * sizeof h, sizeof h);
-    return OP(cvtph_ps)(h);
-}
-
-/* Steps [s, limit) of one cache line of COLS lines of the weight; x->a is at the first of them. */
-static inline __attribute__((always_inline)) void multiply_line(enum kind kind, wide *acc,
-                                                                const unsigned char *const *b,
-                                                                int64_t at, const struct left *x,
-                                                                int rows, int limit) {
-    const int parts = kind == WITH_F16 ? 2 * PARTS : PARTS;
-    const int each = kind == WITH_BF16 ? 2 * COLS : COLS;
-    for (int part = 0; part < parts; part++) {
-        wide w[COLS];
-        if (part * each >= limit) return;
-        for (int i = 0; i < COLS; i++) w[i] = load(kind, b[i] + at, part);
-        turn(w);
-        for (int i = 0; i < COLS; i++) {
-            const int s = part * each + (kind == WITH_BF16 ? 2 * i : i);
-            if (s >= limit) return;
-            if (kind == WITH_PAIRS) {
-                step_pair(acc, x, rows, s, w[i]);
-            } else if (kind == WITH_BF16) { /* a register holds pairs of steps: they are parted */
-                const lanes_bits pair = (lanes_bits)w[i];
-                step(acc, x, rows, s, (wide)(pair << 16));
-                if (s + 1 >= limit) return;
-                step(acc, x, rows, s + 1, (wide)(pair & 0xFFFF0000u));
-            } else {
-                step(acc, x, rows, s, w[i]);
-            }
-        }
-    }
-}
-
-/* Steps of a cache line, counted as the rows of A count them. */
-static inline __attribute__((always_inline)) int line_steps(enum kind kind) {
-    return kind == WITH_F32 || kind == WITH_PAIRS ? LINE / 4 : LINE / 2;
-}
-
-/* The last steps, which do not fill a cache line: read from a copy, so that nothing is read beyond. */
-static inline __attribute__((always_inline)) void
-multiply_rest(enum kind kind, wide *acc, const unsigned char *const *b, int64_t at,
-              const struct left *x, int rows, int steps, int64_t bytes) {
-    unsigned char copy[COLS][LINE] = {{0}};
-    const unsigned char *line[COLS];
-    for (int i = 0; i < COLS; i++) line[i] = memcpy(copy[i], b[i] + at, (size_t)bytes);
-    multiply_line(kind, acc, line, 0, x, rows, steps);
-}
 
 /* At every step one of the lines is fetched, as far as the run of steps that comes next: memory is faster
  * in runs than in single cache lines of many pages. Behind its end a line goes on in the next span. */

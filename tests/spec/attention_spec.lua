@@ -324,6 +324,32 @@ describe("a row's bits", function()
     end
   end)
 
+  it("are the same row by row, as in decoding, and all together", function()
+    for i, d in ipairs({ 1, 7, 16, 24, 88, 128, 200 }) do
+      for j, h in ipairs(HEADS) do
+        local dtype = ({ "f32", "bf16", "f16" })[(i + j) % 3 + 1]
+        local keys, apart, random = 37 * i + j, 5, arrays.random(100 * i + j)
+        local x = inputs(random, 70, keys + apart, h[1], h[2], d)
+        x.dout = nil
+        local wide = h[1] * d
+        local together = arrays.attention(x, arrays.cross({ { length = 70, first = apart, count = keys } }), dtype)
+        for rows = 1, 4 do
+          local y = setmetatable({ rows = rows, q = take(x.q, 11, rows, wide) }, { __index = x })
+          local few = arrays.attention(y, arrays.cross({ { length = rows, first = apart, count = keys } }), dtype)
+          same_bits(take(together, 11, rows, wide), few, ("%d rows, d %d, %d heads, %s"):format(rows, d, h[1], dtype))
+        end
+      end
+    end
+  end)
+
+  it("are the same in a small causal tree alone and beside long ones", function()
+    local tree = { { length = 2 }, { parent = 1, length = 1 }, { parent = 1, length = 2 } }
+    local mine = inputs(arrays.random(13), 5, 5, HEAD.heads, HEAD.groups, HEAD.d)
+    local alone = in_company(tree, mine, {}, 0)
+    local among = in_company(tree, mine, { { length = 90 }, { length = 3 } }, 1)
+    for i, name in ipairs(NAMES) do same_bits(alone[i], among[i], name) end
+  end)
+
   it("are the same with 1 and with 2 threads", function()
     local segments = arrays.random_forest(arrays.random(21), { most = 12, longest = 60 })
     local rows = #oracle.pack(segments)
