@@ -1,8 +1,8 @@
 /* few_rows.c - a product of one to four rows with a stored weight: what decoding does.
  *
- * Such a product is as fast as its weight can be read, so nothing is packed (turn.h). The chains are those
- * of gemm.c (k ascending, one fma a step, or one of pairs of bf16 where the CPU multiplies those), so a
- * row's bits are the same here and there. */
+ * Such a product is as fast as its weight can be read, so nothing is packed: several lines of it are turned
+ * in registers (turn.h), or, where the CPU multiplies pairs of bf16, one line is read from end to end. The
+ * chains are those of gemm.c, so a row's bits are the same here and there. */
 #include <omp.h>
 
 #include "base/memory.h"
@@ -50,13 +50,66 @@ static inline __attribute__((always_inline)) void multiply_span(enum kind kind, 
             multiply_line(kind, acc[i], b + i * COLS, at, &x, rows, steps);
     }
     if (at < bytes) {
-        const int64_t unit = LINE / steps, left = (bytes - at + unit - 1) / unit;
+        const int left = (int)((bytes - at) / size);
         for (int i = 0; i < GROUPS; i++)
-            multiply_rest(kind, acc[i], b + i * COLS, at, &x, rows, (int)left, bytes - at);
+            multiply_rest(kind, acc[i], b + i * COLS, at, &x, rows, left, bytes - at);
     }
     for (int i = 0; i < GROUPS; i++)
         for (int r = 0; r < rows; r++) OP(storeu_ps)(sum[r] + i * COLS, acc[i][r]);
 }
+
+#ifdef LC_GEMM_PAIRS
+enum {
+    BLOCK = CPU_GEMM_LINES * LINE, /* bytes of a line of the weight that are one block of K */
+    TOGETHER = 8                   /* cache lines that are asked for before the first is used */
+};
+
+/* acc[r] += x[r][i] * b[i] for `lines` cache lines, the last of them perhaps not whole */
+static inline __attribute__((always_inline)) void multiply_lines(wide *acc, const unsigned char *b,
+                                                                 const struct left *x, int rows,
+                                                                 int lines, __mmask32 last) {
+    wide w[TOGETHER];
+    for (int i = 0; i < lines; i++)
+        w[i] = i + 1 < lines ? OP(loadu_ps)((const float *)b + i * COLS)
+                             : (wide)OP(maskz_loadu_epi16)(last, (const float *)b + i * COLS);
+    for (int i = 0; i < lines; i++)
+        for (int r = 0; r < rows; r++)
+            acc[r] = OP(dpbf16_ps)(acc[r], (__m512bh)OP(loadu_ps)(x->a + r * x->stride + i * COLS),
+                                   (__m512bh)w[i]);
+}
+
+/* sum[r] += the products of one line of the weight, [0, bytes) of it. */
+static inline __attribute__((always_inline)) void
+multiply_pairs(float *const sum[], int rows, const unsigned char *b, int64_t bytes, struct left x) {
+    for (int64_t block = 0; block < bytes; block += BLOCK) {
+        const int64_t end = block + BLOCK < bytes ? block + BLOCK : bytes;
+        int64_t at = block;
+        wide acc[MOST_ROWS];
+        for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
+        for (; at + TOGETHER * LINE <= end; at += TOGETHER * LINE, x.a += TOGETHER * COLS)
+            multiply_lines(acc, b + at, &x, rows, TOGETHER, ~0u);
+        for (; at < end; at += LINE, x.a += COLS)
+            multiply_lines(acc, b + at, &x, rows, 1,
+                           end - at < LINE ? ~0u >> (LINE - (end - at)) / 2 : ~0u);
+        for (int r = 0; r < rows; r++) {
+            float chain[COLS], total = *sum[r];
+            OP(storeu_ps)(chain, acc[r]);
+            for (int l = 0; l < COLS; l++) total += chain[l];
+            *sum[r] = total;
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void
+multiply_pairs_span(int rows, const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
+                    int64_t count) {
+    for (int64_t c = 0; c < count; c++) {
+        float *to[MOST_ROWS];
+        for (int r = 0; r < rows; r++) to[r] = &sum[r][c];
+        multiply_pairs(to, rows, (const unsigned char *)g->b + 2 * (j + c) * g->b_row, 2 * g->k, x);
+    }
+}
+#endif
 
 typedef void multiply_function(const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
                                int64_t count);
@@ -70,16 +123,32 @@ typedef void multiply_function(const struct lc_gemm *g, struct left x, float sum
 DEFINE_KIND(WITH_F32)
 DEFINE_KIND(WITH_F16)
 DEFINE_KIND(WITH_BF16)
-DEFINE_KIND(WITH_PAIRS)
-static multiply_function *const multiply[4][MOST_ROWS] = {
-    {WITH_F32_1, WITH_F32_2, WITH_F32_3, WITH_F32_4},
-    {WITH_F16_1, WITH_F16_2, WITH_F16_3, WITH_F16_4},
-    {WITH_BF16_1, WITH_BF16_2, WITH_BF16_3, WITH_BF16_4},
-    {WITH_PAIRS_1, WITH_PAIRS_2, WITH_PAIRS_3, WITH_PAIRS_4}};
+static multiply_function *const multiply[3][MOST_ROWS] = {
+    [WITH_F32] = {WITH_F32_1, WITH_F32_2, WITH_F32_3, WITH_F32_4},
+    [WITH_F16] = {WITH_F16_1, WITH_F16_2, WITH_F16_3, WITH_F16_4},
+    [WITH_BF16] = {WITH_BF16_1, WITH_BF16_2, WITH_BF16_3, WITH_BF16_4}};
 
-static enum kind kind_of(const struct lc_gemm *g) {
-    if (cpu_gemm_pairs(g)) return WITH_PAIRS;
-    return g->b_dtype == LC_F32 ? WITH_F32 : g->b_dtype == LC_F16 ? WITH_F16 : WITH_BF16;
+#ifdef LC_GEMM_PAIRS
+#define DEFINE_PAIRS(ROWS)                                                                         \
+    static void pairs_##ROWS(const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j, \
+                             int64_t count) {                                                      \
+        multiply_pairs_span(ROWS, g, x, sum, j, count);                                            \
+    }
+DEFINE_PAIRS(1)
+DEFINE_PAIRS(2)
+DEFINE_PAIRS(3)
+DEFINE_PAIRS(4)
+static multiply_function *const multiply_with_pairs[MOST_ROWS] = {pairs_1, pairs_2, pairs_3,
+                                                                  pairs_4};
+#endif
+
+static multiply_function *function_for(const struct lc_gemm *g) {
+#ifdef LC_GEMM_PAIRS
+    if (cpu_gemm_pairs(g)) return multiply_with_pairs[g->m - 1];
+#endif
+    return multiply[g->b_dtype == LC_F32   ? WITH_F32
+                    : g->b_dtype == LC_F16 ? WITH_F16
+                                           : WITH_BF16][g->m - 1];
 }
 
 bool cpu_few_rows_serve(const struct lc_gemm *g) {
@@ -87,14 +156,16 @@ bool cpu_few_rows_serve(const struct lc_gemm *g) {
            g->n >= COLS && g->k > 0;
 }
 
-/* The rows of A where they are, or as f32 (or pairs) in fresh memory, which is then *made. */
-static struct left take_rows(const struct lc_gemm *g, enum kind kind, float **made) {
+/* The rows of A where they are, or as f32 (or pairs, in whole cache lines) in fresh memory, which is then
+ * *made. */
+static struct left take_rows(const struct lc_gemm *g, float **made) {
+    const bool pairs = cpu_gemm_pairs(g);
     if (g->a_dtype == LC_F32) return (struct left){g->a, g->a_row};
-    struct left x = {NULL, kind == WITH_PAIRS ? (g->k + 1) / 2 : g->k};
+    struct left x = {NULL, pairs ? (g->k + 2 * COLS - 1) / (2 * COLS) * COLS : g->k};
     *made = lc_alloc_zero((size_t)(g->m * x.stride) * sizeof **made);
     for (int64_t r = 0; *made && r < g->m; r++) {
         float *to = *made + r * x.stride;
-        if (kind == WITH_PAIRS) memcpy(to, (const uint16_t *)g->a + r * g->a_row, 2 * (size_t)g->k);
+        if (pairs) memcpy(to, (const uint16_t *)g->a + r * g->a_row, 2 * (size_t)g->k);
         else cpu_load(to, g->a, g->a_dtype, r * g->a_row, g->k);
     }
     x.a = *made;
@@ -102,12 +173,11 @@ static struct left take_rows(const struct lc_gemm *g, enum kind kind, float **ma
 }
 
 int cpu_few_rows(const struct lc_gemm *g) {
-    const enum kind kind = kind_of(g);
     float *made = NULL;
-    const struct left x = take_rows(g, kind, &made);
+    const struct left x = take_rows(g, &made);
     if (!x.a) return -1;
     const bool resume = cpu_gemm_starts_from_c(g);
-    multiply_function *const run = multiply[kind][g->m - 1];
+    multiply_function *const run = function_for(g);
     const int64_t spans = (g->n + SPAN - 1) / SPAN;
     const int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
     /* A thread that lost its core to other work leaves the rest to the others. */

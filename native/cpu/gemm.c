@@ -5,10 +5,15 @@
  * and threads only decide who runs a chain and when, never its order. So a row has the same bits alone
  * and among others, at any place, and with any number of threads, forward and backward.
  *
+ * Products of pairs of bf16 (AVX512_BF16) have a chain of its own for each place of a cache line, so that
+ * few_rows.c can read a weight line by line: K is cut into blocks of CPU_GEMM_LINES cache lines, LANES pairs
+ * each; chain l of a block starts from 0 and takes pair l of every line, k ascending; the chains are added
+ * up in f32, one by one and block by block.
+ *
  * A is cut into panels of TILE_ROWS rows, B into panels of TILE_COLS columns, K into blocks of BLOCK_K:
  * a panel of B stays in the first-level cache while a block of A streams from the second. A packed
- * panel is f32, so packing is also where dtypes and transposes are settled. Where the CPU multiplies
- * pairs of bf16 (AVX512_BF16), products of bf16 keep their pairs; the chain is then one of pairs.
+ * panel is f32, so packing is also where dtypes and transposes are settled; pairs stay pairs, those of a
+ * chain side by side.
  *
  * Why not oneDNN: it chooses blocks by the number of rows, so that without AVX-512 a row's last bits
  * change with its batch: at K = 1024 with 32 rows instead of 1312, nine elements of ten. In f32 it is as
@@ -28,6 +33,17 @@ enum { TILE_ROWS = 12, BLOCK_ROWS = 192, BLOCK_COLS = 1024, BLOCK_K = 208 };
 enum { TILE_ROWS = 6, BLOCK_ROWS = 96, BLOCK_COLS = 512, BLOCK_K = 256 };
 #else
 enum { TILE_ROWS = 4, BLOCK_ROWS = 96, BLOCK_COLS = 512, BLOCK_K = 256 };
+#endif
+/* The same for pairs, and how much that makes to pack. */
+#ifdef LC_GEMM_PAIRS
+enum {
+    PAIR_COLS = 512,
+    PAIR_K = CPU_GEMM_LINES * LANES,
+    PACK_K = PAIR_K + LANES,
+    PACK_B = PAIR_COLS * PACK_K
+};
+#else
+enum { PAIR_COLS = BLOCK_COLS, PAIR_K = BLOCK_K, PACK_K = BLOCK_K, PACK_B = BLOCK_COLS * BLOCK_K };
 #endif
 enum {
     TILE_COLS = CPU_GEMM_COLS,
@@ -52,7 +68,8 @@ struct tile {
     int64_t depth;      /* steps of k */
     float *out;         /* element (i, j) of the sums is out[i * out_row + j] */
     int64_t out_row;
-    bool resume; /* the sums go on from what is in out, not from 0 */
+    bool
+        resume; /* the sums go on from what is in out, not from 0; chains of pairs are added to it */
 };
 
 /* left += x * y, right += x * z in every lane. As instructions, because gcc left to itself moves and
@@ -119,12 +136,28 @@ static inline lanes begin(const struct tile *t, int row, int col) {
 #define ROWS_ALL ROWS_4
 #endif
 
+/* A chain of pairs starts from 0 and is added at its end. */
+static inline lanes begin_pairs(const struct tile *t, int row, int col) {
+    __builtin_prefetch(t->out + row * t->out_row + col, 1);
+    return (lanes){0};
+}
+
+static inline void end(const struct tile *t, int row, int col, lanes sum) {
+    lanes_put(t->out + row * t->out_row + col, sum);
+}
+
+static inline void end_pairs(const struct tile *t, int row, int col, lanes sum) {
+    float *out = t->out + row * t->out_row + col;
+    if (t->resume) sum += lanes_at(out);
+    lanes_put(out, sum);
+}
+
 #define BEGIN(i) lanes left##i = begin(t, i, 0), right##i = begin(t, i, LANES);
+#define BEGIN_PAIRS(i) lanes left##i = begin_pairs(t, i, 0), right##i = begin_pairs(t, i, LANES);
 #define ROW(i) add_products(&left##i, &right##i, a + (i)*a_row, y, z);
 #define ROW_PAIRS(i) add_pairs(&left##i, &right##i, a + (i)*a_row, y, z);
-#define END(i)                                                                                     \
-    lanes_put(t->out + (i)*t->out_row, left##i);                                                   \
-    lanes_put(t->out + (i)*t->out_row + LANES, right##i);
+#define END(i) end(t, i, 0, left##i), end(t, i, LANES, right##i);
+#define END_PAIRS(i) end_pairs(t, i, 0, left##i), end_pairs(t, i, LANES, right##i);
 #define STEP(ROWS, ADD)                                                                            \
     y = lanes_at(b);                                                                               \
     z = lanes_at(b + LANES);                                                                       \
@@ -132,50 +165,53 @@ static inline lanes begin(const struct tile *t, int row, int col) {
     b += b_k;
 
 /* A tile of TILE_COLS columns; the strides are constants, or fields of t. */
-#define DEFINE_TILE(name, ROWS, ADD, A_ROW, A_K, B_K)                                              \
+#define DEFINE_TILE(name, ROWS, KIND, A_ROW, A_K, B_K)                                             \
     static void name(const struct tile *t) {                                                       \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = A_ROW, a_k = A_K, b_k = B_K;                                         \
         lanes y, z;                                                                                \
-        ROWS(BEGIN)                                                                                \
+        ROWS(BEGIN##KIND)                                                                          \
         for (int64_t k = t->depth / 4; k > 0; k--) {                                               \
-            STEP(ROWS, ADD) STEP(ROWS, ADD) STEP(ROWS, ADD) STEP(ROWS, ADD)                        \
+            STEP(ROWS, ROW##KIND)                                                                  \
+            STEP(ROWS, ROW##KIND) STEP(ROWS, ROW##KIND) STEP(ROWS, ROW##KIND)                      \
         }                                                                                          \
         for (int64_t k = t->depth % 4; k > 0; k--) {                                               \
-            STEP(ROWS, ADD)                                                                        \
+            STEP(ROWS, ROW##KIND)                                                                  \
         }                                                                                          \
-        ROWS(END)                                                                                  \
+        ROWS(END##KIND)                                                                            \
     }
 
 #define BEGIN_HALF(i) lanes left##i = begin(t, i, 0);
+#define BEGIN_PAIRS_HALF(i) lanes left##i = begin_pairs(t, i, 0);
 #define ROW_HALF(i) add_product(&left##i, a + (i)*a_row, y);
 #define ROW_PAIRS_HALF(i) add_pair(&left##i, a + (i)*a_row, y);
-#define END_HALF(i) lanes_put(t->out + (i)*t->out_row, left##i);
+#define END_HALF(i) end(t, i, 0, left##i);
+#define END_PAIRS_HALF(i) end_pairs(t, i, 0, left##i);
 
 /* A tile of LANES columns. */
-#define DEFINE_HALF_TILE(name, ROWS, ADD)                                                          \
+#define DEFINE_HALF_TILE(name, ROWS, KIND)                                                         \
     static void name(const struct tile *t) {                                                       \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k;                                \
-        ROWS(BEGIN_HALF)                                                                           \
+        ROWS(BEGIN##KIND##_HALF)                                                                   \
         for (int64_t k = t->depth; k > 0; k--, a += a_k, b += b_k) {                               \
             const lanes y = lanes_at(b);                                                           \
-            ROWS(ADD)                                                                              \
+            ROWS(ROW##KIND##_HALF)                                                                 \
         }                                                                                          \
-        ROWS(END_HALF)                                                                             \
+        ROWS(END##KIND##_HALF)                                                                     \
     }
 
 /* name[0]: tiles of TILE_COLS columns, name[1]: of LANES; of all rows, 4, 2 and 1 */
-#define DEFINE_TILES(name, ADD, ADD_HALF)                                                          \
-    DEFINE_TILE(name##_packed, ROWS_ALL, ADD, 1, TILE_ROWS, TILE_COLS)                             \
-    DEFINE_TILE(name##_all, ROWS_ALL, ADD, t->a_row, t->a_k, t->b_k)                               \
-    DEFINE_TILE(name##_4, ROWS_4, ADD, t->a_row, t->a_k, t->b_k)                                   \
-    DEFINE_TILE(name##_2, ROWS_2, ADD, t->a_row, t->a_k, t->b_k)                                   \
-    DEFINE_TILE(name##_1, ROWS_1, ADD, t->a_row, t->a_k, t->b_k)                                   \
-    DEFINE_HALF_TILE(name##_half_all, ROWS_ALL, ADD_HALF)                                          \
-    DEFINE_HALF_TILE(name##_half_4, ROWS_4, ADD_HALF)                                              \
-    DEFINE_HALF_TILE(name##_half_2, ROWS_2, ADD_HALF)                                              \
-    DEFINE_HALF_TILE(name##_half_1, ROWS_1, ADD_HALF)                                              \
+#define DEFINE_TILES(name, KIND)                                                                   \
+    DEFINE_TILE(name##_packed, ROWS_ALL, KIND, 1, TILE_ROWS, TILE_COLS)                            \
+    DEFINE_TILE(name##_all, ROWS_ALL, KIND, t->a_row, t->a_k, t->b_k)                              \
+    DEFINE_TILE(name##_4, ROWS_4, KIND, t->a_row, t->a_k, t->b_k)                                  \
+    DEFINE_TILE(name##_2, ROWS_2, KIND, t->a_row, t->a_k, t->b_k)                                  \
+    DEFINE_TILE(name##_1, ROWS_1, KIND, t->a_row, t->a_k, t->b_k)                                  \
+    DEFINE_HALF_TILE(name##_half_all, ROWS_ALL, KIND)                                              \
+    DEFINE_HALF_TILE(name##_half_4, ROWS_4, KIND)                                                  \
+    DEFINE_HALF_TILE(name##_half_2, ROWS_2, KIND)                                                  \
+    DEFINE_HALF_TILE(name##_half_1, ROWS_1, KIND)                                                  \
     static const struct tiles name = {                                                             \
         name##_packed,                                                                             \
         {{name##_all, name##_4, name##_2, name##_1},                                               \
@@ -187,9 +223,9 @@ struct tiles {
         const struct tile *t); /* TILE_COLS or LANES columns; TILE_ROWS, 4, 2, 1 rows */
 };
 
-DEFINE_TILES(tile, ROW, ROW_HALF)
+DEFINE_TILES(tile, )
 #ifdef LC_GEMM_PAIRS
-DEFINE_TILES(tile_pairs, ROW_PAIRS, ROW_PAIRS_HALF)
+DEFINE_TILES(tile_pairs, _PAIRS)
 #endif
 
 /* The tallest tile that these rows fill. */
@@ -223,9 +259,24 @@ static const float *element(const struct operand *x, int64_t line, int64_t k) {
     return (const float *)x->data + (x->crossed ? k * x->row + line : line * x->row + k);
 }
 
-/* dst[s * width + l] = row[l][s] for 8 lines, 8 steps at a time; returns the steps done. Writes 8 lanes
- * a step, so where width is less the later steps must be written afterwards, in their order. */
-static int64_t transpose_group(float *dst, int width, const float *const *row, int64_t depth) {
+/* From one chain of a block of pairs to the next, in steps: one is left free, since chains that begin a power
+ * of two apart would push each other out of the cache. */
+static int64_t chain_step(int64_t depth) { return depth / LANES + 1; }
+
+/* Where step s of a block is in its panel: pairs stand chain by chain. */
+static int64_t place(const struct operand *x, int64_t s, int64_t depth) {
+    return x->pairs ? s % LANES * chain_step(depth) + s / LANES : s;
+}
+
+/* Steps that a panel of a block has room for. */
+static int64_t room(const struct operand *x, int64_t depth) {
+    return x->pairs ? LANES * chain_step(depth) : depth;
+}
+
+/* dst[place(s) * width + l] = row[l][s] for 8 lines, 8 steps at a time; returns the steps done. Writes 8
+ * lanes a step, so where width is less the later steps must be written afterwards, in their order. */
+static int64_t transpose_group(float *dst, int width, const struct operand *x,
+                               const float *const *row, int64_t depth) {
     int64_t s = 0;
 #ifndef LC_GEMM_LOOP
     for (; s + 8 <= depth; s += 8) {
@@ -245,10 +296,12 @@ static int64_t transpose_group(float *dst, int width, const float *const *row, i
             p[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
             p[i + 3] = _mm256_shuffle_ps(b, d, 0xEE);
         }
-        for (int i = 0; i < 8; i++) _mm256_storeu_ps(dst + (s + i) * width, p[i]);
+        float *to = dst + place(x, s, depth) * width;
+        const int64_t step = (x->pairs ? chain_step(depth) : 1) * width;
+        for (int i = 0; i < 8; i++) _mm256_storeu_ps(to + i * step, p[i]);
     }
 #else
-    (void)dst, (void)width, (void)row, (void)depth;
+    (void)dst, (void)width, (void)x, (void)row, (void)depth;
 #endif
     return s;
 }
@@ -258,9 +311,10 @@ static const float *line_steps(float *buffer, const struct operand *x, int64_t l
                                int64_t depth) {
     const unsigned char *row = x->data + line * x->row_size;
     if (!x->pairs) return cpu_gemm_floats(buffer, row, x->dtype, k, depth);
-    if (depth > 0) buffer[depth - 1] = 0; /* the last pair may lack its second */
-    memcpy(buffer, row + 4 * k, (size_t)at_most(4 * depth, 2 * (x->k - 2 * k)));
-    return buffer;
+    const int64_t bytes = 4 * depth, stored = 2 * (x->k - 2 * k);
+    if (bytes <= stored) return (const float *)(const void *)(row + 4 * k);
+    memset(buffer, 0, (size_t)bytes);
+    return memcpy(buffer, row + 4 * k, (size_t)stored);
 }
 
 /* What the next panel packs of a line comes near meanwhile. */
@@ -274,7 +328,7 @@ static void fetch_line(const struct operand *x, int64_t line, int64_t k, int64_t
  * beyond its panel's width, into lanes that belong to the first group of the next step. */
 static void pack_lines(float *dst, int width, const struct operand *x, int64_t line, int64_t count,
                        int64_t k, int64_t depth) {
-    float buffer[GROUP][BLOCK_K];
+    float buffer[GROUP][PACK_K];
     for (int64_t first = (count - 1) / GROUP * GROUP; first >= 0; first -= GROUP) {
         const int64_t lines = at_most(count - first, GROUP);
         const float *row[GROUP];
@@ -283,7 +337,7 @@ static void pack_lines(float *dst, int width, const struct operand *x, int64_t l
             row[l] = line_steps(buffer[l], x, from, k, depth);
             fetch_line(x, from + width, k, depth);
         }
-        for (int64_t s = transpose_group(dst + first, width, row, depth); s < depth; s++)
+        for (int64_t s = transpose_group(dst + first, width, x, row, depth); s < depth; s++)
             for (int64_t l = 0; l < lines; l++) dst[s * width + first + l] = row[l][s];
     }
 }
@@ -319,12 +373,15 @@ static void pack_steps(float *dst, int width, const struct operand *x, int64_t l
 /* Pairs of steps stored one after the other. */
 static void pack_step_pairs(float *dst, int width, const struct operand *x, int64_t line,
                             int64_t count, int64_t k, int64_t depth) {
-    for (int64_t s = k; s < k + depth; s++, dst += width) {
-        const uint16_t *first = (const uint16_t *)(x->data + 2 * s * x->row_size) + line;
-        const uint16_t *second = 2 * s + 1 < x->k ? first + x->row : NULL;
+    for (int64_t s = 0; s < depth; s++) {
+        const int64_t at = 2 * (k + s); /* of the first of the two */
+        const uint16_t *first = (const uint16_t *)(x->data + at * x->row_size) + line;
+        const uint16_t *second = first + x->row;
+        float *to = dst + place(x, s, depth) * width;
         for (int64_t l = 0; l < count; l++) {
-            const uint32_t pair = first[l] | (second ? (uint32_t)second[l] << 16 : 0);
-            memcpy(dst + l, &pair, sizeof pair);
+            const uint32_t pair =
+                (at < x->k ? first[l] : 0u) | (at + 1 < x->k ? (uint32_t)second[l] << 16 : 0u);
+            memcpy(to + l, &pair, sizeof pair);
         }
     }
 }
@@ -334,25 +391,30 @@ static void pack_step_pairs(float *dst, int width, const struct operand *x, int6
 struct product {
     const struct lc_gemm *g;
     const struct tiles *tiles;
-    int64_t steps; /* of the chain: k, or pairs of it */
+    int64_t steps;               /* of K: its elements, or pairs in whole lines */
+    int64_t block_k, block_cols; /* steps and columns of a block */
+    int64_t chains;              /* of a block */
     struct operand a, b;
     unsigned char *c;
-    float *sums;      /* where chains wait between blocks of K: C itself, or scratch; [m, ...] */
-    int64_t sums_row; /* floats */
+    /* Where chains wait between blocks of K, those of column j at j * sums_col: C itself, or scratch, panels
+     * of TILE_COLS columns with the rows of each side by side. */
+    float *sums;
+    int64_t sums_row, sums_col; /* floats */
     bool sums_are_c;
     bool pack_a, pack_b; /* else it is read where it is */
 };
 
 struct panels { /* where one thread packs a block */
-    _Alignas(64) float b[BLOCK_COLS * BLOCK_K];
-    _Alignas(64) float a[BLOCK_ROWS * BLOCK_K + 64]; /* packing may write a little beyond */
+    _Alignas(64) float b[PACK_B];
+    _Alignas(64) float a[BLOCK_ROWS * PACK_K + 64]; /* packing may write a little beyond */
 };
 
 /* What one thread works on at a time. */
 struct block {
     int64_t i, rows, j, cols; /* rows [i, i + rows) and columns [j, j + cols) of C */
     int64_t k, depth;         /* steps [k, k + depth) */
-    bool first, last;         /* of the blocks of K */
+    int64_t chain, length;    /* the chain that is run, and its steps: depth, or a part of them */
+    bool first, last;         /* of all chains */
     float *a_panels, *b_panels;
 };
 
@@ -375,7 +437,7 @@ static void finish(const struct product *p, const float *sum, int64_t i, int row
 /* The tile of C at (i, j), rows x cols; t says where its A and B are. */
 static void place_tile(const struct product *p, const struct block *b, struct tile *t, int64_t i,
                        int rows, int64_t j, int64_t cols) {
-    float *home = p->sums ? p->sums + i * p->sums_row + j : NULL; /* its sums */
+    float *home = p->sums ? p->sums + i * p->sums_row + j * p->sums_col : NULL; /* its sums */
     if (cols % LANES == 0 && (!b->last || (p->sums_are_c && plain(p->g)))) {
         t->out = home;
         t->out_row = p->sums_row;
@@ -397,18 +459,21 @@ static void place_tile(const struct product *p, const struct block *b, struct ti
         memcpy(home + r * p->sums_row, sum + r * TILE_COLS, (size_t)cols * sizeof *sum);
 }
 
-/* The tiles of a block whose panels are packed. */
+/* The tiles of a block whose panels are packed, one chain of it. */
 static void run_block(const struct product *p, const struct block *b) {
-    struct tile t = {.depth = b->depth, .resume = !b->first || cpu_gemm_starts_from_c(p->g)};
+    struct tile t = {.depth = b->length, .resume = !b->first || cpu_gemm_starts_from_c(p->g)};
+    const int64_t panel = room(&p->b, b->depth), chain = b->chain * chain_step(b->depth);
     t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
     t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
     t.b_k = p->pack_b ? TILE_COLS : p->b.row;
     for (int64_t j = 0; j < b->cols; j += TILE_COLS) {
-        t.b = p->pack_b ? b->b_panels + j * b->depth : element(&p->b, b->j + j, b->k);
+        t.b = p->pack_b ? b->b_panels + j * panel + chain * TILE_COLS
+                        : element(&p->b, b->j + j, b->k);
         for (int64_t i = 0; i < b->rows;) {
             const int rows = height(b->rows - i);
             /* lower tiles at the end share the last panel */
-            t.a = p->pack_a ? b->a_panels + i / TILE_ROWS * TILE_ROWS * b->depth + i % TILE_ROWS
+            t.a = p->pack_a ? b->a_panels + i / TILE_ROWS * TILE_ROWS * panel + chain * TILE_ROWS +
+                                  i % TILE_ROWS
                             : element(&p->a, b->i + i, b->k);
             place_tile(p, b, &t, b->i + i, rows, b->j + j, at_most(b->cols - j, TILE_COLS));
             i += rows;
@@ -417,14 +482,14 @@ static void run_block(const struct product *p, const struct block *b) {
 }
 
 /* Lines [line, line + lines) in panels of width lines, one after the other: in panel p element
- * (p * width + l, k + s) of x is at [s * width + l]; lanes beyond the last line are undefined. */
+ * (p * width + l, k + s) of x is at [place(s) * width + l]; lanes beyond the last line are undefined. */
 static void pack_block(float *dst, int width, const struct operand *x, int64_t line, int64_t lines,
                        int64_t k, int64_t depth) {
     const bool steps_in_order = x->crossed && !x->pairs;
     const int64_t step = steps_in_order ? SIDE_BY_SIDE * width : width;
     for (int64_t l = 0; l < lines; l += step) {
         const int64_t count = at_most(lines - l, step);
-        float *to = dst + l * depth;
+        float *to = dst + l * room(x, depth);
         if (steps_in_order) pack_steps(to, width, x, line + l, count, k, depth);
         else if (x->crossed) pack_step_pairs(to, width, x, line + l, count, k, depth);
         else pack_lines(to, width, x, line + l, count, k, depth);
@@ -436,17 +501,20 @@ static void run_part(const struct product *p, struct panels *own, int64_t i, int
                      int64_t end_col) {
     const int64_t first_row = i, steps = p->steps;
     struct block b = {.a_panels = own->a, .b_panels = own->b};
-    for (b.j = j; b.j < end_col; b.j += BLOCK_COLS) {
-        b.cols = at_most(end_col - b.j, BLOCK_COLS);
-        for (b.k = 0; b.k < steps || b.k == 0; b.k += BLOCK_K) {
-            b.depth = at_most(steps - b.k, BLOCK_K);
-            b.first = b.k == 0;
-            b.last = b.k + BLOCK_K >= steps;
+    for (b.j = j; b.j < end_col; b.j += p->block_cols) {
+        b.cols = at_most(end_col - b.j, p->block_cols);
+        for (b.k = 0; b.k < steps || b.k == 0; b.k += p->block_k) {
+            b.depth = at_most(steps - b.k, p->block_k);
+            b.length = b.depth / p->chains;
             if (p->pack_b) pack_block(b.b_panels, TILE_COLS, &p->b, b.j, b.cols, b.k, b.depth);
             for (b.i = first_row; b.i < end; b.i += BLOCK_ROWS) {
                 b.rows = at_most(end - b.i, BLOCK_ROWS);
                 if (p->pack_a) pack_block(b.a_panels, TILE_ROWS, &p->a, b.i, b.rows, b.k, b.depth);
-                run_block(p, &b);
+                for (b.chain = 0; b.chain < p->chains; b.chain++) {
+                    b.first = b.k == 0 && b.chain == 0;
+                    b.last = b.k + p->block_k >= steps && b.chain + 1 == p->chains;
+                    run_block(p, &b);
+                }
             }
         }
     }
@@ -495,7 +563,9 @@ static const struct tiles *tiles_for(const struct lc_gemm *g) {
     return &tile;
 }
 
-static int64_t steps(const struct lc_gemm *g) { return cpu_gemm_pairs(g) ? parts(g->k, 2) : g->k; }
+static int64_t steps(const struct lc_gemm *g) {
+    return cpu_gemm_pairs(g) ? parts(g->k, 2 * LANES) * LANES : g->k;
+}
 
 static struct operand operand(const struct lc_gemm *g, bool is_a, int64_t i) {
     const int dtype = is_a ? g->a_dtype : g->b_dtype;
@@ -534,18 +604,22 @@ static void leave_panels(struct panels *panels) {
     else lc_free(panels);
 }
 
-/* Product i of the batch; sums: [m, n] floats of scratch, or NULL where C serves. */
+/* Product i of the batch; sums: floats of scratch, or NULL where C serves. */
 static void run_one(const struct lc_gemm *g, int64_t i, struct panels *panels, float *sums,
                     int threads) {
     struct product p = {.g = g, .pack_a = packs_a(g), .pack_b = packs_b(g)};
     p.a = operand(g, true, i);
     p.b = operand(g, false, i);
     p.steps = steps(g);
+    p.block_k = p.b.pairs ? PAIR_K : BLOCK_K;
+    p.block_cols = p.b.pairs ? PAIR_COLS : BLOCK_COLS;
+    p.chains = p.b.pairs ? LANES : 1;
     p.tiles = tiles_for(g);
     p.c = (unsigned char *)g->c + i * g->c_batch * (int64_t)lc_dtype_bytes(g->c_dtype);
     p.sums_are_c = sums_are_c(g);
     p.sums = p.sums_are_c ? (float *)p.c : sums;
-    p.sums_row = p.sums_are_c ? g->c_row : g->n;
+    p.sums_row = p.sums_are_c ? g->c_row : TILE_COLS;
+    p.sums_col = p.sums_are_c ? 1 : g->m;
     run_product(&p, panels, threads);
 }
 
@@ -556,7 +630,9 @@ int cpu_gemm(const struct lc_gemm *g) {
     const bool many = g->batch > 1 && work < SHARED_WORK;
     const int threads =
         work * (many ? (double)g->batch : 1) < LONE_WORK ? 1 : omp_get_max_threads();
-    const int64_t waiting = sums_are_c(g) || steps(g) <= BLOCK_K ? 0 : g->m * g->n;
+    const bool one_block = !cpu_gemm_pairs(g) && steps(g) <= BLOCK_K;
+    const int64_t waiting =
+        sums_are_c(g) || one_block ? 0 : parts(g->n, TILE_COLS) * TILE_COLS * g->m;
     float *sums =
         waiting ? lc_alloc((size_t)(waiting * (many ? threads : 1)) * sizeof *sums) : NULL;
     struct panels *panels = waiting && !sums ? NULL : take_panels(threads);

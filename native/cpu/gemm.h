@@ -7,11 +7,15 @@
 #if !defined(LC_GEMM_LOOP) && !(defined(__AVX2__) && defined(__FMA__)) && !defined(__AVX512F__)
 #define LC_GEMM_LOOP
 #endif
-#if defined(__AVX512BF16__) && defined(__AVX512VL__) && !defined(LC_GEMM_LOOP)
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) &&                   \
+    !defined(LC_GEMM_LOOP)
 #define LC_GEMM_PAIRS 1 /* the CPU multiplies pairs of bf16 */
 #endif
 
-enum { CPU_GEMM_COLS = 2 * LANES }; /* columns of a register tile */
+enum {
+    CPU_GEMM_COLS = 2 * LANES, /* columns of a register tile */
+    CPU_GEMM_LINES = 64        /* cache lines of a block of K where pairs are multiplied */
+};
 
 /* Whether the product is of pairs of bf16. */
 static inline bool cpu_gemm_pairs(const struct lc_gemm *g) {

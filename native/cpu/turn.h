@@ -1,7 +1,7 @@
 /* turn.h - products of a few rows with lines that are stored one after the other, such as the columns of a
  * weight [n, k] or the keys of a cache: COLS lines are read a cache line each, turned in registers so that
- * a register holds one step of COLS lines, and multiplied at once. A line's sum is one chain, its steps
- * ascending: one fma a step, or one product of a pair of bf16 where the CPU multiplies those. */
+ * a register holds one step of COLS lines, and multiplied at once. A line's sum is one chain of fma, its
+ * steps ascending. */
 #ifndef LC_CPU_TURN_H
 #define LC_CPU_TURN_H
 #include "cpu/gemm.h"
@@ -28,7 +28,7 @@ enum {
     PARTS = LINE / COLS / 4 /* registers that they take */
 };
 
-enum kind { WITH_F32, WITH_F16, WITH_BF16, WITH_PAIRS };
+enum kind { WITH_F32, WITH_F16, WITH_BF16 };
 
 /* r[i][j] = r[j][i], elements of 32 bits */
 static inline __attribute__((always_inline)) void turn(wide r[COLS]) {
@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) void turn(wide r[COLS]) {
 #endif
 }
 
-/* The left operand: rows of A, as f32 or as pairs of bf16 in the place of one. */
+/* The left operand: rows of A. */
 struct left {
     const float *a;
     int64_t stride;
@@ -75,18 +75,7 @@ static inline __attribute__((always_inline)) void step(wide *acc, const struct l
         acc[r] = OP(fmadd_ps)(OP(set1_ps)(x->a[r * x->stride + s]), w, acc[r]);
 }
 
-static inline __attribute__((always_inline)) void step_pair(wide *acc, const struct left *x,
-                                                            int rows, int64_t s, wide w) {
-#ifdef LC_GEMM_PAIRS
-    for (int r = 0; r < rows; r++)
-        acc[r] = _mm512_dpbf16_ps(acc[r], (__m512bh)_mm512_set1_ps(x->a[r * x->stride + s]),
-                                  (__m512bh)w);
-#else
-    (void)acc, (void)x, (void)rows, (void)s, (void)w;
-#endif
-}
-
-/* A register's worth of a weight's line as f32, or pairs of bf16 as they are. */
+/* A register's worth of a line as f32, or pairs of bf16 as they are. */
 static inline __attribute__((always_inline)) wide load(enum kind kind, const unsigned char *b,
                                                        int part) {
     if (kind != WITH_F16) return OP(loadu_ps)((const float *)b + part * COLS);
@@ -95,7 +84,7 @@ static inline __attribute__((always_inline)) wide load(enum kind kind, const uns
     return OP(cvtph_ps)(h);
 }
 
-/* Steps [s, limit) of one cache line of COLS lines of the weight; x->a is at the first of them. */
+/* Steps [s, limit) of one cache line of COLS lines; x->a is at the first of them. */
 static inline __attribute__((always_inline)) void multiply_line(enum kind kind, wide *acc,
                                                                 const unsigned char *const *b,
                                                                 int64_t at, const struct left *x,
@@ -110,9 +99,7 @@ static inline __attribute__((always_inline)) void multiply_line(enum kind kind, 
         for (int i = 0; i < COLS; i++) {
             const int s = part * each + (kind == WITH_BF16 ? 2 * i : i);
             if (s >= limit) return;
-            if (kind == WITH_PAIRS) {
-                step_pair(acc, x, rows, s, w[i]);
-            } else if (kind == WITH_BF16) { /* a register holds pairs of steps: they are parted */
+            if (kind == WITH_BF16) { /* a register holds pairs of steps: they are parted */
                 const lanes_bits pair = (lanes_bits)w[i];
                 step(acc, x, rows, s, (wide)(pair << 16));
                 if (s + 1 >= limit) return;
@@ -124,9 +111,9 @@ static inline __attribute__((always_inline)) void multiply_line(enum kind kind, 
     }
 }
 
-/* Steps of a cache line, counted as the rows of A count them. */
+/* Steps of a cache line. */
 static inline __attribute__((always_inline)) int line_steps(enum kind kind) {
-    return kind == WITH_F32 || kind == WITH_PAIRS ? LINE / 4 : LINE / 2;
+    return kind == WITH_F32 ? LINE / 4 : LINE / 2;
 }
 
 /* The last steps, which do not fill a cache line: read from a copy, so that nothing is read beyond. */
