@@ -33,8 +33,9 @@ end
 --- The SHA-256 of files, by path. Where the folder cannot be written they are taken again every time.
 ---@param paths string[]
 ---@param folder string         the cache folder
+---@param dry boolean|nil       nothing is written
 ---@return table<string, string>
-function M.of(paths, folder)
+function M.of(paths, folder, dry)
   local index = folder .. "/hashes.jsonl"
   local kept, hashes = read(index), {}
   for _, path in ipairs(paths) do
@@ -42,7 +43,7 @@ function M.of(paths, folder)
     hashes[path] = kept[who]
     if not hashes[path] then
       hashes[path] = file.hash(path)
-      pcall(keep, folder, index, who, hashes[path])
+      if not dry then pcall(keep, folder, index, who, hashes[path]) end
     end
   end
   return hashes
@@ -60,8 +61,9 @@ end
 --- What a model's weights are, without adapters: the hashes of the files that hold them.
 ---@param model lucid.Model
 ---@param folder string         the cache folder
+---@param dry boolean|nil       nothing is written
 ---@return string[]
-function M.of_weights(model, folder)
+function M.of_weights(model, folder, dry)
   if not next(model.sources) then return of_tensors(model) end
   local paths, seen = {}, {}
   for _, source in pairs(model.sources) do
@@ -75,7 +77,7 @@ function M.of_weights(model, folder)
     end
   end
   table.sort(paths)
-  local hashes, list = M.of(paths, folder), {}
+  local hashes, list = M.of(paths, folder, dry), {}
   for i, path in ipairs(paths) do list[i] = hashes[path] end
   return list
 end

@@ -25,8 +25,8 @@ local CHECKED = 4                                       -- answers that are comp
 local CLOSE = { f32 = 1e-5, bf16 = 2e-2, f16 = 2e-2 }   -- how far a token's value may be away
 
 -- All that a value depends on beside its picture and ids.
-local function settings(model, folder)
-  return { weights = filehash.of_weights(model, folder), config = model.config, vision = features.settings(model),
+local function settings(model, folder, dry)
+  return { weights = filehash.of_weights(model, folder, dry), config = model.config, vision = features.settings(model),
     dtype = model.dtype, quant = model.quant or "none", device = "cpu", kernels = native.version }
 end
 
@@ -46,27 +46,28 @@ local function rows_of(kept)
 end
 
 -- The file that was kept; nil: there is none, or its bytes are not those that were written, and it goes.
-local function open_kept(path)
+local function open_kept(path, dry)
   if not file.exists(path) then return nil end
   local readable, kept = pcall(checkpoint, path)
   if readable and native.scope(function() return sum_of(rows_of(kept)) end) == kept:metadata "sum" then return kept end
-  os.remove(path)
-  io.stderr:write(("lucid: %s is damaged and is dropped: the reference is computed again\n"):format(path))
+  if not dry then os.remove(path) end
+  io.stderr:write(("lucid: %s is damaged%s: the reference is computed again\n"):format(path, dry and "" or " and is dropped"))
 end
 
 --- A model's references in a cache folder.
 ---@param base lucid.Model      adapters off
 ---@param folder string
-function M.open(base, folder)
-  local parts = settings(base, folder)
+---@param dry boolean|nil       nothing is written, and nothing removed
+function M.open(base, folder, dry)
+  local parts = settings(base, folder, dry)
   local path = ("%s/reference/%s.safetensors"):format(folder, cache.key(parts))
-  return setmetatable({ base = base, path = path, parts = parts, kept = open_kept(path), fresh = {}, new = 0 }, References)
+  return setmetatable({ base = base, path = path, parts = parts, kept = open_kept(path, dry), fresh = {}, new = 0 }, References)
 end
 
 --- The reference of a policy that is to be trained: kept where that is asked for and possible, else the base as it is;
 --- and why it is not kept, where it was asked for.
 ---@param policy lucid.Model
----@param opt table             parsed options: reference_cache, cache, reference_free, random_crops
+---@param opt table             parsed options: reference_cache, cache, reference_free, random_crops, dry_run
 ---@return lucid.References|lucid.Model reference, string|nil why
 function M.of(policy, opt)
   local base, folder = policy:base(), cache.folder(opt.cache)
@@ -77,7 +78,7 @@ function M.of(policy, opt)
   for _, p in ipairs(policy:parameters()) do
     if p.part ~= "adapter" then return base, ("the %s is trained, which the reference sees"):format(p.part) end
   end
-  return M.open(base, folder)
+  return M.open(base, folder, opt.dry_run)
 end
 
 -- The key of an answer; nil where its picture is no file, so that nothing says what it is.

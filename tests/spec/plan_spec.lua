@@ -192,10 +192,10 @@ describe("lucid llava", function()
   end
 
   it("stops after the plan when it is asked to", function()
-    local text, status = run("--dry-run --out " .. folder .. "/dry")
+    local text, status = run(("--dry-run --out %s/dry --cache %s/dry-cache"):format(folder, folder))
     assert.equal(0, status)
     assert.is_truthy(text:find("pairs: 6 desc, 12 pope; 3 steps", 1, true), text)
-    assert.is_false(lucid.file.exists(folder .. "/dry"))
+    for _, name in ipairs { "dry", "dry-cache" } do assert.is_false(lucid.file.exists(folder .. "/" .. name), name) end
   end)
 
   it("trains the same adapter with a cold, a warm and no cache", function()
