@@ -12,12 +12,15 @@
 --
 -- The type of an option is that of its default; "" stands for nothing given. A number is 0 or more
 -- unless a fourth field says otherwise: { min = 1, whole = true }, { min = -1 }; { choices = "a b" } names
--- the only texts that are possible; { check = f }: f(text) raises what is wrong with a text. opt.given[name]
--- says whether the user gave it. The options that spec.published names have no default of their own: without the
+-- the only texts that are possible, with list = true one or more of them, separated by commas; { check = f }: f(text)
+-- raises what is wrong with a text. An option that has a common one's name has its rule. opt.given[name] says whether
+-- the user gave it. The options that spec.published names have no default of their own: without the
 -- user they are nil, and --help says that they are as published. A recipe that works in several processes (lucid.dist)
 -- says spec.processes = true. A wrong option or value is one line on stderr and exit status 2.
 local dist = require "lucid.dist"
 local native = require "lucid.native"
+local plug = require "lucid.plug"
+local prompt = require "lucid.prompt"
 
 local M = {}
 
@@ -40,7 +43,9 @@ M.COMMON = {
     { choices = "auto f32 bf16 f16" } },
   quant = { "none", "quantise the decoder blocks' linear layers: none, q8_0, nf4 or fp4 (as MiniGPT-4 was published)",
     { choices = "none q8_0 nf4 fp4" } },
-  template = { "", "prompt template: a name or a .lua file; empty: the model's own" },
+  template = { "", "prompt template: a name or a .lua file; empty: the model's own", { check = prompt.check } },
+  judge = { "annotation", "a judge's name or a .lua file", { check = plug.check "judge" } },
+  metric = { "", "a metric's name or a .lua file", { check = plug.check "metric" } },
   threads = { 0, "threads; 0: all cores", { whole = true, max = 1024 } },
   seed = { 42, "random seed", { whole = true } },
   limit = { 0, "use the first N records; 0: all", { whole = true } },
@@ -118,6 +123,7 @@ local function declared(spec)
         rule = rule or known.rule, title = known.title }
       return
     end
+    rule = rule or M.COMMON[name] and M.COMMON[name][3]
     list[#list + 1] = { name = name, default = default, help = help, rule = rule or {}, title = title }
     place[name] = #list
   end
@@ -182,9 +188,12 @@ end
 local function convert(o, text)
   if type(o.default) == "number" then return number(o, text) end
   local choices = o.rule.choices
-  if choices and not (" " .. choices .. " "):find(" " .. text .. " ", 1, true) then
-    usage(("--%s: '%s' is none of %s"):format(o.name, text, (choices:gsub(" ", ", "))))
+  local function choose(item)
+    if choices and not words_of(choices)[item] then
+      usage(("--%s: '%s' is none of %s"):format(o.name, item, (choices:gsub(" ", ", "))))
+    end
   end
+  if o.rule.list then (text .. ","):gsub("([^,]*),", choose) else choose(text) end
   if o.rule.check then
     local ok, reason = pcall(o.rule.check, text)
     if not ok then usage(("--%s: %s"):format(o.name, tostring(reason))) end

@@ -16,7 +16,8 @@ local M = {}
 
 --- What recipes of preference training share: the loss and its options (groups = { lucid.dpo.OPTIONS }).
 M.OPTIONS = { title = "the loss",
-  { "loss", "sigmoid", "a name (sigmoid is DPO), a sum (sigmoid:0.8,bco_pair:0.2,sft:1) or a .lua file" },
+  { "loss", "sigmoid", "a name (sigmoid is DPO), a sum (sigmoid:0.8,bco_pair:0.2,sft:1) or a .lua file",
+    { check = loss.check_names } },
   { "reference-free", false, "leave the reference out" },
   { "gamma", 0, "weight of a cross-entropy beside the loss, the mean over its tokens: --gamma-on says whose" },
   { "gamma-on", "chosen", "the pairs' chosen answers (chosen) or the captions of --captions, one a pair (captions)",
@@ -104,7 +105,7 @@ end
 ---@param kind_weights table|nil
 ---@return lucid.DpoOptions
 function M.settings(opt, kind_weights)
-  local _ = loss[opt.loss]                  -- a name that there is not is a failed run, not a wrong option
+  local _ = loss[opt.loss]                  -- a file that does not hold one is a failed run, not a wrong option
   local options = { weights = kind_weights }
   for _, o in ipairs(preference.OPTIONS) do options[o[1]] = opt[o[1]] end
   local ok, reason = pcall(loss.check, opt.loss, options)

@@ -27,9 +27,9 @@ M.COMMON = "model vision bridge adapter data images out device dtype quant templ
 M.REQUIRED = { "model", "data", "images", "out" }
 
 local ADAPTER = { title = "the adapter",
-  { "rank", 0, "LoRA rank", { whole = true, min = 1 } },
+  { "rank", 0, "LoRA rank", { whole = true, min = 1, max = 4096 } },
   { "alpha", 0, "LoRA scale: alpha / rank" },
-  { "targets", "", "layers that get an adapter" },
+  { "targets", "", "layers that get an adapter, separated by commas", { choices = model.TARGETS, list = true } },
 }
 
 local LENGTH = { title = "length and rate",

@@ -1,10 +1,12 @@
 -- lucid.loss.NAME(policy, reference, opt) -> loss, stats: one file each in loss/, or a .lua file of the user's own.
 -- A weighted sum is a name, too: lucid.loss["sigmoid:0.8,bco_pair:0.2,sft:1"], which is MPO (Wang et al. 2024).
-local find = require("lucid.plug")("loss")
 local native = require "lucid.native"
+local plug = require "lucid.plug"
 local preference = require "lucid.preference"
 
 local M = {}
+
+local find, check_name = plug "loss", plug.check "loss"
 
 -- "a number", or the sizes of a tensor: what a user's function has given in place of what was asked for.
 local function shown(v)
@@ -38,21 +40,35 @@ end
 ---@field loss any          what lucid.preference made, or a function
 ---@field weight number
 
--- "NAME:WEIGHT,NAME" as terms; a weight that is not given is 1.
----@return lucid.LossTerm[]
-local function terms_of(text)
-  local terms = {}
+-- "NAME:WEIGHT,NAME" as a list of { name, weight }; a weight that is not given is 1.
+local function items_of(text)
+  local items = {}
   for item in text:gmatch("[^,]+") do
     item = item:match("^%s*(.-)%s*$")
     local name, weight = item:match("^(.+):(%d[%d.eE+-]*)$")
     weight = name and tonumber(weight) or 1
     if weight <= 0 then error(("loss '%s': a weight is above 0"):format(item), 0) end
-    name = name or item
-    local loss = find[name]
-    terms[#terms + 1] = { name = name, loss = type(loss) == "function" and own(name, loss) or loss, weight = weight }
+    items[#items + 1] = { name = name or item, weight = weight }
   end
-  if #terms == 0 then error("a loss's name is expected, or NAME:WEIGHT,NAME:WEIGHT", 0) end
+  if #items == 0 then error("a loss's name is expected, or NAME:WEIGHT,NAME:WEIGHT", 0) end
+  return items
+end
+
+-- The same with the losses themselves.
+---@return lucid.LossTerm[]
+local function terms_of(text)
+  local terms = items_of(text)
+  for _, term in ipairs(terms) do
+    local loss = find[term.name]
+    term.loss = type(loss) == "function" and own(term.name, loss) or loss
+  end
   return terms
+end
+
+--- Raises one line when a text names no loss, or no sum of losses. Files of the user's own are not looked into.
+---@param text string
+function M.check_names(text)
+  for _, item in ipairs(items_of(text)) do check_name(item.name) end
 end
 
 -- A function is a user's own: it knows itself what it takes, and what the others of a sum take is not judged then.

@@ -187,17 +187,20 @@ function Model:train(part, on)
   return self
 end
 
+--- The linears of a block: what an adapter may be attached to.
+M.TARGETS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
+
 ---@class lucid.LoraOptions
 ---@field rank integer
 ---@field alpha number
----@field targets string|string[]|nil   default: all seven linears of a block
+---@field targets string|string[]|nil   default: all of M.TARGETS
 ---@field seed integer|nil
 
 --- Attaches a new adapter and trains it alone.
 ---@param opt lucid.LoraOptions
 function Model:lora(opt)
   if type(opt.rank) ~= "number" or type(opt.alpha) ~= "number" then native.raise("lora: rank and alpha are numbers") end
-  local targets = opt.targets or "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+  local targets = opt.targets or M.TARGETS:gsub(" ", ",")
   if type(targets) == "table" then targets = table.concat(targets, ",") end
   for _, part in ipairs { "vision", "projector", "language" } do self:train(part, false) end
   native.check(C.lc_model_lora(self.handle, opt.rank, opt.alpha, targets, opt.seed or 0))

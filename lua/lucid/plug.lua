@@ -3,6 +3,10 @@
 -- user's own.
 --
 --   local loss = require("lucid.plug")("loss");   loss.sigmoid;   loss["./mine.lua"]
+local file = require "lucid.file"
+local native = require "lucid.native"
+
+local M = {}
 
 -- What the value of a kind has to be: a function, or a table with a function of this name.
 local NEEDS = { loss = "function", metric = "score", judge = "new" }
@@ -17,6 +21,39 @@ local function fits(kind, value)
   return type(value) == "table" and type(value[need]) == "function", ("a table with a function '%s'"):format(need)
 end
 
+--- The names of a kind's files, sorted.
+---@param kind string    "loss", "metric", "judge" or "data"
+---@return string[]
+function M.names(kind)
+  local names = {}
+  for _, entry in ipairs(file.list(("%slua/lucid/%s"):format(native.root, kind)) or {}) do
+    names[#names + 1] = entry:match("^([%w_]+)%.lua$")
+  end
+  table.sort(names)
+  return names
+end
+
+--- What is wrong with a name of a kind; nil: it has a file there, or ends in .lua, which is looked into when it is used.
+---@param kind string
+---@param name string
+---@return string|nil
+function M.unknown(kind, name)
+  if name:find("%.lua$") then return nil end
+  if name:find("^[%w_]+$") and package.searchpath(("lucid.%s.%s"):format(kind, name), package.path) then return nil end
+  return ("there is no %s '%s'; %s are known, or a file that ends in .lua"):format(kind, name,
+    table.concat(M.names(kind), ", "))
+end
+
+--- A check of recipes' options (lucid.args): raises what is wrong with a name.
+---@param kind string
+---@return fun(name: string)
+function M.check(kind)
+  return function(name)
+    local reason = M.unknown(kind, name)
+    if reason then error(reason, 0) end
+  end
+end
+
 local function find(kind, name)
   if type(name) ~= "string" then error(("%s: %s is no name"):format(kind, tostring(name)), 3) end
   if name:find("%.lua$") then
@@ -28,19 +65,19 @@ local function find(kind, name)
     if not ok then error(("%s %s: the file returns a %s, not %s"):format(kind, name, type(value), what), 3) end
     return value
   end
-  local module = ("lucid.%s.%s"):format(kind, name)
-  if not name:find("^[%w_]+$") or not package.searchpath(module, package.path) then
-    error(("there is no %s '%s'; name one of lua/lucid/%s, or a file that ends in .lua"):format(kind,
-      name, kind), 3)
-  end
-  return require(module)
+  local reason = M.unknown(kind, name)
+  if reason then error(reason, 3) end
+  return require(("lucid.%s.%s"):format(kind, name))
 end
 
+--- The things of a kind by their names.
 ---@param kind string    "loss", "metric", "judge" or "data"
-return function(kind)
+function M.open(kind)
   return setmetatable({}, { __index = function(self, name)
     local value = find(kind, name)
     rawset(self, name, value)
     return value
   end })
 end
+
+return setmetatable(M, { __call = function(_, kind) return M.open(kind) end })

@@ -58,6 +58,17 @@ local function fault(t)
   end
 end
 
+local function unknown(name)
+  return ("there is no template '%s'; %s are known, or a .lua file that returns { text = ... }"):format(name,
+    table.concat(M.names(), ", "))
+end
+
+--- A check of recipes' options (lucid.args): raises what is wrong with a name; a file is not looked into.
+---@param name string
+function M.check(name)
+  if name ~= "" and not templates[name] and not name:find("%.lua$") then error(unknown(name), 0) end
+end
+
 --- A template by name, or from a .lua file that returns one.
 ---@param name string
 ---@return lucid.Template
@@ -70,8 +81,7 @@ function M.template(name)
     t = chunk()
   end
   if type(t) ~= "table" or type(t.text) ~= "string" then
-    error(("there is no template '%s'; %s are known, or a .lua file that returns { text = ... }")
-      :format(name, table.concat(M.names(), ", ")), 2)
+    error(unknown(name), 2)
   end
   local wrong = fault(t)
   if wrong then error(("template '%s': %s"):format(name, wrong), 2) end

@@ -158,7 +158,6 @@ describe("bad input", function()
 
   it("names files of the user's own that do not hold what they should", function()
     local three, bad, nothing = put("three.lua", "return 3"), put("bad.lua", "return 3 +"), put("nothing.lua", "")
-    fails(train_with("--loss nix"), 1, "no loss 'nix'")
     fails(train_with("--loss " .. three), 1, "three.lua", "a number, not a function")
     fails(train_with("--loss " .. nothing), 1, "nothing.lua", "returns nothing")
     fails(train_with("--loss " .. bad), 1, "bad.lua:1: unexpected symbol")   -- theirs: the place helps
@@ -166,11 +165,9 @@ describe("bad input", function()
     fails(train_with("--loss hinge --label-smoothing 0.1"), 2, "--label-smoothing", "hinge does not take it")
     fails(train_with("--loss sigmoid,aot --mix desc:1"), 2, "--mix", "aot does not take it")
     fails(train_with("--ld-alpha 2"), 2, "--ld-alpha", "at most 1")
-    fails(describe_with("--template nix"), 1, "no template 'nix'")
     fails(describe_with("--template " .. three), 1, "three.lua", "{ text = ... }")
     fails(describe_with("--template " .. put("t.lua", "return { text = 'Q: {q}' }")), 1, "t.lua", "<image>")
     local described = ("shr --model %s --data %s/shr --images %s --quiet "):format(model, world, world)
-    fails(described .. "--judge nix", 1, "no judge 'nix'")
     fails(described .. "--judge " .. three, 1, "three.lua", "'new'")
     fails(described .. "--metric " .. three, 1, "three.lua", "'score'")
     fails(described .. "--metric pope", 1, "metric pope needs answers")
@@ -204,13 +201,31 @@ describe("bad input", function()
     fails(described .. "--responses " .. put("r.json", '{"300001": 3}'), 1, "r.json", "300001")
   end)
 
+  it("lists what there is where an option names something that is not", function()
+    fails(train_with("--loss nix"), 2, "--loss: there is no loss 'nix'; aot, ", ", sppo_hard are known, or a file")
+    fails(train_with("--loss sft:1,nix:2"), 2, "no loss 'nix'")
+    fails(train_with("--loss sft:0"), 2, "--loss: loss 'sft:0': a weight is above 0")
+    for _, words in ipairs { train_with("--template nix"), describe_with("--template nix") } do
+      fails(words, 2, "--template: there is no template 'nix'; instructblip, ", "vicuna_v1 are known")
+    end
+    local described = ("shr --model %s --data %s/shr --images %s --quiet "):format(model, world, world)
+    fails(described .. "--judge nix", 2, "--judge: there is no judge 'nix'; annotation, ", "replay are known")
+    fails(described .. "--metric nix", 2, "--metric: there is no metric 'nix'; pope, ", "shr are known")
+    for option, part in pairs { group = "image, pair, none", recompute = "auto, on, off", quant = "none, q8_0, nf4, fp4",
+      ["f-divergence-type"] = "reverse_kl, forward_kl", ["gamma-on"] = "chosen, captions", sync = "all_reduce, none",
+      ["non-finite"] = "stop, skip", ["over-long"] = "error, skip", ["bco-shift"] = "running, none", ["reference-cache"] = "on, off" } do
+      fails(train_with(("--%s nix"):format(option)), 2, ("--%s: 'nix' is none of "):format(option), part)
+    end
+  end)
+
   it("names lists in options that are none", function()
     for more, part in pairs {
       ["--mix desc:0"] = "1 or more", ["--mix desc"] = "'desc' is not KIND:COUNT", ["--repeat desc:x"] = "KIND:COUNT",
       ["--mix dsc:3"] = "'dsc:3': kinds are desc and pope", ["--repeat dsc:3"] = "'dsc:3': kinds are desc and pope",
       ["--mix desc:1,desc:2"] = "desc has a count already", ["--pope-weight 4"] = "--pope-weight is used with --mix",
     } do fails(train_with(more), 2, part) end
-    fails(train_with("--targets nix"), 1, "nix", "q_proj")
+    fails(train_with("--targets q_proj,nix"), 2, "--targets: 'nix' is none of q_proj, k_proj")
+    fails(train_with("--targets q_proj,"), 2, "--targets: '' is none of q_proj, k_proj")
     fails((train_with("--epochs 0"):gsub("%-%-steps 1", "")), 2, "--epochs", "train nothing")
     local words = tuned_with(dir .. "/none.json")
     for more, part in pairs {
