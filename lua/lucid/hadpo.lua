@@ -134,7 +134,7 @@ local function length(opt, size)
   local given, steps, warmup = opt.given, opt.steps, opt.warmup
   if given.epochs and not given.steps then steps = 0 end
   if steps == 0 and not size then args.usage "--mix has no epochs: give --steps" end
-  if steps == 0 then steps = math.ceil(opt.epochs * size / opt.batch / opt.accumulate) end
+  if steps == 0 then steps = math.ceil(opt.epochs * math.ceil(size / opt.batch / opt.accumulate)) end
   if given["warmup-ratio"] and not given.warmup then warmup = 0 end
   return steps, warmup > 0 and warmup or math.ceil(steps * opt.warmup_ratio)
 end
@@ -186,7 +186,8 @@ function M.train(name, opt)
   local m = open_model(name, opt)
   local fitting, over_long = overlong.fit(m, dpo.encode(m, list), opt)
   local encoded, held = heldout.split(fitting, opt.eval_pairs, opt.seed)
-  local drawing = { mix = mix, repeats = dpo.mix(opt["repeat"]), batch = opt.batch, seed = opt.seed, group = opt.group }
+  local drawing = { mix = mix, repeats = dpo.mix(opt["repeat"]), batch = opt.batch, accumulate = opt.accumulate,
+    seed = opt.seed, group = opt.group }
   local next_batch, size = draw.pairs(encoded, drawing)
   local steps, warmup = length(opt, size)
   local present
@@ -211,7 +212,10 @@ function M.train(name, opt)
   train.run {
     model = m, run = run, steps = steps, accumulate = opt.accumulate, label = opt.loss, quiet = opt.quiet,
     lr = opt.lr, schedule = opt.schedule, clip = opt.clip, warmup = warmup, non_finite = opt.non_finite, epoch = size,
-    draw = function() return present(next_batch()) end, split = parts.split, loss = parts.loss,
+    draw = function()
+      local batch = next_batch()
+      return batch and present(batch)
+    end, split = parts.split, loss = parts.loss,
     evaluate = #held > 0 and function() return heldout.measure(m, reference, held, opt.batch, settings) end or nil,
   }
   m.seen:sync()

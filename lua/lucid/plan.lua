@@ -18,7 +18,7 @@ local BYTES = { f32 = 4, bf16 = 2, f16 = 2 }
 
 ---@class lucid.PlanOptions
 ---@field pairs lucid.EncodedPair[]
----@field draw fun(): lucid.EncodedPair[]     from the beginning: what the run itself will draw
+---@field draw fun(): lucid.EncodedPair[]|nil    from the beginning: what the run itself will draw
 ---@field steps integer
 ---@field accumulate integer|nil
 ---@field settings lucid.DpoOptions
@@ -75,10 +75,10 @@ function M.work(o)
   local steps = math.min(o.steps, math.max(1, math.floor(BATCHES / accumulate)))
   for _ = 1, steps do
     local batches = {}
-    for i = 1, accumulate do
-      batches[i] = o.draw()
-      w.pairs = w.pairs + #batches[i]
-      add(w.apart, forest.pairs(batches[i], "none"):count(o.shape.image_rows))
+    for _ = 1, accumulate do batches[#batches + 1] = o.draw() end
+    for _, batch in ipairs(batches) do
+      w.pairs = w.pairs + #batch
+      add(w.apart, forest.pairs(batch, "none"):count(o.shape.image_rows))
     end
     if not o.settings.joint then batches = microbatch.split(batches, o.settings, o.shape.image_rows) end
     for _, part in ipairs(batches) do add_part(w, part, o) end

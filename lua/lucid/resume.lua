@@ -276,7 +276,6 @@ end
 ---@class lucid.TrainingPlace
 ---@field step integer
 ---@field steps integer
----@field batches integer            drawn so far
 ---@field epoch number|nil           epochs that they make
 ---@field schedule table             name, peak, warmup, steps
 ---@field log lucid.LogPosition

@@ -35,7 +35,8 @@ local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge en
 ---@field out string|nil             the folder of the log
 ---@field run lucid.TrainingRun|nil  in its place: the run that keeps checkpoints and may go on from one
 ---@field steps integer              optimizer steps
----@field draw fun(step: integer, part: integer): table[]    the next batch; called in order from step 1 on
+---@field draw fun(step: integer, part: integer): table[]|nil    the next batch, called in order from step 1 on; nil: this
+---                                  step has no more
 ---@field loss fun(batch: table[]): any, table, number|nil     one micro-batch: a loss to descend, numbers to log, and
 ---                                  its share of the step where it is no mean of its own
 ---@field split (fun(batches: table[][]): table[][])|nil   makes micro-batches of a step's batches; default: these are they
@@ -114,7 +115,7 @@ end
 
 local function draw(opt, step)
   local batches = {}
-  for part = 1, opt.accumulate or 1 do batches[part] = opt.draw(step, part) end
+  for part = 1, opt.accumulate or 1 do batches[#batches + 1] = opt.draw(step, part) end
   return batches
 end
 
@@ -132,7 +133,7 @@ end
 local function save(opt, optimizer, record, stats)
   local eval_loss = stats.eval_loss
   opt.run:save(opt.model, optimizer, {
-    step = stats.step, steps = opt.steps, batches = stats.step * (opt.accumulate or 1),
+    step = stats.step, steps = opt.steps,
     epoch = opt.epoch and opt.run.samples / opt.epoch, log = record:position(),
     schedule = { name = opt.schedule or "cosine", peak = opt.lr, warmup = opt.warmup or 0 },
     eval_loss = eval_loss and finite(eval_loss) and eval_loss or nil,
