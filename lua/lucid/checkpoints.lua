@@ -47,19 +47,13 @@ function M.fault(dir)
   end
 end
 
--- A run that went back to an earlier checkpoint has cut its log: later checkpoints are of the life before.
-local function from_before(out, dir)
-  local path, at = out .. "/log.jsonl", json.read(dir .. "/trainer_state.json").log
-  return file.exists(path) and file.size(path) < at.bytes and "the run went back behind it; log.jsonl ends before it" or nil
-end
-
 --- The newest complete checkpoint of a run: its folder, or nil.
 ---@param out string
 ---@param note fun(line: string)     hears of those that are passed over
 function M.newest(out, note)
   for _, step in ipairs(M.steps(out)) do
     local dir = path_of(out, step)
-    local fault = M.fault(dir) or from_before(out, dir)
+    local fault = M.fault(dir)
     if not fault then return dir end
     note(("%s is passed over: %s"):format(dir, fault))
   end
@@ -89,9 +83,17 @@ function M.link(out, name, step)
   if file.exists(path_of(out, step)) then file.link(("checkpoint-%d"):format(step), out .. "/" .. name) end
 end
 
+-- Removes a checkpoint. First its name goes: half a checkpoint must not look like one.
+local function discard(out, step)
+  local gone = path_of(out, step) .. ".tmp"
+  if file.exists(gone) then remove(gone) end
+  file.rename(path_of(out, step), gone)
+  remove(gone)
+end
+
 --- Removes all checkpoints up to a step but the newest ones and the best.
 ---@param out string
----@param step integer         later ones are of an earlier life of the run and are replaced in their turn
+---@param step integer         later ones could not be gone on from and are replaced in their turn
 ---@param keep integer
 ---@param best integer|nil     a step
 function M.drop(out, step, keep, best)
@@ -99,15 +101,25 @@ function M.drop(out, step, keep, best)
   for _, s in ipairs(M.steps(out)) do
     if s <= step then
       kept = kept + 1
-      if kept > keep and s ~= best then
-        -- First its name goes: half a checkpoint must not look like one.
-        local gone = path_of(out, s) .. ".tmp"
-        if file.exists(gone) then remove(gone) end
-        file.rename(path_of(out, s), gone)
-        remove(gone)
-      end
+      if kept > keep and s ~= best then discard(out, s) end
     end
   end
+end
+
+--- Removes the checkpoints behind a step, to which the run goes back: they would be of another life of it.
+---@param out string
+---@param step integer
+---@return integer[]       the steps of those that were there
+function M.go_back(out, step)
+  local gone = {}
+  for _, s in ipairs(M.steps(out)) do
+    if s > step then
+      discard(out, s)
+      gone[#gone + 1] = s
+    end
+  end
+  M.link(out, "last", step)
+  return gone
 end
 
 --- Removes what writes that were cut off have left.

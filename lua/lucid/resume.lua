@@ -227,6 +227,10 @@ function Run:begin(facts)
     end
   end
   checkpoints.tidy(self.out)
+  if self.own and opt.resume ~= "auto" then
+    local gone = checkpoints.go_back(self.out, self.step)
+    if gone[1] then say(("goes back; removed are the checkpoints of later steps, %s"):format(table.concat(gone, ", "))) end
+  end
   run_folder.open(self.out, self.command, opt, hashes)
 end
 
@@ -251,9 +255,21 @@ function Run:restore(model, optimizer)
   optimizer:load(checkpoint(self.from .. "/optimizer.safetensors").handle)
 end
 
---- The run's log: a new one, or the old one cut back to the checkpoint. A checkpoint of another folder brings none.
+--- Says so where a checkpoint leaves nothing to train.
+---@param steps integer      that were asked for
+function Run:announce(steps)
+  if not self.from or self.step < steps then return end
+  say(("%d steps are done, %s: nothing is trained"):format(self.step,
+    self.step == steps and "as many as were asked for" or ("and %d were asked for"):format(steps)))
+end
+
+--- The run's log: a new one, or the old one cut back to the checkpoint and mended. A checkpoint of another folder
+--- brings none.
 function Run:log()
-  return self.own and log.continue(self.out, self.saved.log) or log.open(self.out)
+  if not self.own then return log.open(self.out) end
+  local record, mended = log.continue(self.out, self.step, self.saved.log)
+  if mended then say(mended) end
+  return record
 end
 
 -- ---- saving -----------------------------------------------------------------------------------------

@@ -184,7 +184,10 @@ function M.run(opt)
   local rate = schedule[opt.schedule or "cosine"] {
     peak = opt.lr, warmup = opt.warmup or 0, steps = opt.steps,
   }
-  if run then run:restore(opt.model, optimizer) end
+  if run then
+    run:restore(opt.model, optimizer)
+    run:announce(opt.steps)
+  end
   if not opt.quiet and not recipe.nested() then io.stderr:write(trainable.table(parameters)) end
   dist.broadcast(parameters)
   local record = dist.first() and (run and run:log() or log(opt.out)) or nil

@@ -167,13 +167,15 @@ describe("a log", function()
     assert.same({ { step = 9 } }, lines())
   end)
 
-  it("goes on behind a position, and what came later is gone", function()
+  it("goes on behind a step, and what came later is gone", function()
     local record = log(dir .. "/run")
     record { step = 1, loss = 0.75 }
     local at = record:position()
     record { step = 2, loss = 99 }
     file.append(dir .. "/run/log.jsonl", '{"step":3,"lo')            -- cut off while it was written
-    record = log.continue(dir .. "/run", at)
+    local said
+    record, said = log.continue(dir .. "/run", 1, at)
+    assert.equal(dir .. "/run/log.jsonl: 1 line of a later step is dropped, 1 damaged line is cut off", said)
     record { step = 2, loss = 0.5 }
     assert.same({ { step = 1, loss = 0.75 }, { step = 2, loss = 0.5 } }, lines())
     local list = logged()
@@ -181,16 +183,26 @@ describe("a log", function()
     assert.same({ step = 2, loss = 0.5 }, event(list[3]).values)
   end)
 
-  it("goes on without its events, but not without its lines", function()
+  it("goes on without its events, and with what is left of its lines", function()
     local record = log(dir .. "/run")
     record { step = 1, loss = 0.75 }
     local at = record:position()
     os.remove(dir .. "/run/" .. at.events)
-    log.continue(dir .. "/run", at) { step = 2, loss = 0.5 }
+    local again, said = log.continue(dir .. "/run", 1, at)
+    assert.is_nil(said)
+    again { step = 2, loss = 0.5 }
     assert.equal(2, #lines())
     assert.equal(2, #logged())
-    file.write(dir .. "/run/log.jsonl", "")
-    assert.error_matches(function() log.continue(dir .. "/run", at) end, "log.jsonl: it ends before the checkpoint")
+    local path = dir .. "/run/log.jsonl"
+    file.write(path, file.read(path):sub(1, 25))
+    again, said = log.continue(dir .. "/run", 2, at)
+    assert.equal(path .. ": 1 damaged line is cut off, 1 of its steps is missing", said)
+    again { step = 3 }
+    assert.same({ 1, 3 }, { lines()[1].step, lines()[2].step })
+    os.remove(path)
+    said = select(2, log.continue(dir .. "/run", 2, at))
+    assert.equal(path .. ": 2 of its steps are missing", said)
+    assert.equal("", file.read(path))
   end)
 
   it("is there line by line, before it is closed", function()

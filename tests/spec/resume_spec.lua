@@ -115,12 +115,44 @@ describe("a resumed run", function()
     file.write(out .. "/slow.lua", "return function(policy) return -policy.chosen:mean(), {} end")
     local forced = ("--keep 6 --quiet --force-resume --loss %s/slow.lua"):format(out)
     local later = file.hash(out .. "/checkpoint-6/adapter_model.safetensors")
-    succeed(training.llava(dir, out, forced .. " --steps 3 --resume " .. out .. "/checkpoint-2"))
-    local stderr = succeed(training.llava(dir, out, forced .. " --resume auto"))
-    assert.truthy(stderr:find("checkpoint-6 is passed over: the run went back behind it", 1, true), stderr)
+    local stderr = succeed(training.llava(dir, out, forced .. " --steps 3 --resume " .. out .. "/checkpoint-2"))
+    assert.truthy(stderr:find("removed are the checkpoints of later steps, 6, 5, 4, 3\n", 1, true), stderr)
+    assert.truthy(stderr:find("/log.jsonl: 4 lines of later steps are dropped\n", 1, true), stderr)
+    assert.same({ 1, 2, 3 }, steps_of(out))
+    stderr = succeed(training.llava(dir, out, forced .. " --resume auto"))
     assert.truthy(stderr:find("checkpoint-3 is taken", 1, true), stderr)
     assert.equal(6, #log_of(out))
     assert.not_equal(later, file.hash(out .. "/checkpoint-6/adapter_model.safetensors"))
+  end)
+
+  it("comes from its checkpoint, whatever has become of its log", function()
+    local source = dir .. "/source"
+    for name, spoil in pairs {
+      torn = function(path) file.truncate(path, file.size(path) - 40) end, short = function(path) file.truncate(path, 50) end,
+      empty = function(path) file.write(path, "") end, gone = os.remove,
+      foreign = function(path) file.write(path, "{]\n3\n" .. file.read(path)) end,
+    } do
+      local out = ("%s/log-%s"):format(dir, name)
+      cut_off(source, out, 4)
+      spoil(out .. "/log.jsonl")
+      local stderr = succeed(training.llava(dir, out, "--keep 6 --quiet --resume auto"))
+      assert.truthy(stderr:find("checkpoint-4 is taken", 1, true), stderr)
+      assert.truthy(stderr:find("log.jsonl: ", 1, true), stderr)
+      same_file("adapter/adapter_model.safetensors", out, source)
+      local log = log_of(out)
+      assert.equal((name == "torn" or name == "foreign") and 6 or 2, #log)
+      assert.equal(6, log[#log].step)
+    end
+  end)
+
+  it("says that nothing is left to train", function()
+    local out = dir .. "/done"
+    copy(dir .. "/source", out)
+    for steps, words in pairs { [6] = "6 steps are done, as many as were asked for", [4] = "6 steps are done, and 4 were asked for" } do
+      local stderr = succeed(training.llava(dir, out, ("--keep 6 --quiet --force-resume --resume auto --steps %d"):format(steps)))
+      assert.truthy(stderr:find(("resume: %s: nothing is trained\n"):format(words), 1, true), stderr)
+      same_file("adapter/adapter_model.safetensors", out, dir .. "/source")
+    end
   end)
 
   it("has a page of its curves", function()
@@ -253,7 +285,7 @@ describe("--resume auto", function()
     local status, stderr = os.execute("unshare -rm sh " .. script), file.read(dir .. "/stderr")
     assert.equal(0, status, stderr)
     assert.truthy(stderr:find("^lucid: %S+/checkpoint%-[3-5]%.tmp/%S+: [^\n]*No space left on device\n"), stderr)
-    assert.truthy(stderr:find("checkpoint%-[2-4] is taken\n$"), stderr)
+    assert.truthy(stderr:find("checkpoint%-[2-4] is taken\n"), stderr)
     assert.truthy(file.read(dir .. "/left"):find("checkpoint-2", 1, true))
     same_file("adapter/adapter_model.safetensors", dir .. "/after", whole)
     same_file("log.jsonl", dir .. "/after", whole)
