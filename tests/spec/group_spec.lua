@@ -326,23 +326,23 @@ describe("an epoch", function()
 
   it("has the same steps, however many batches make one", function()
     for _, group in ipairs(GROUPS) do
-      local function steps(batch, accumulate)
+      local function drawn_steps(batch, accumulate)
         local next_batch, lines = draw.pairs(list, { seed = 4, batch = batch, accumulate = accumulate, group = group }), {}
-        for step = 1, 12 do                       -- three epochs of 30 pairs: 8, 8, 8, 6
+        for k = 1, 12 do                          -- three epochs of 30 pairs: 8, 8, 8, 6
           local ids, most = {}, 0
           for _ = 1, accumulate do
             local part = next_batch() or {}
             most = math.max(most, #part)
             for _, p in ipairs(part) do ids[#ids + 1] = p.id end
           end
-          assert.is_true(most <= batch and #ids == (step % 4 == 0 and 6 or 8))
-          lines[step] = table.concat(ids, " ")
+          assert.is_true(most <= batch and #ids == (k % 4 == 0 and 6 or 8))
+          lines[k] = table.concat(ids, " ")
         end
         return lines
       end
-      local whole = steps(8, 1)
-      assert.same(whole, steps(4, 2))
-      assert.same(whole, steps(1, 8))
+      local whole = drawn_steps(8, 1)
+      assert.same(whole, drawn_steps(4, 2))
+      assert.same(whole, drawn_steps(1, 8))
     end
   end)
 
