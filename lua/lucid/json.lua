@@ -1,7 +1,8 @@
 -- JSON in and out. Reading is strict (RFC 8259); writing gives the same bytes for the same value.
 --
 -- Objects become tables of string keys, lists become tables marked by json.array, null becomes
--- json.null. Numbers are doubles; an integer that a double cannot hold becomes an int64_t.
+-- json.null. Numbers are doubles; an integer that a double cannot hold becomes an int64_t, and one that
+-- this cannot hold either is refused.
 local bit = require "bit"
 local ffi = require "ffi"
 local file = require "lucid.file"

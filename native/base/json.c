@@ -217,6 +217,16 @@ static int number_grammar(struct scan *s) {
     return integer;
 }
 
+/* Whether an integer of 2^53 or more is kept whole: as one of 64 bits, or by a double that is just it. */
+static bool survives(const char *text, double value) {
+    errno = 0;
+    (void)strtoll(text, NULL, 10);
+    if (!errno) return true;
+    char exact[320]; /* a double has 309 digits at most */
+    snprintf(exact, sizeof exact, "%.0f", value);
+    return !strcmp(exact, text);
+}
+
 static cJSON *scan_number(struct scan *s) {
     const char *from = s->at;
     int integer = number_grammar(s);
@@ -227,13 +237,17 @@ static cJSON *scan_number(struct scan *s) {
     memcpy(text, from, n);
     text[n] = 0;
     double value = strtod(text, NULL);
-    bool finite = value - value == 0;
-    cJSON *item =
-        finite ? cJSON_CreateNull() : refuse(s, from, "the number is beyond what a double holds");
+    bool finite = value - value == 0, large = integer && (value >= 0x1p53 || value <= -0x1p53);
+    cJSON *item;
+    if (!finite) item = refuse(s, from, "the number is beyond what a double holds");
+    else if (large && !survives(text, value))
+        item = refuse(s, from,
+                      "%.40s would lose digits: it is beyond 64 bits; write it as a string", text);
+    else item = cJSON_CreateNull();
     if (item) {
         item->type = cJSON_Number;
         item->valuedouble = value;
-        if (integer && (value >= 0x1p53 || value <= -0x1p53)) {
+        if (large) {
             item->valuestring = cJSON_malloc(n + 1);
             if (item->valuestring) memcpy(item->valuestring, text, n + 1);
             else {

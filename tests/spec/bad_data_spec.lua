@@ -91,6 +91,7 @@ local NULL, LIST, OBJECT = json.null, json.array { 1 }, { a = 1 }
 local FAULTS = {
   id = { { nil, "has no 'KEY'" }, { NULL, "has no 'KEY'" }, { "x", "its 'KEY' is no whole number: 'x'" },
     { 1.5, "its 'KEY' is no whole number: '1.5'" }, { -1, "its 'KEY' is no whole number: '-1'" },
+    { 9007199254740993LL, "its 'KEY' is beyond 2^53, up to which ids are whole numbers: '9007199254740993'" },
     { true, "its 'KEY' is no whole number: 'true'" }, { LIST, "its 'KEY' is no whole number" } },
   text = { { nil, "has no 'KEY'" }, { NULL, "has no 'KEY'" }, { 7, "its 'KEY' is no text" },
     { LIST, "its 'KEY' is no text" }, { " ", "its 'KEY' is empty" }, { "a\0b", "its 'KEY' holds a NUL byte" } },

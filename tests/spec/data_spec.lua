@@ -318,7 +318,9 @@ describe("conversations", function()
 
   it("may end with the picture's place, and be JSON lines", function()
     local list = read('{"conversations": [{"from": "human", "value": "What?\\n<image>"}, {"from": "gpt", "value": "A cat."}]}\n'
-      .. '{"id": 7, "conversations": [{"from": "human", "value": "Hm?"}, {"from": "gpt", "value": "A dog."}]}\n')
+      .. '{"id": 7, "conversations": [{"from": "human", "value": "Hm?"}, {"from": "gpt", "value": "A dog."}]}\n'
+      .. '{"id": 9007199254740993, "conversations": [{"from": "human", "value": "Hm?"}, {"from": "gpt", "value": "A."}]}\n')
+    assert.equal("9007199254740993", table.remove(list).id)       -- more than a double holds
     assert.equal("What?", list[1].turns[1].question)
     assert.equal("7", list[2].id)
   end)

@@ -74,6 +74,14 @@ describe("json.decode", function()
     assert.equal(-9223372036854775807LL - 1, json.decode("-9223372036854775808") + 0LL)
     assert.equal("9223372036854775807", json.encode(json.decode("9223372036854775807")))
     assert.equal(1e20, json.decode("100000000000000000000"))
+    assert.equal(1e30, json.decode("1000000000000000019884624838656"))      -- a tokenizer's "no limit"
+    assert.equal(1e20, json.decode("1e20"))
+  end)
+
+  it("refuses an integer that would lose digits, with its place", function()
+    assert.equal("x:1:8: 9223372036854775809 would lose digits: it is beyond 64 bits; write it as a string",
+      refused('{"id": 9223372036854775809}', "x"))
+    assert.matches("^json:1:2: %-12345678901234567890 would lose digits", refused("[-12345678901234567890]"))
   end)
 
   it("takes the last of members with one key, or none of them", function()
@@ -92,7 +100,7 @@ describe("json.decode", function()
   end)
 
   it("survives every failed allocation and gives every byte back", function()
-    local text = '{"a": [1, 12345678901234567890, "x", {"b": null, "b": "\\u0000"}], "c": "' .. ("y"):rep(99) .. '"}'
+    local text = '{"a": [1, 1234567890123456789, "x", {"b": null, "b": "\\u0000"}], "c": "' .. ("y"):rep(99) .. '"}'
     collectgarbage()
     local before, n, root = native.C.lc_memory_used(), 0
     repeat

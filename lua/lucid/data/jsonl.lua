@@ -31,6 +31,15 @@ local function turns_of(r)
   return turns
 end
 
+local SHOWN = { string = tostring, number = json.encode, cdata = json.encode }      -- tostring keeps 14 digits
+
+-- Any text or number; where there is none, the record's number.
+local function id_of(r)
+  local id = r:find("id")
+  if id == nil then return tostring(r.number) end
+  return (SHOWN[type(id)] or r:wrong("id", "is neither a text nor a number"))(id)
+end
+
 -- The path of a record's picture, nil where it has none, and whether there is such a file.
 local function picture(r, opt, known)
   local image = r:find("image") and r:text("image")
@@ -38,17 +47,9 @@ local function picture(r, opt, known)
   if (opt.images or "") ~= "" then image = opt.images .. "/" .. image end
   if known[image] == nil then known[image] = file.exists(image) end
   if not known[image] and not opt.skip_missing then
-    r:fail(" (id %s): there is no picture %s. Get it, or pass --skip-missing", tostring(r.value.id), image)
+    r:fail(" (id %s): there is no picture %s. Get it, or pass --skip-missing", id_of(r), image)
   end
   return image, known[image]
-end
-
--- Any text or number; where there is none, the record's number.
-local function id_of(r)
-  local id = r:find("id")
-  if id == nil then return tostring(r.number) end
-  if type(id) ~= "string" and type(id) ~= "number" then r:wrong("id", "is neither a text nor a number") end
-  return tostring(id)
 end
 
 --- Reads conversations: a list of { id, image (path), turns = { {question, answer}, ... } }.

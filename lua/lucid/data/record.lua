@@ -124,10 +124,12 @@ function Record:truth(name)
   return v or false
 end
 
+local EXACT = 2 ^ 53            -- whole numbers below are what they are in the file, and found again as keys of a table
+
 --- The whole number that a value stands for (7 or "7"), or nil.
 function M.whole(v)
-  if type(v) == "string" and v:find("^%d+$") and #v < 16 then return tonumber(v) end
-  if type(v) == "number" and v >= 0 and v == math.floor(v) then return v end
+  if type(v) == "string" and v:find("^%d+$") and #v < 17 then v = tonumber(v) end
+  if type(v) == "number" and v >= 0 and v < EXACT and v == math.floor(v) then return v end
 end
 
 --- The id under these keys: a whole number, also one in quotes.
@@ -135,7 +137,9 @@ function Record:id(...)
   local v, name = need(self, ...)
   local id = M.whole(v)
   if not id then
-    self:wrong(name, "is no whole number%s", type(v) ~= "table" and (": '%s'"):format(tostring(v)) or "")
+    local shown = type(v) == "table" and "" or (": '%s'"):format(type(v) == "string" and v or json.encode(v))
+    local large = shown:find("^: '%d+'$")
+    self:wrong(name, "is %s%s", large and "beyond 2^53, up to which ids are whole numbers" or "no whole number", shown)
   end
   return id
 end
