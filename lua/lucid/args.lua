@@ -19,6 +19,7 @@
 -- says spec.processes = true. A wrong option or value is one line on stderr and exit status 2.
 local dist = require "lucid.dist"
 local native = require "lucid.native"
+local options = require "lucid.options"
 local plug = require "lucid.plug"
 local prompt = require "lucid.prompt"
 
@@ -78,34 +79,6 @@ function M.usage(message)
 end
 
 local usage = M.usage
-
--- Edit distance of two short words.
-local function distance(a, b)
-  local row = {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local diagonal = row[0]
-    row[0] = i
-    for j = 1, #b do
-      local cost = diagonal + (a:byte(i) == b:byte(j) and 0 or 1)
-      diagonal = row[j]
-      row[j] = math.min(row[j] + 1, row[j - 1] + 1, cost)
-    end
-  end
-  return row[#b]
-end
-
---- The name of a list that is nearest to a mistyped one; nil when none is near.
----@param name string
----@param names string[]
-function M.nearest(name, names)
-  local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
-  for _, candidate in ipairs(names) do
-    local d = distance(name, candidate)
-    if d < least then best, least = candidate, d end
-  end
-  return best
-end
 
 local function words_of(text)
   local set = {}
@@ -229,7 +202,7 @@ function M.parse(spec, words)
       local off = not place[name] and name:match("^no%-(.+)$")
       local o = list[place[off or name]]
       if not o or (off and type(o.default) ~= "boolean") then
-        local near = M.nearest(name, names)
+        local near = options.nearest(name, names)
         usage(("unknown option --%s%s"):format(name, near and "; did you mean --" .. near .. "?"
           or "; --help lists them"))
       end

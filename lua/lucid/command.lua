@@ -1,7 +1,7 @@
 -- What the executable asks: which file a command is, the list of commands, the version.
 local ffi = require "ffi"
 local native = require "lucid.native"
-local args = require "lucid.args"
+local options = require "lucid.options"
 local file = require "lucid.file"
 local recipe = require "lucid.recipe"
 
@@ -26,7 +26,7 @@ end
 function M.find(name)
   local path = recipe.find(name)
   if path then return path end
-  local near = args.nearest(name, (names()))
+  local near = options.nearest(name, (names()))
   return nil, ("there is no command '%s'%s; lucid help lists them"):format(name,
     near and " (did you mean " .. near .. "?)" or "")
 end

@@ -11,6 +11,7 @@ local native = require "lucid.native"
 local answer = require "lucid.answer"
 local beam = require "lucid.beam"
 local forest = require "lucid.forest"
+local options = require "lucid.options"
 
 local C = native.C
 local M = {}
@@ -40,6 +41,10 @@ local M = {}
 ---@field on_text function|nil           called with a request's number and each new piece of its text; not with beams
 ---@field batch integer|nil              requests whose answers grow together, default 64
 ---@field progress function|nil          called with the number of finished requests
+
+---@field train boolean|nil             prompts have the training form
+local FIELDS = options("max_new_tokens max_length min_new_tokens min_length beams length_norm length_penalty early_stopping "
+  .. "repetition_penalty temperature top_k top_p seed answers stop stop_ids clean counted enough on_text batch progress train")
 
 ---@class lucid.Answer
 ---@field text string
@@ -139,6 +144,7 @@ end
 
 -- The options with their defaults, and what follows from the model.
 local function complete(model, opt)
+  FIELDS:check("generate", opt)
   local s = { length_norm = "new", length_penalty = 1, early_stopping = false, repetition_penalty = 1, temperature = 0,
     top_k = 0, top_p = 1, seed = 0, beams = 1, answers = 1, counted = COUNTED[model.kind] }
   for name, value in pairs(opt) do s[name] = value end

@@ -78,6 +78,9 @@ local function check(opt)
   if opt.captions ~= "" and opt.gamma_on ~= "captions" then
     args.usage "--captions are used with --gamma-on captions"
   end
+  if opt.captions ~= "" and opt.gamma == 0 then
+    args.usage "--captions: --gamma 0 leaves them out; give --gamma a weight, or no --captions"
+  end
 end
 
 -- ---- the parts of a run -----------------------------------------------------------------------

@@ -17,6 +17,7 @@ local image = require "lucid.image"
 local json = require "lucid.json"
 local layout = require "lucid.layout"
 local logps = require "lucid.logps"
+local options = require "lucid.options"
 local prompt = require "lucid.prompt"
 local tokenizer = require "lucid.tokenizer"
 local tower = require "lucid.features"
@@ -25,6 +26,9 @@ local C = native.C
 local M = {}
 local Model = {}
 Model.__index = Model
+
+local OPENED = options "device dtype adapter template init seed vision bridge cache bert quant"
+local ADAPTED = options "rank alpha targets seed"
 
 -- ---- opening --------------------------------------------------------------------------------
 
@@ -74,6 +78,7 @@ end
 ---@param dir string
 ---@param opt lucid.ModelOptions|nil
 function M.open(dir, opt)
+  OPENED:check("model", opt)
   opt = opt or {}
   if type(dir) ~= "string" then native.bad_argument("model", 1, dir, "a folder's path") end
   if dir == "" then error("model: no folder is named; give --model", 0) end
@@ -199,6 +204,7 @@ M.TARGETS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
 --- Attaches a new adapter and trains it alone.
 ---@param opt lucid.LoraOptions
 function Model:lora(opt)
+  ADAPTED:check("lora", opt)
   if type(opt.rank) ~= "number" or type(opt.alpha) ~= "number" then native.raise("lora: rank and alpha are numbers") end
   local targets = opt.targets or M.TARGETS:gsub(" ", ",")
   if type(targets) == "table" then targets = table.concat(targets, ",") end
@@ -454,7 +460,11 @@ function Model:generate_all(requests, opt) return generate.all(self, requests, o
 --- Answers one request { image=, prompt=, ...GenerateOptions }: the text and its details.
 ---@return string, lucid.Answer
 function Model:generate(request)
-  local answer = generate.all(self, { request }, request)[1]
+  local opt = {}
+  for name, value in pairs(request) do
+    if name ~= "image" and name ~= "prompt" and name ~= "ids" then opt[name] = value end
+  end
+  local answer = generate.all(self, { request }, opt)[1]
   return answer.text, answer
 end
 

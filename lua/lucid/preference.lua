@@ -6,8 +6,8 @@
 --   end }
 --
 -- What it makes is called as any loss: loss(policy, reference, opt) -> value, stats; reference nil: reference-free.
-local args = require "lucid.args"
 local divergence = require "lucid.divergence"
+local options = require "lucid.options"
 local rewards = require "lucid.rewards"
 local tensor = require "lucid.tensor"
 
@@ -90,7 +90,7 @@ end
 local function check_option(losses, name, value)
   local option = OPTION[name]
   if not option then
-    local near = args.nearest(tostring(name), KNOWN)
+    local near = options.nearest(tostring(name), KNOWN)
     error(("%s: losses have no such option%s"):format(tostring(name), near and "; did you mean " .. near .. "?" or ""), 0)
   end
   local wrong = fault(option, value)

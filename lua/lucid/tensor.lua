@@ -2,6 +2,7 @@
 -- methods; an op of lucid.h that takes a tensor first is a method under its name.
 local ffi = require "ffi"
 local native = require "lucid.native"
+local options = require "lucid.options"
 
 local C = native.C
 local M = {}
@@ -26,7 +27,10 @@ local function dims(shape, op)
   return n, ffi.new("int64_t[?]", math.max(n, 1), shape)
 end
 
-local function options(opt)
+local OPTIONS = options "dtype device seed"
+
+local function place_of(op, opt)
+  OPTIONS:check(op, opt)
   opt = opt or {}
   return native.dtype(opt.dtype or "f32"), native.device(opt.device)
 end
@@ -66,7 +70,7 @@ function M.tensor(values, opt)
   local shape, flat = shape_of(values), {}
   local ok, reason = pcall(flatten, values, shape, 1, flat)
   if not ok then native.raise(reason) end
-  local dtype, device = options(opt)
+  local dtype, device = place_of("tensor", opt)
   local n, sizes = dims(shape, "tensor")
   local t = native.adopt(C.lc_tensor_new(n, sizes, dtype, device))
   if dtype == C.LC_I32 then
@@ -82,7 +86,7 @@ end
 
 local function filled(op, shape, value, opt)
   local n, sizes = dims(shape, op)
-  local dtype, device = options(opt)
+  local dtype, device = place_of(op, opt)
   return native.adopt(C.lc_tensor_full(n, sizes, dtype, device, value))
 end
 
@@ -98,7 +102,7 @@ function M.ones(shape, opt) return filled("ones", shape, 1, opt) end
 --- A tensor whose contents are not set.
 function M.empty(shape, opt)
   local n, sizes = dims(shape, "empty")
-  local dtype, device = options(opt)
+  local dtype, device = place_of("empty", opt)
   return native.adopt(C.lc_tensor_new(n, sizes, dtype, device))
 end
 
@@ -110,7 +114,7 @@ function M.seed(n) seed, calls = n, 0 end
 local function random(make, op)
   return function(shape, opt)
     local n, sizes = dims(shape, op)
-    local dtype, device = options(opt)
+    local dtype, device = place_of(op, opt)
     local own = opt and opt.seed
     if not own then calls = calls + 1 end
     return native.adopt(make(n, sizes, dtype, device, own or seed, own and 0 or calls))

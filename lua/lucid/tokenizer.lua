@@ -8,6 +8,7 @@
 -- Ids are those of transformers' slow LlamaTokenizer, legacy or not, and BertTokenizer.
 local ffi = require "ffi"
 local native = require "lucid.native"
+local options = require "lucid.options"
 local file = require "lucid.file"
 local json = require "lucid.json"
 
@@ -323,6 +324,8 @@ local function truncate(ids, most, side)
   return kept
 end
 
+local ENCODED, DECODED = options "bos eos special inside max truncate", options "special"
+
 ---@class lucid.EncodeOptions
 ---@field bos boolean|nil       begin with the BOS id
 ---@field eos boolean|nil       end with the EOS id
@@ -339,6 +342,7 @@ function Tokenizer:encode(text, opt)
   if type(text) ~= "string" then
     error("encode: a string is expected, not a " .. type(text), 2)
   end
+  ENCODED:check("encode", opt)
   opt = opt or {}
   local ids = {}
   if opt.special then
@@ -402,6 +406,7 @@ end
 ---@param opt table|nil
 ---@return string
 function Tokenizer:decode(ids, opt)
+  DECODED:check("decode", opt)
   local all = opt and opt.special
   local parts = decoded_parts(self, ids, function(entry) return all or not entry.special end)
   if self.kind == "wordpiece" then return join_words(parts) end

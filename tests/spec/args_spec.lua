@@ -152,12 +152,4 @@ describe("options", function()
     local _, short = parse { "-h" }
     assert.equal(0, short)
   end)
-
-  it("that are mistyped find the nearest name", function()
-    local names = { "temperature", "top-p", "threads" }
-    assert.equal("temperature", args.nearest("tempratur", names))
-    assert.equal("threads", args.nearest("thread", names))
-    assert.is_nil(args.nearest("zzzzzz", names))
-    assert.is_nil(args.nearest("anything", {}))
-  end)
 end)
