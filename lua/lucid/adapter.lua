@@ -140,6 +140,21 @@ local function targets_of(adapter, path)
   return targets
 end
 
+-- A number that is none would make every answer of the model none.
+local function check_numbers(adapter)
+  local broken = {}
+  for key, name in pairs(adapter.tensors) do
+    local source = adapter.sources[key]
+    local n = source:nonfinite(name)
+    if n > 0 then broken[#broken + 1] = ("%s: %s: %d of its numbers are NaN or infinite"):format(source.path, name, n) end
+  end
+  table.sort(broken)
+  if broken[1] then
+    error(broken[1] .. (#broken > 1 and (", and %d tensors more hold such"):format(#broken - 1) or "")
+      .. "; the training that made it went wrong: take an earlier checkpoint", 0)
+  end
+end
+
 --- Opens an adapter folder; a safetensors file in it goes before a pickle.
 ---@param dir string
 ---@return lucid.Adapter
@@ -160,6 +175,7 @@ function M.load(dir)
   adapter.targets = targets_of(adapter, weights)
   local others = dir .. "/non_lora_trainables.bin"
   if file.exists(others) then add_names(adapter, others) end
+  check_numbers(adapter)
   return adapter
 end
 

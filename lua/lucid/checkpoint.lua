@@ -62,15 +62,21 @@ function Checkpoint:file(name)
   return ffi.string(C.lc_checkpoint_file(self.handle, i)), ffi.string(C.lc_checkpoint_format(self.handle, i))
 end
 
+--- How many of a tensor's numbers are NaN or infinite; its bytes are read.
+---@param name string
+---@return integer
+function Checkpoint:nonfinite(name)
+  return native.check(tonumber(C.lc_checkpoint_nonfinite(self.handle, place(self, name))))
+end
+
 --- Reads every byte: raises when a sum of a file is wrong, and returns the tensors that hold what is not
 --- finite.
 ---@return table<string, integer>    name -> how many numbers
 function Checkpoint:check()
   native.check(C.lc_checkpoint_check(self.handle))
   local found = {}
-  for i, name in ipairs(self.list) do
-    local n = tonumber(C.lc_checkpoint_nonfinite(self.handle, i - 1))
-    if n < 0 then native.fail() end
+  for _, name in ipairs(self.list) do
+    local n = self:nonfinite(name)
     if n > 0 then found[name] = n end
   end
   return found

@@ -15,12 +15,12 @@ describe("an adapter folder", function()
   before_each(function() dir = folders.folder() end)
   after_each(function() folders.remove(dir) end)
 
-  -- A rank-2 adapter of a layer 3 -> 4, with keys of its configuration and names of its tensors changed.
-  local function write(config, names)
+  -- A rank-2 adapter of a layer 3 -> 4, with keys of its configuration, names of its tensors and a number changed.
+  local function write(config, names, number)
     names = names or {}
     checkpoint.save(dir .. "/adapter_model.safetensors", {
       [names.a or "base_model.model." .. A] = lucid.tensor { { 1, 2, 3 }, { 4, 5, 6 } },
-      [names.b or "base_model.model." .. B] = lucid.tensor { { 1, 0 }, { 0, 1 }, { 2, 0 }, { 0, 2 } },
+      [names.b or "base_model.model." .. B] = lucid.tensor { { 1, 0 }, { 0, 1 }, { 2, 0 }, { 0, number or 2 } },
     })
     local all = { peft_type = "LORA", r = 2, lora_alpha = 4, target_modules = { "q_proj" } }
     for key, value in pairs(config or {}) do all[key] = value end
@@ -208,6 +208,17 @@ describe("an adapter folder", function()
     refused("there is no lora_A.weight in it")
     write(nil, { b = "base_model.model." .. LAYER .. ".lora_A.default.weight" })
     refused("are the same tensor")
+  end)
+
+  it("is refused when numbers of it are none, by its tensor", function()
+    for _, bad in ipairs { 0 / 0, 1 / 0, -1 / 0 } do
+      write(nil, nil, bad)
+      refused("adapter_model.safetensors: base_model.model." .. B .. ": 1 of its numbers are NaN or infinite; the training")
+    end
+    json.write(dir .. "/adapter_config.json", { peft_type = "LORA", r = 2, lora_alpha = 4 })
+    checkpoint.save(dir .. "/adapter_model.safetensors", { ["base_model.model." .. A] = lucid.full({ 2, 3 }, 0 / 0),
+      ["base_model.model." .. B] = lucid.full({ 4, 2 }, 1 / 0) })
+    refused(A .. ": 6 of its numbers are NaN or infinite, and 1 tensors more hold such")
   end)
 
   it("is refused by a model that it does not fit, with every name", function()

@@ -223,6 +223,7 @@ describe("bad input", function()
       ["--mix desc:0"] = "1 or more", ["--mix desc"] = "'desc' is not KIND:COUNT", ["--repeat desc:x"] = "KIND:COUNT",
       ["--mix dsc:3"] = "'dsc:3': kinds are desc and pope", ["--repeat dsc:3"] = "'dsc:3': kinds are desc and pope",
       ["--mix desc:1,desc:2"] = "desc has a count already", ["--pope-weight 4"] = "--pope-weight is used with --mix",
+      ["--captions x --gamma-on captions --gamma 0"] = "--captions: --gamma 0 leaves them out",
     } do fails(train_with(more), 2, part) end
     fails(train_with("--targets q_proj,nix"), 2, "--targets: 'nix' is none of q_proj, k_proj")
     fails(train_with("--targets q_proj,"), 2, "--targets: '' is none of q_proj, k_proj")
