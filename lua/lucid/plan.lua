@@ -2,6 +2,7 @@
 --
 --   local p = plan.make { model = m, pairs = encoded, draw = draw, steps = 300, settings = settings, ... }
 --   io.stderr:write(plan.text(p))
+local dist = require "lucid.dist"
 local features = require "lucid.features"
 local flops = require "lucid.flops"
 local forest = require "lucid.forest"
@@ -28,7 +29,8 @@ local BYTES = { f32 = 4, bf16 = 2, f16 = 2 }
 ---@field shape lucid.Shape|nil               M.work: the same as numbers
 ---@field unseen integer|nil                  M.work: pictures that the tower has to see; default: all
 ---@field recompute string|nil                "auto", "on" or "off"
----@field memory number|nil                   bytes that there are; default: the machine's
+---@field memory number|nil                   bytes that there are for a process; default: its part of the machine's
+---@field processes integer|nil               that share each batch; default: as many as there are
 ---@field beside table[]|nil                  other counts of pairs to say: { { number, words }, ... }
 
 -- ---- work ----------------------------------------------------------------------------------------
@@ -47,6 +49,22 @@ local function new_pictures(list, set)
   return n
 end
 
+-- A step's batches as the parts that each process computes of them: a list a process.
+local function parts_of(batches, o)
+  local rows, n = o.shape.image_rows, o.processes or dist.size()
+  local by, own = microbatch.sharing(o.settings.group, rows), {}
+  for rank = 1, n do own[rank] = {} end
+  for _, batch in ipairs(batches) do
+    for rank, share in ipairs(n > 1 and dist.shares(batch, n, by) or { batch }) do
+      if not o.settings.joint or #share > 0 then table.insert(own[rank], share) end
+    end
+  end
+  for rank = 1, n do
+    if not o.settings.joint then own[rank] = microbatch.split(own[rank], o.settings, rows) end
+  end
+  return own
+end
+
 -- What one part of a step adds: the policy's pass, the reference's where it runs, and the bridge's in both.
 local function add_part(w, part, o)
   local settings, rows = o.settings, o.shape.image_rows
@@ -63,16 +81,19 @@ local function add_part(w, part, o)
   add(w.reference, forest.pairs(asked, settings.group):count(rows))
   w.parts, w.computed, w.largest = w.parts + 1, w.computed + #part, math.max(w.largest, count.tokens)
   w.pictures = w.pictures + new_pictures(part, {}) + new_pictures(asked, {})
+  return count.tokens
 end
 
---- The tokens and operations of a run, by what they are for.
+--- The tokens and operations of a run, by what they are for: of all its processes together. busiest is the share of a
+--- step that the process with the most tokens of it has.
 ---@param o lucid.PlanOptions
 function M.work(o)
   local accumulate, none = o.accumulate or 1, { tokens = 0, seen = 0, scored = 0 }
   local w = { steps = o.steps, pairs = 0, computed = 0, parts = 0, largest = 0, pictures = 0, met = {}, policy = {},
-    reference = {}, apart = {} }
+    reference = {}, apart = {}, processes = o.processes or dist.size() }
   for _, name in ipairs { "policy", "reference", "apart" } do add(w[name], none) end
   local steps = math.min(o.steps, math.max(1, math.floor(BATCHES / accumulate)))
+  local busiest = 0
   for _ = 1, steps do
     local batches = {}
     for _ = 1, accumulate do batches[#batches + 1] = o.draw() end
@@ -80,9 +101,15 @@ function M.work(o)
       w.pairs = w.pairs + #batch
       add(w.apart, forest.pairs(batch, "none"):count(o.shape.image_rows))
     end
-    if not o.settings.joint then batches = microbatch.split(batches, o.settings, o.shape.image_rows) end
-    for _, part in ipairs(batches) do add_part(w, part, o) end
+    local most = 0
+    for _, parts in ipairs(parts_of(batches, o)) do
+      local tokens = 0
+      for _, part in ipairs(parts) do tokens = tokens + add_part(w, part, o) end
+      most = math.max(most, tokens)
+    end
+    busiest = busiest + most
   end
+  w.busiest = busiest / w.policy.tokens
   local shape, factor, met = o.shape, o.steps / steps, 0
   for _ in pairs(w.met) do met = met + 1 end
   -- What is kept is computed once: pairs that were not met yet are still to come, and no others.
@@ -130,13 +157,13 @@ function M.bytes(model, shape, tokens, pictures)
   return b
 end
 
--- Bytes of memory that may still be had; nil: nobody knows.
+-- Bytes of memory that a process may still have; nil: nobody knows.
 local function free_memory()
   local f = io.open("/proc/meminfo")
   if not f then return nil end
   local kilobytes = f:read("*a"):match("MemAvailable:%s*(%d+)")
   f:close()
-  return kilobytes and tonumber(kilobytes) * 1024
+  return kilobytes and tonumber(kilobytes) * 1024 / C.lc_comm_local()
 end
 
 -- Whether activations are recomputed, and what to say when memory does not do.
@@ -244,7 +271,7 @@ local SHARED = {
 ---@param p table      what M.make gave
 function M.text(p)
   local w, b, lines = p.work, p.bytes, {}
-  local parts = w.parts * w.factor / w.steps
+  local parts = w.parts * w.factor / w.steps / w.processes
   local function say(...) lines[#lines + 1] = string.format(...) end
   local kinds = p.kinds
   for _, count in ipairs(p.beside) do
@@ -252,6 +279,10 @@ function M.text(p)
   end
   say("pairs: %s; %d steps of %.4g pairs, %s; %d trained parameters", kinds, w.steps,
     w.pairs * w.factor / w.steps, parts > 1 and ("in %.3g parts"):format(parts) or "at once", p.trained)
+  if w.processes > 1 then
+    say("processes: %d share each step, the busiest has %.0f %% of it; parts and memory below are of one", w.processes,
+      100 * w.busiest)
+  end
   if p.base then say("base: %s", p.base) end
   local shared = SHARED[p.settings.group]
   if p.settings.group == "image" and p.kind == "instructblip" then
@@ -273,7 +304,7 @@ function M.text(p)
       or p.settings.reference_free and "no reference"
       or "the reference is computed every step" .. (p.why_live and ": " .. p.why_live or ""),
     p.disk > 0 and ("; %sB to come"):format(short(p.disk)) or "")
-  say("time: %s or more, at the %sFLOP/s of a product here", clock(p.total / p.speed), short(p.speed))
+  say("time: %s or more, at the %sFLOP/s of a product here", clock(p.total * w.busiest / p.speed), short(p.speed))
   if p.advice then say("memory does not do: %sB of %sB; %s", short(b.all), short(b.room), p.advice) end
   return table.concat(lines, "\n") .. "\n"
 end

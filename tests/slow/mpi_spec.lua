@@ -120,9 +120,12 @@ describe("processes", function()
       bridged.minigpt4(dir), dir, dir, dir)
     assert.equal(0, (run(nil, words .. " --lr 0 --out " .. dir .. "/start")))
     assert.equal(0, (run(nil, words .. " --out " .. dir .. "/alone")))
-    local status, err = run(2, words .. " --out " .. dir .. "/two")
-    assert.equal(0, status, err)
-    assert.is_true(distance(numbers(dir .. "/two"), numbers(dir .. "/alone"), numbers(dir .. "/start")) <= 1e-5)
+    for _, n in ipairs { 2, 4 } do
+      local status, err = run(n, ("%s --out %s/%d"):format(words, dir, n))
+      assert.equal(0, status, err)
+      assert.is_true(log_of(("%s/%d"):format(dir, n))[1].caption_nll > 0)
+      assert.is_true(distance(numbers(("%s/%d"):format(dir, n)), numbers(dir .. "/alone"), numbers(dir .. "/start")) <= 1e-5)
+    end
   end)
 
   case("have the same bits in every run", function()

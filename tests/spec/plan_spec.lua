@@ -1,6 +1,7 @@
 -- The plan of a run: its operations are those of the forests that the run computes, its bytes those that are seen, and
 -- what it says when memory does not do.
 local lucid = require "lucid"
+local dist = require "lucid.dist"
 local draw = require "lucid.draw"
 local flops = require "lucid.flops"
 local native = require "lucid.native"
@@ -72,6 +73,32 @@ describe("a plan", function()
       assert.equal(f.policy + f.reference + f.bridge + f.tower, p.total)
       assert.equal(8 * flops.shape(m).tower, f.tower)
     end
+  end)
+
+  it("is of the processes that share a step: parts and memory of one, the time of the busiest", function()
+    local one = plan.make(options { processes = 1 })
+    assert.same({ 1, 1 }, { one.work.busiest, one.work.processes })
+    assert.is_nil(plan.text(one):find("processes", 1, true))
+    for _, group in ipairs { "image", "pair" } do
+      local next_batch, by, most, sum, largest = draw.pairs(list, { seed = 1, batch = 8, group = group }),
+        require("lucid.microbatch").sharing(group, 16), 0, 0, 0
+      for _ = 1, 6 do
+        local busiest = 0
+        for _, share in ipairs(dist.shares(next_batch(), 3, by)) do
+          local tokens = lucid.forest.pairs(share, group):count(16).tokens
+          busiest, sum, largest = math.max(busiest, tokens), sum + tokens, math.max(largest, tokens)
+        end
+        most = most + busiest
+      end
+      local p = plan.make(options { processes = 3, settings = { group = group } })
+      assert.same({ sum, largest, most / sum }, { p.work.policy.tokens, p.work.largest, p.work.busiest })
+      assert.is_true(p.bytes.kept < one.bytes.kept)
+      local text = plan.text(p)
+      assert.is_truthy(text:find(("8 pairs, at once; %d trained"):format(p.trained), 1, true), text)
+      assert.is_truthy(text:find(("processes: 3 share each step, the busiest has %.0f %% of it"):format(100 * most / sum), 1, true), text)
+    end
+    local joint = plan.make(options { processes = 12, settings = { loss = "aot", group = "pair", joint = true } })
+    assert.equal(48, joint.work.computed)                 -- who has no pairs of a batch adds none
   end)
 
   it("goes on as it began where a run is long", function()
