@@ -144,6 +144,20 @@ describe("exporting", function()
     assert.same(bridge, contents(again.bridge))
   end)
 
+  it("takes InstructBLIP's bridge out of a run on several devices", function()
+    local want = contents(export(BRIDGES .. "language", "hf", "plain", { vision = BRIDGES .. "tower.pth",
+      bridge = BRIDGES .. "qformer.pth" }))
+    for i, root in ipairs { "", "module.", "model.module." } do
+      local all = { ["optimizer.step"] = root ~= "" and lucid.zeros { 2 } or nil }
+      for name, value in pairs(contents(BRIDGES .. "qformer.pth", "^model%.")) do
+        all[root .. name:sub(7)] = lucid.tensor(value[2]):to(value[1]:lower())
+      end
+      local path = ("%s/wrapped%d.safetensors"):format(dir, i)
+      lucid.checkpoint.save(path, all)
+      assert.same(want, contents(export(BRIDGES .. "language", "hf", "wrapped" .. i, { vision = BRIDGES .. "tower.pth", bridge = path })))
+    end
+  end)
+
   it("keeps BERT's vocabulary beside them", function()
     file.mkdir(dir .. "/bert")
     file.write(dir .. "/bert/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nis\n")

@@ -81,13 +81,19 @@ end
 
 -- ---- to Hugging Face's ---------------------------------------------------------------------------------------
 
--- A training run's checkpoint has its weights under "model.".
+-- What stands before the names in a training run's checkpoint: the entry beside the optimizer's, the wrapper of a run
+-- on several devices, or both; as native/nn/param.c has it.
+local ROOTS = { "^model%.module%.", "^module%.", "^model%." }
+
+-- The rules for the bridge's names as they stand in a file, and what in it is not of the bridge.
 local function in_run(from)
-  local rules = {}
-  for i, rule in ipairs(BRIDGE_TO_HF) do rules[i] = { rule[1]:gsub("^%^", "^model%%."), rule[2] } end
-  for _, name in ipairs(from:names()) do
-    if name:find("^model%.") then
-      return rules, function(other) return not other:find("^model%.") end
+  for _, root in ipairs(ROOTS) do
+    for _, name in ipairs(from:names()) do
+      if name:find(root) then
+        local rules = {}
+        for i, rule in ipairs(BRIDGE_TO_HF) do rules[i] = { root .. rule[1]:sub(2), rule[2] } end
+        return rules, function(other) return not other:find(root) end
+      end
     end
   end
   return BRIDGE_TO_HF, function() return false end
