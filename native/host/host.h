@@ -8,6 +8,7 @@
 int host_call(lua_State *L, int arguments, int results);
 /* off: forgets a signal that was seen. */
 void host_interruptible(lua_State *L, bool on);
+void host_patient(void);        /* what a signal does not stop is not ended either */
 int host_signal(void);          /* the number of the signal that was seen, or 0 */
 int host_preload(lua_State *L); /* the global lucid; an exit status */
 int host_repl(lua_State *L);    /* until the end of input; an exit status */

@@ -33,14 +33,27 @@ static struct {
 static volatile sig_atomic_t caught;
 static volatile time_t caught_at;
 
+static volatile sig_atomic_t stops; /* errors that the signal has raised */
+static bool patient; /* what does not stop at once goes on: there is someone to decide */
+
+enum { CLEARING = 100000, PATIENCE = 3 };
+
+static void say(const char *text) {
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) return;
+}
+
+/* Who catches the first error has CLEARING instructions to close what is open. Then each one raises, so
+ * that a loop around a pcall ends, too. */
 static void stop_here(lua_State *L, lua_Debug *ar) {
     (void)ar;
-    lua_sethook(L, NULL, 0, 0);
+    if (stops++ == 0) lua_sethook(L, stop_here, LUA_MASKCOUNT, CLEARING);
+    else lua_sethook(L, stop_here, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
     luaL_error(L, "interrupted");
 }
 
 /* The first signal stops the chunk at its next line, call or poll; a second within 2 s the process.
- * Where the chunk holds signals the first is noted for it, and any second one stops the process. */
+ * Where the chunk holds signals the first is noted for it, and any second one stops the process.
+ * A compiled loop has no such places: it ends with the process, PATIENCE seconds later. */
 static void on_signal(int number) {
     time_t now = time(NULL);
     bool held = core.note && core.note(number);
@@ -49,11 +62,17 @@ static void on_signal(int number) {
     caught_at = now;
     if (held) return;
     if (core.interrupt) core.interrupt(1);
-    if (running) lua_sethook(running, stop_here, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    if (running) {
+        stops = 0;
+        lua_sethook(running, stop_here, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+        if (!patient) alarm(PATIENCE);
+    }
 }
 
-static void say(const char *text) {
-    if (write(STDERR_FILENO, text, strlen(text)) < 0) return;
+static void on_alarm(int number) {
+    (void)number;
+    say("lucid: interrupted\n");
+    _exit(128 + caught);
 }
 
 /* A mapped file has become shorter and the page that was asked for is gone: nothing can go on. */
@@ -73,12 +92,15 @@ static void on_lost_page(int number, siginfo_t *info, void *context) {
 void host_interruptible(lua_State *L, bool on) {
     running = on ? L : NULL;
     if (on) return;
+    alarm(0);
     lua_sethook(L, NULL, 0, 0);
     caught = 0;
     if (core.interrupt) core.interrupt(0);
 }
 
 int host_signal(void) { return caught; }
+
+void host_patient(void) { patient = true; }
 
 /* native.lua hands over the addresses when it has loaded the library. */
 static int set_interrupt(lua_State *L) {
@@ -309,6 +331,8 @@ int main(int argc, char **argv) {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    struct sigaction late = {.sa_handler = on_alarm};
+    sigaction(SIGALRM, &late, NULL);
     struct sigaction lost = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
     sigaction(SIGBUS, &lost, NULL);
     int status = run(L, argc, argv);

@@ -277,7 +277,10 @@ static answer read_chunk(lua_State *L, int *number) {
 
 int host_repl(lua_State *L) {
     bool terminal = isatty(STDIN_FILENO);
-    if (terminal) luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    if (terminal) {
+        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+        host_patient();
+    }
     int status = host_preload(L);
     if (status) return status;
     if (terminal) {

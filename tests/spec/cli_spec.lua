@@ -99,6 +99,14 @@ describe("lucid", function()
     end
   end)
 
+  it("ends with a compiled loop that nothing else stops, also one from a pipe", function()
+    local status = os.execute(("echo 'while true do pcall(function() while true do end end) end' | "
+      .. "timeout --foreground -k 30 -s INT %s %s >%s/out 2>%s/err; test $? = 124"):format(
+      os.getenv("LUCID_BIN") and 3 or 0.5, BIN, dir, dir))
+    assert.equal(0, status)
+    assert.equal("lucid: interrupted\n", file.read(dir .. "/err"))
+  end)
+
   it("runs what a file or a pipe holds up to its first fault", function()
     local function piped(text)
       file.write(dir .. "/in", text)

@@ -140,6 +140,10 @@ describe("the session", function()
     open()
     stopped "while true do end"
     stopped "while true do pcall(error) end"
+    stopped "while true do pcall(function() for i = 1, 1e7 do end end) end"
+    -- what catches the error may close what is open
+    stopped "lucid.scope(function() lucid.scope(function() while true do end end) end)"
+    assert.equal("0\n", ask "require 'lucid.native'.C.lc_scope_depth()")
     close()
   end)
 
