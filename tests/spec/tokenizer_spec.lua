@@ -43,6 +43,29 @@ describe("a tokenizer", function()
     for id = 0, golden.pieces - 1 do assert.equal(id, tk:id(tk:piece(id))) end
   end)
 
+  -- Long texts go to the library in parts. The hash is that of the ids that sentencepiece 0.2.3 gives for the text.
+  it("gives sentencepiece's ids for long texts", function()
+    local letters = { "a", "e", "th", "ing", "The", SPACE, "é", "字", "😀", "\n", "\t", ".", "1", "<s>", "  ", "   ",
+      " ", " ", " ", " " }
+    local r, parts = lucid.rng(5, "text"), {}
+    for i = 1, 100000 do parts[i] = letters[r:integer(#letters)] end
+    local text = table.concat(parts)
+    if file.exists(LLAMA) then
+      local ids = lucid.tokenizer(LLAMA):encode(text)
+      assert.equal(103608, #ids)
+      assert.equal("7eeb39134a6e426134e609cc55554ce98b97519764bc20a3c39e8669a9c941e8", lucid.cache.hash(list(ids)))
+    end
+    local tail                                            -- behind words of other lengths it is cut elsewhere
+    for _, n in ipairs { 1, 50, 4000, 9000 } do
+      local word = ("x"):rep(n)
+      local first, ids = tk:encode(word), tk:encode(word .. " " .. text)
+      assert.equal(list(first), table.concat(ids, " ", 1, #first))
+      local hash = lucid.cache.hash(table.concat(ids, " ", #first + 1))
+      tail = tail or hash
+      assert.equal(tail, hash)
+    end
+  end)
+
   it("gives sentencepiece's ids, also for what is no UTF-8", function()
     for _, g in ipairs(golden.encoded) do
       local text = text_of(g.bytes)
