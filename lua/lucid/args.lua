@@ -45,7 +45,7 @@ M.COMMON = {
   quant = { "none", "quantise the decoder blocks' linear layers: none, q8_0, nf4 or fp4 (as MiniGPT-4 was published)",
     { choices = "none q8_0 nf4 fp4" } },
   template = { "", "prompt template: a name or a .lua file; empty: the model's own", { check = prompt.check } },
-  judge = { "annotation", "a judge's name or a .lua file", { check = plug.check "judge" } },
+  judge = { "annotation", "a judge's name or a .lua file", { check = plug.check("judge", "none") } },
   metric = { "", "a metric's name or a .lua file", { check = plug.check "metric" } },
   threads = { 0, "threads; 0: all cores", { whole = true, max = 1024 } },
   seed = { 42, "random seed", { whole = true } },

@@ -46,10 +46,11 @@ end
 
 --- A check of recipes' options (lucid.args): raises what is wrong with a name.
 ---@param kind string
+---@param without string|nil     a word for none of them, where a recipe may do without
 ---@return fun(name: string)
-function M.check(kind)
+function M.check(kind, without)
   return function(name)
-    local reason = M.unknown(kind, name)
+    local reason = name ~= without and M.unknown(kind, name)
     if reason then error(reason, 0) end
   end
 end
