@@ -125,7 +125,7 @@ bool keeps_text(std::string_view model) {
             if (f.number == 5) escapes = f.value != 0;
         }
     }
-    return !table && !removes && escapes;
+    return model.empty() && !table && !removes && escapes;
 }
 
 constexpr std::string_view SPACE = "\xE2\x96\x81"; /* as pieces have it */
