@@ -1,25 +1,22 @@
--- Runs to one HTML page: tables, curves, pictures with marked sentences.
---   lucid report runs/a runs/b --out report.html
+-- Runs to one HTML page: results beside the published ones, pictures with marked sentences, curves, settings.
+--   lucid report runs/llava runs/eval --out report.html
 local lucid = require "lucid"
 
 local opt = lucid.args {
-  about = "One self-contained page of training curves and evaluation tables.",
+  about = "One self-contained page of any runs: training, pope, shr, chair, amber, mine. A folder of runs (a demo's)\n"
+    .. "stands for all of them. Runs of one model without and with an adapter are shown beside each other.",
   positional = "run folders",
   { "out", "report.html", "the page" },
-  { "title", "lucid", "its heading" },
-  { "pictures", 6, "described pictures shown of each run that has judged descriptions", { whole = true } },
+  { "title", "lucid report", "its heading" },
+  { "pictures", 12, "described pictures shown", { whole = true, max = 500 } },
+  { "pick", "first", "which: the first ones, those with the highest SHR, those that differ most between runs",
+    { choices = lucid.report.PICKS } },
+  { "side", 480, "pixels of a picture's longer side at most", { whole = true, min = 16, max = 4096 } },
+  { "published", true, "the paper's figures beside runs of its models" },
 }
 if #opt == 0 then lucid.args.usage("report: name at least one run folder") end
-for _, dir in ipairs(opt) do
-  if lucid.file.kind(dir) ~= "folder" then error(("report: %s: there is no such folder"):format(dir), 0) end
-  if not lucid.run.is_run(dir) then
-    error(("report: %s: there is no results.json, log.jsonl or samples.jsonl, so this is no run's folder"):format(dir), 0)
-  end
-end
 
-local page = lucid.report { title = opt.title }
-lucid.run.tables(page, opt)
-lucid.run.curves(page, opt)
-lucid.run.pictures(page, opt, opt.pictures)
-page:write(opt.out)
+local folders = {}
+for i, dir in ipairs(opt) do folders[i] = dir end
+lucid.report({ title = opt.title }):runs(folders, opt):write(opt.out)
 print(opt.out)

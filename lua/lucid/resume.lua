@@ -327,7 +327,7 @@ function Run:report()
   for name in pairs(self.opt.given) do rows[#rows + 1] = { "--" .. name, tostring(self.opt[name]) } end
   table.sort(rows, function(a, b) return a[1] < b[1] end)
   page:heading("Options that were given"):table({ "option", "value" }, rows):heading("Training")
-  run_folder.curves(page, { self.out })
+  page:training { self.out }
   page:write(self.out .. "/report.html")
 end
 

@@ -1,7 +1,6 @@
 -- What the demo shows at its end: the numbers before and after, as a table and as a page.
 local json = require "lucid.json"
 local report = require "lucid.report"
-local run = require "lucid.run"
 
 local M = {}
 
@@ -98,9 +97,9 @@ function M.page(out, all)
   page:heading("Descriptions"):table(shr_rows(columns))
   page:heading("Yes/no questions"):table(pope_rows(columns, all.sets))
   page:heading("Preference training")
-  run.curves(page, { out .. "/dpo", out .. "/control" })
-  page:heading("Pictures and what was said of them")
-  run.pictures(page, { out .. "/eval/before/shr", out .. "/eval/after/shr" }, 9)
+  page:training { out .. "/dpo", out .. "/control" }
+  page:heading("Descriptions, picture by picture")
+  page:pictures({ out .. "/eval/before/shr", out .. "/eval/after/shr" }, { pictures = 9 })
   page:write(out .. "/report.html")
 end
 
