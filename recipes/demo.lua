@@ -113,6 +113,6 @@ for name, s in pairs(stages.seconds) do seconds[name] = s end
 seconds.total = lucid.time() - started
 lucid.json.write(out .. "/report.json", { seed = opt.seed, seconds = seconds, before = before, after = after,
   control = control }, { indent = 2 })
-lucid.tinyworld.summary.page(out, { before = before, after = after, control = control, sets = SETS })
+lucid.tinyworld.summary.page(out)
 lucid.tinyworld.summary.print(before, after, control, SETS)
 say("%s/report.html and %s/report.json, %.0f s", out, out, seconds.total)

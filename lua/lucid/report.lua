@@ -59,15 +59,10 @@ function Page:training(folders)
   return self
 end
 
---- Adds described pictures, what every run said of them side by side.
----@param folders string[]
----@param opt lucid.ReportOptions|nil
-function Page:pictures(folders, opt)
-  descriptions.pictures(self, source.read(folders), with_defaults(opt))
+--- Writes the page, atomically.
+function Page:write(path)
+  file.write(path, self:html())
   return self
 end
-
---- Writes the page, atomically.
-function Page:write(path) file.write(path, self:html()) end
 
 return setmetatable(M, { __call = function(_, opt) return Page.new(opt or {}) end })

@@ -155,7 +155,7 @@ end
 local function said_html(run, sample)
   local c, list = count(sample), sentences_of(sample)
   local about = ("%d words"):format(c.words)
-  if c.judged > 0 then about = ("%d of %d made up, %s"):format(c.bad, c.judged, about) end
+  if c.judged > 0 then about = ("SHR %.1f: %d of %d made up, %s"):format(100 * ratio(c), c.bad, c.judged, about) end
   local out = { ('<div><h4>%s <span class="count">%s</span></h4>'):format(escape(run.name), about) }
   if #list == 0 then
     out[#out + 1] = ('<p class="text" dir="auto">%s</p>'):format(escape(clip(sample.response, TEXT)))
@@ -238,15 +238,6 @@ function M.section(page, runs, opt)
   page:heading("Descriptions, picture by picture")
   distributions(page, described)
   pictures(page, described, opt)
-end
-
---- Pictures alone, without a heading of their own.
----@param page lucid.Page
----@param runs lucid.ReportRun[]
----@param opt lucid.ReportOptions
-function M.pictures(page, runs, opt)
-  local described = described_runs(runs)
-  if #described > 0 then pictures(page, described, opt) end
 end
 
 return M

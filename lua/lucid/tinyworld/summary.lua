@@ -40,7 +40,7 @@ local function pope_rows(columns, sets)
     for _, c in ipairs(columns) do
       local p = c.values.pope[set]
       rows[#rows + 1] = { set, c.name, percent(p.accuracy), percent(p.precision), percent(p.recall),
-        percent(p.f1), percent(p.yes_ratio), strong = c.name == "HA-DPO" }
+        percent(p.f1), percent(p.yes_ratio) }
     end
   end
   return { "POPE", "model", "accuracy", "precision", "recall", "F1", "yes" }, rows
@@ -51,7 +51,7 @@ local function shr_rows(columns)
   for i, c in ipairs(columns) do
     local v = c.values
     rows[i] = { c.name, percent(v.shr), percent(v.object_recall), ("%.2f"):format(v.sentences_per_image),
-      ("%.1f"):format(v.words_per_image), strong = c.name == "HA-DPO" }
+      ("%.1f"):format(v.words_per_image) }
   end
   return { "model", "SHR", "object recall", "sentences", "words" }, rows
 end
@@ -84,23 +84,20 @@ end
 
 -- ---- the page -------------------------------------------------------------------------------------------
 
+local RUNS = { "eval/before/shr", "eval/before/pope", "eval/after/shr", "eval/after/pope", "eval/control/shr",
+  "eval/control/pope", "mined", "dpo", "control" }
+
 --- Writes out/report.html.
----@param out string
----@param all table        before, after, control, sets
-function M.page(out, all)
-  local columns = columns_of(all.before, all.after, all.control)
-  local page = report { title = "HA-DPO on a tiny world" }
-  page:note("A small LLaVA was trained on captions by an annotator who mentions what usually is there, "
-    .. "described pictures in which it often is not, and was then trained by DPO on its own corrected "
-    .. "mistakes. The control saw the same corrected answers by plain fine-tuning. All numbers are "
-    .. "percentages over pictures that neither training nor mining has seen; SHR is better when lower.")
-  page:heading("Descriptions"):table(shr_rows(columns))
-  page:heading("Yes/no questions"):table(pope_rows(columns, all.sets))
-  page:heading("Preference training")
-  page:training { out .. "/dpo", out .. "/control" }
-  page:heading("Descriptions, picture by picture")
-  page:pictures({ out .. "/eval/before/shr", out .. "/eval/after/shr" }, { pictures = 9 })
-  page:write(out .. "/report.html")
+---@param out string        the demo's folder
+function M.page(out)
+  local folders = {}
+  for i, name in ipairs(RUNS) do folders[i] = out .. "/" .. name end
+  report { title = "HA-DPO on a tiny world" }
+    :note("A small LLaVA was trained on captions by an annotator who mentions what usually is there, described pictures "
+      .. "in which it often is not, and was then trained by DPO on its own corrected mistakes. The control saw the same "
+      .. "corrected answers by plain fine-tuning (sft). The pictures are those that neither training nor mining has seen.")
+    :runs(folders, { pictures = 9 })
+    :write(out .. "/report.html")
 end
 
 return M
