@@ -18,10 +18,10 @@ Q      := $(if $(V),,@)#   make V=1 shows the commands
 PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng-dev libstb-dev \
   libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev libopenmpi-dev openmpi-bin
 TEST_PACKAGES := lua-busted lua-check clang-format
+BROWSER := chromium
 
-## deps: install the Debian or Ubuntu packages that are missing
-deps:
-	@missing=; for p in $(PACKAGES) $(TEST_PACKAGES); do \
+define install_missing
+	@missing=; for p in $(1); do \
 	   dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	 if [ -z "$$missing" ]; then echo 'deps: everything is installed'; exit 0; fi; \
 	 echo "deps: missing:$$missing"; \
@@ -30,6 +30,11 @@ deps:
 	 sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	 $$sudo apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q \
 	   --no-install-recommends $$missing >/dev/null && echo 'deps: done'
+endef
+
+## deps: install the Debian or Ubuntu packages that are missing
+deps:
+	$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
 # ---- what this machine has -----------------------------------------------------------------------
 # Each library turns one feature on; without it the rest still builds. The answers are kept.
@@ -46,7 +51,7 @@ $(BUILD)/features.mk: Makefile
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
 	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; \
 	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; } > $@
-ifeq ($(filter deps clean help,$(MAKECMDGOALS)),)
+ifeq ($(filter deps deps-browser clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
@@ -138,6 +143,10 @@ SPECS ?= tests/spec
 test: all
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
+## deps-browser: install Chromium, in which a slow test opens reports
+deps-browser:
+	$(call install_missing,$(BROWSER))
+
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
 test-slow: all
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
@@ -190,4 +199,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all deps demo test test-slow bench-true-size check format asan ubsan install clean help
+.PHONY: all deps deps-browser demo test test-slow bench-true-size check format asan ubsan install clean help

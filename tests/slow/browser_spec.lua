@@ -1,5 +1,5 @@
--- A report in a browser: nothing goes wrong in it, its pictures are there, it fits a screen, a phone and paper. What the
--- browser saw is kept in build/artifacts.
+-- A report in a browser: nothing goes wrong in it, its pictures are there, it fits a screen, a phone and paper. What
+-- the browser saw is kept in build/artifacts.
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local json = require "lucid.json"
@@ -84,7 +84,8 @@ describe("a report in a browser", function()
     dir = folder.folder()
     local runs = written.write(dir)
     page = dir .. "/page.html"
-    assert.equal(0, os.execute(("%s report %s --out %s --pictures 5 --pick changed >%s/out"):format(program, runs, page, dir)))
+    local command = ("%s report %s --out %s --pictures 5 --pick changed >%s/out"):format(program, runs, page, dir)
+    assert.equal(0, os.execute(command))
   end)
   teardown(function() folder.remove(dir) end)
 
@@ -93,9 +94,10 @@ describe("a report in a browser", function()
     assert.same({}, console(said))
     assert.truthy(dom:find("<title>lucid report</title>", 1, true))
     -- The same ears hear what the page's own rule forbids, and a picture that is none.
-    file.write(dir .. "/bad.html", (file.read(page):gsub("<body>", '<body><script>1</script><img src="http://127.0.0.1/x">')))
-    _, said = open(dir .. "/bad.html", "--dump-dom")
-    assert.is_true(#console(said) >= 2, said)
+    local bad = '<body><script>1</script><img src="http://127.0.0.1/x">'
+    file.write(dir .. "/bad.html", (file.read(page):gsub("<body>", bad)))
+    local _, complaints = open(dir .. "/bad.html", "--dump-dom")
+    assert.is_true(#console(complaints) >= 2, complaints)
   end)
 
   for _, width in ipairs { 1280, 390 } do

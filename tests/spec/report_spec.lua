@@ -51,7 +51,8 @@ describe("a page of runs", function()
   end)
 
   it("shows a model without its adapter, with it, and as published", function()
-    local rows = rows_below(page_of { runs .. "/after/shr", runs .. "/before/shr" }, "HA-DPO")
+    local shr = { runs .. "/after/shr", runs .. "/before/shr" }
+    local rows = rows_below(page_of(shr), "HA-DPO")
     assert.same({ "llava-1.5-7b-hf", "–" }, { rows[1][1]:match("%S+"), rows[1][2] })
     assert.same({ "llava-1.5-7b-hf with dpo", "✓" }, { rows[2][1], rows[2][2] })
     assert.same({ "LLaVA-1.5-7B published", "–", "36.7" }, { unpack(rows[3], 1, 3) })
@@ -59,7 +60,7 @@ describe("a page of runs", function()
     assert.equal(4, #rows)
     local own = json.read(runs .. "/before/shr/results.json").shr.shr
     assert.equal(("%.2f±%.2f"):format(100 * own.value, 100 * own.stderr), rows[1][3])
-    assert.equal(2, #rows_below(page_of({ runs .. "/after/shr", runs .. "/before/shr" }, { published = false }), "HA-DPO"))
+    assert.equal(2, #rows_below(page_of(shr, { published = false }), "HA-DPO"))
   end)
 
   it("has the three sets of POPE, the counts and what the adapter changed", function()
@@ -130,7 +131,9 @@ describe("a page of runs", function()
     local shr = { runs .. "/before/shr", runs .. "/after/shr" }
     local function order(pick)
       local ids = {}
-      for id in page_of(shr, { pictures = 4, pick = pick }):gmatch('<p class="id">(%d+)</p>') do ids[#ids + 1] = tonumber(id) end
+      for id in page_of(shr, { pictures = 4, pick = pick }):gmatch('<p class="id">(%d+)</p>') do
+        ids[#ids + 1] = tonumber(id)
+      end
       return ids
     end
     assert.same({ 1, 2, 3, 4 }, order("first"))
@@ -167,7 +170,9 @@ describe("a page of runs", function()
   end)
 
   it("is made by lucid report, and refuses what is no run in one line", function()
-    local function lucid(words) return os.execute(("%s report %s >%s/out 2>%s/err"):format(program, words, dir, dir)) end
+    local function lucid(words)
+      return os.execute(("%s report %s >%s/out 2>%s/err"):format(program, words, dir, dir))
+    end
     assert.equal(0, lucid(("%s --out %s/page.html --pictures 2 --pick worst"):format(runs, dir)))
     assert.equal(2, count(file.read(dir .. "/page.html"), "<img "))
     assert.not_equal(0, lucid(("%s/pictures --out %s/none.html"):format(dir, dir)))
@@ -243,7 +248,9 @@ describe("a chart", function()
     local drawn = chart.lines { { name = "long", x = x, y = y } }
     assert.is_true(#drawn < 12000)
     local top = math.huge
-    for _, height in drawn:match('points="([^"]*)"'):gmatch("([%d.]+),([%d.]+)") do top = math.min(top, tonumber(height)) end
+    for _, height in drawn:match('points="([^"]*)"'):gmatch("([%d.]+),([%d.]+)") do
+      top = math.min(top, tonumber(height))
+    end
     assert.equal(8, top)     -- the frame's upper edge
   end)
 

@@ -114,13 +114,15 @@ function M.write(root, model)
   for i = 1, M.PICTURES do picture(("%s/%d.jpg"):format(pictures, i), i) end
   model = model or "models/llava-1.5-7b-hf"
   for name, adapter in pairs { before = "", after = runs .. "/dpo" } do
-    local options = { model = model, adapter = adapter, images = pictures, ["max-new-tokens"] = 16, max_new_tokens = 16 }
+    local options = { model = model, adapter = adapter, images = pictures, ["max-new-tokens"] = 16,
+      max_new_tokens = 16 }
     write_pope(("%s/%s/pope"):format(runs, name), options, adapter == "" and 6 or 9)
     write_shr(("%s/%s/shr"):format(runs, name), options, adapter == "" and 4 or 2)
   end
   write_training(runs .. "/dpo", { model = model, loss = "sigmoid", lr = 2e-6 }, 1000)
   M.config(runs .. "/chair", "chair", { model = model, images = pictures })
-  write(runs .. "/chair", "results.json", json.encode { chair = { chair_i = { value = 0.125, stderr = 0.01, n = 10 } } })
+  local chair_i = { value = 0.125, stderr = 0.01, n = 10 }
+  write(runs .. "/chair", "results.json", json.encode { chair = { chair_i = chair_i } })
   M.config(runs .. "/cut", "shr", { model = model, adapter = runs .. "/dpo" })
   write_mined(runs .. "/mined")
   return runs

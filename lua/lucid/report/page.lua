@@ -55,19 +55,22 @@ local function value_of(cell)
 end
 
 local function is_numeric(v)
-  return type(v) == "number" or v == "–" or type(v) == "string" and v:find("^[+-]?%d[%d.,]*$") ~= nil
+  return type(v) == "number" or type(v) == "string" and v:find("^[+-]?%d[%d.,]*$") ~= nil
 end
 
 -- The columns that hold anything, the first one always: { at = its place, numeric = every value is a number }.
 local function columns_of(heads, rows)
   local columns = {}
   for i = 1, #heads do
-    local seen, numeric = i == 1, i > 1
+    local seen, numbers, words = i == 1, false, i == 1
     for _, row in ipairs(rows) do
       local v = value_of(row[i])
-      if v ~= nil and v ~= "" then seen, numeric = true, numeric and is_numeric(v) end
+      if v ~= nil and v ~= "" then
+        seen = true
+        if is_numeric(v) then numbers = true elseif v ~= "–" then words = true end
+      end
     end
-    if seen then columns[#columns + 1] = { at = i, numeric = numeric } end
+    if seen then columns[#columns + 1] = { at = i, numeric = numbers and not words } end
   end
   return columns
 end
@@ -85,8 +88,8 @@ local function cell_html(cell, tag, classes)
 end
 
 --- A table as HTML: heads, then rows of cells, the first cell being the row's head. Numbers stand to the right; a
---- column without a value is left out. A row may be strong = true (bold), published = true (somebody else's figures), or
---- { group = "text" }, a heading across.
+--- column without a value is left out. A row may be strong = true (bold), published = true (somebody else's figures),
+--- or { group = "text" }, a heading across.
 ---@param heads string[]
 ---@param rows table[]
 ---@param opt table|nil     caption, code: the columns of code

@@ -47,7 +47,7 @@ tr.group th { font-weight: 650; padding-top: 1rem; border-bottom-color: var(--so
 tr.strong th, tr.strong td, td.best { font-weight: 700 }
 tr.published th, tr.published td { color: var(--soft); font-style: italic }
 td i.err {
-  display: inline-block; min-width: 3.4em; padding-left: .35em; text-align: left;
+  display: inline-block; min-width: 4.1em; padding-left: .35em; text-align: left;
   font-style: normal; font-weight: 400; font-size: .8em; color: var(--soft);
 }
 td small, th small { color: var(--soft) }
@@ -114,6 +114,7 @@ pre { white-space: pre-wrap; font-size: .82rem; margin: .4rem 0 }
   body { padding: 1.4rem 1rem 3rem }
   table { font-size: .86rem }
   th, td { padding-right: .6rem }
+  .wide th:first-child { position: sticky; left: 0; min-width: 6rem; background: var(--paper) }
   td i.err { display: block; min-width: 0; padding: 0; text-align: right }
   .shot { grid-template-columns: minmax(0, 1fr) }
   .shot img { max-width: 17rem }
