@@ -3,9 +3,11 @@ local chart = require "lucid.report.chart"
 local file = require "lucid.file"
 local html = require "lucid.report.html"
 local json = require "lucid.json"
+local keys = require "lucid.keys"
 local program = require "tests.support.program"
 local published = require "lucid.report.published"
 local report = require "lucid.report"
+local rng = require "lucid.rng"
 local source = require "lucid.report.source"
 local folder = require "tests.support.folder"
 local written = require "tests.support.runs"
@@ -150,12 +152,36 @@ describe("a page of runs", function()
     assert.truthy(page:find("1. correct: &lt;i&gt;so&lt;/i&gt;", 1, true))
   end)
 
+  it("marks the things that a caption names, and says why a description has no labels", function()
+    local page = page_of({ runs .. "/chair", runs .. "/before/shr" }, { pictures = 3 })
+    assert.equal(3, count(page, '<span class="bad"><span class="mark" role="img" aria-label="made up:">✗</span>dog</span>'))
+    assert.equal(3, count(page, ">✓</span>cat</span> and &lt;b&gt;a <span"))
+    assert.equal(3, count(page, "1 of 2 things made up, 5 words"))
+    assert.equal(1, count(page, "The judge&#39;s reply could not be read."))
+    assert.same({ { "chair i", "0.1250±0.0100" }, { "silent", "0" } },
+      rows_below(page:match("CHAIR</h2>.*"), "llava-1.5-7b-hf"))
+    assert.equal(0, count(page_of { runs .. "/amber" }, "Yes."))
+  end)
+
+  it("has what pope --compare found", function()
+    local dir_of, compared = runs .. "/after/pope", json.read(runs .. "/after/pope/results.json")
+    for name, v in pairs { accuracy = 0.25, better = 16, worse = 1, p = 0.0003 } do
+      compared.random["compare_" .. name] = { value = v, n = 60 }
+    end
+    local before = file.read(dir_of .. "/results.json")
+    json.write(dir_of .. "/results.json", compared)
+    local rows = rows_below(page_of { dir_of }, "accuracy gained")
+    file.write(dir_of .. "/results.json", before)
+    assert.same({ { "llava-1.5-7b-hf with dpo, random", "25.00", "16", "1", "0.0003" } }, rows)
+  end)
+
   it("holds a folder of any runs, and says what is missing", function()
     local page = page_of({ runs }, { pictures = 1 })
-    assert.truthy(page:find("Objects in descriptions: CHAIR", 1, true) and page:find("0.1250", 1, true))
+    assert.truthy(page:find("Things in descriptions: CHAIR", 1, true) and page:find("0.1250", 1, true))
+    assert.same({ "prefills", "10", "–" }, { unpack(rows_below(page, "setting")[2], 1, 3) })
     assert.truthy(page:find("Mined pairs", 1, true) and page:find("passed over records", 1, true))
     assert.truthy(page:find("not there: results.json, samples.jsonl", 1, true))
-    assert.truthy(page:find("8 runs; of 2 something is missing", 1, true))
+    assert.truthy(page:find("9 runs; of 1 something is missing", 1, true))
     for _, name in ipairs { "rewards/margins", "grad_norm", "learning_rate" } do
       assert.truthy(page:find("<figcaption>" .. name, 1, true))
     end
@@ -167,6 +193,37 @@ describe("a page of runs", function()
     file.write(dir .. "/torn/log.jsonl", '{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 3, "lo')
     local page = page_of { dir .. "/torn" }
     assert.truthy(page:find("log.jsonl ends after 2 steps", 1, true) and page:find("1.0000", 1, true))
+  end)
+
+  it("is made also of files with something odd in any place", function()
+    local odd = { json.null, 1, -1e300, "x", true, json.array {}, {}, json.array { json.null, 3, "a" }, "" }
+    local random = rng(7, "odd")
+    local function changed(v, depth)
+      local names = type(v) == "table" and v ~= json.null and keys(v) or {}
+      if #names == 0 or depth > 0 and random:uniform() < 0.25 then return odd[random:integer(#odd)] end
+      local name = names[random:integer(#names)]
+      v[name] = changed(v[name], depth + 1)
+      return v
+    end
+    local files = { "before/pope/results.json", "before/pope/config.json", "before/pope/samples.jsonl",
+      "after/shr/results.json", "after/shr/config.json", "after/shr/samples.jsonl", "chair/results.json",
+      "chair/samples.jsonl", "dpo/config.json", "dpo/log.jsonl", "mined/report.json", "mined/desc_data.json",
+      "mined/pope_data.json" }
+    for i = 1, 10 * #files do
+      local path = runs .. "/" .. files[i % #files + 1]
+      local text, lines = file.read(path), {}
+      if path:find("jsonl$") then
+        for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end
+      else
+        lines[1] = text
+      end
+      local k = random:integer(#lines)
+      lines[k] = json.encode(changed(json.decode(lines[k]), 0))
+      file.write(path, table.concat(lines, "\n") .. "\n")
+      local ok, fault = pcall(page_of, { path:match("^(.*)/"), runs .. "/before/shr" }, { pictures = 1 })
+      file.write(path, text)
+      assert.truthy(ok, ("%s: %s\n%s"):format(path, fault, lines[k]:sub(1, 500)))
+    end
   end)
 
   it("is made by lucid report, and refuses what is no run in one line", function()

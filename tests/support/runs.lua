@@ -1,5 +1,5 @@
 -- Run folders as the recipes write them, made up: what a page of runs is tested with. No model is asked.
---   runs/{before,after}/{pope,shr}   a model alone and with the adapter of runs/dpo      runs/chair   runs/mined
+--   runs/{before,after}/{pope,shr}   a model alone and with the adapter of runs/dpo      runs/{chair,amber,mined}
 --   runs/cut                         an evaluation that was cut off before its results
 local file = require "lucid.file"
 local image = require "lucid.image"
@@ -28,7 +28,7 @@ end
 
 --- Writes config.json.
 function M.config(dir, command, options)
-  write(dir, "config.json", json.encode { command = command, options = options, hashes = { questions = ("0a"):rep(32) },
+  write(dir, "config.json", json.encode { command = command, options = options, hashes = { questions = { random = ("0a"):rep(32) } },
     versions = { lucid = "0.1.0", features = "a\nb" } })
 end
 
@@ -60,6 +60,7 @@ local function write_pope(dir, options, often)
     results[set] = pope.score(records)
     for _, r in ipairs(records) do samples[#samples + 1] = r end
   end
+  results.generation = { prefills = { value = M.PICTURES } }
   metrics_of(results, dir, samples)
 end
 
@@ -76,12 +77,31 @@ local function write_shr(dir, options, wrong)
     end
     if i == 1 then sentences[1].text, sentences[2].reason = M.HOSTILE, M.HOSTILE end
     if i == 2 then sentences[4].label, sentences[4].reason = "cannot judge", "an opinion" end
-    if i == 3 then for _, s in ipairs(sentences) do s.label, s.reason = nil, nil end end
+    if i == 3 then for _, s in ipairs(sentences) do s.label, s.reason = json.null, nil end end
     records[i] = { image_id = i, image = ("%s/%d.jpg"):format(options.images, i), sentences = json.array(sentences),
-      response = "Sentence 1. Sentence 2. Sentence 3. Sentence 4.", judgement = "Judgement:\n1. correct: <i>so</i>" }
+      response = "Sentence 1. Sentence 2. Sentence 3. Sentence 4.", unparsed = i == 3 or nil, judgement = "Judgement:\n1. correct: <i>so</i>" }
   end
   local metrics = shr.score(records)
   metrics_of({ shr = metrics }, dir, records)
+end
+
+-- One thing of two in every caption is made up.
+local function write_chair(dir, options)
+  M.config(dir, "chair", options)
+  local samples = {}
+  for i = 1, M.PICTURES do
+    samples[i] = { image_id = i, image = ("%s/%d.jpg"):format(options.images, i), response = "A cat and <b>a dog</b>.",
+      mentions = json.array { { name = "cat", word = "cat", there = true }, { name = "dog", word = "dog", there = false } } }
+  end
+  metrics_of({ chair = { chair_i = { value = 0.125, stderr = 0.01, n = 10 }, silent = { value = 0, n = 10 } } }, dir, samples)
+end
+
+-- Descriptions and questions about them.
+local function write_amber(dir, options)
+  M.config(dir, "amber", options)
+  metrics_of({ amber = { hal = { value = 0.5, stderr = 0.1, n = 2 } } }, dir, {
+    { id = 1, image = "1.jpg", kind = "description", response = "A cat." },
+    { id = 1005, image = "1.jpg", kind = "existence", truth = "no", response = "Yes." } })
 end
 
 local function write_training(dir, options, steps)
@@ -120,9 +140,8 @@ function M.write(root, model)
     write_shr(("%s/%s/shr"):format(runs, name), options, adapter == "" and 4 or 2)
   end
   write_training(runs .. "/dpo", { model = model, loss = "sigmoid", lr = 2e-6 }, 1000)
-  M.config(runs .. "/chair", "chair", { model = model, images = pictures })
-  local chair_i = { value = 0.125, stderr = 0.01, n = 10 }
-  write(runs .. "/chair", "results.json", json.encode { chair = { chair_i = chair_i } })
+  write_chair(runs .. "/chair", { model = model, images = pictures })
+  write_amber(runs .. "/amber", { model = model, images = pictures })
   M.config(runs .. "/cut", "shr", { model = model, adapter = runs .. "/dpo" })
   write_mined(runs .. "/mined")
   return runs

@@ -2,6 +2,7 @@
 -- them, sentence by sentence under the judge's verdict.
 local file = require "lucid.file"
 local html = require "lucid.report.html"
+local json = require "lucid.json"
 local picture = require "lucid.report.picture"
 local source = require "lucid.report.source"
 
@@ -16,17 +17,34 @@ local function words_of(text)
   return n
 end
 
-local function is_described(sample) return type(sample) == "table" and type(sample.response) == "string" end
+-- AMBER's samples are questions, too; these are no descriptions.
+local function is_described(sample)
+  return type(sample) == "table" and type(sample.response) == "string"
+    and (sample.kind == nil or sample.kind == "description")
+end
 
-local function sentences_of(sample) return type(sample.sentences) == "table" and sample.sentences or {} end
+-- The parts of a list that are objects; none where there is no list.
+local function objects(list)
+  local found = {}
+  for _, v in ipairs(type(list) == "table" and list or {}) do
+    if type(v) == "table" and v ~= json.null then found[#found + 1] = v end
+  end
+  return found
+end
+
+local function sentences_of(sample) return objects(sample.sentences) end
 
 local VERDICTS = { hallucination = "bad", correct = "good", ["cannot judge"] = "unsure" }
 
 local function verdict(sentence) return VERDICTS[sentence.label] or "none" end
 
--- { bad, judged, sentences, words } of a description.
+-- { bad, judged, sentences, words } of a description, and { made_up, mentions } of the things that it names.
 local function count(sample)
-  local c = { bad = 0, judged = 0, sentences = 0, words = words_of(sample.response) }
+  local c = { bad = 0, judged = 0, sentences = 0, words = words_of(sample.response), made_up = 0, mentions = 0 }
+  for _, m in ipairs(objects(sample.mentions)) do
+    c.mentions = c.mentions + 1
+    if m.there == false then c.made_up = c.made_up + 1 end
+  end
   for _, s in ipairs(sentences_of(sample)) do
     local v = verdict(s)
     c.sentences = c.sentences + 1
@@ -36,7 +54,7 @@ local function count(sample)
   return c
 end
 
-local function key_of(sample, number) return tostring(sample.image_id or sample.image or number) end
+local function key_of(sample, number) return tostring(sample.image_id or sample.image or sample.id or number) end
 
 -- The first reading: a run's counts by picture, in the file's order; nothing else is kept.
 local function counted(run)
@@ -98,7 +116,12 @@ end
 
 -- ---- choosing pictures --------------------------------------------------------------------------------
 
-local function ratio(c) return c and c.judged > 0 and c.bad / c.judged or nil end
+-- The made-up share of a description: of its sentences, else of the things that it names.
+local function ratio(c)
+  if not c then return nil end
+  if c.judged > 0 then return c.bad / c.judged end
+  return c.mentions > 0 and c.made_up / c.mentions or nil
+end
 
 -- How much a picture matters under a way of choosing.
 local WEIGHTS = {
@@ -152,13 +175,41 @@ local function sentence_html(s)
     escape(clip(tostring(s.text), TEXT)), why)
 end
 
+-- A description without sentences of its own, the things that it names marked where they stand.
+local function named_html(sample)
+  local text, at, out = sample.response, 1, {}
+  for _, m in ipairs(objects(sample.mentions)) do
+    local from, to = text:find(tostring(m.word), at, true)
+    if from and to <= TEXT and type(m.there) == "boolean" then
+      local mark = MARKS[m.there and "good" or "bad"]
+      out[#out + 1] = escape(text:sub(at, from - 1))
+      out[#out + 1] = ('<span class="%s"><span class="mark" role="img" aria-label="%s:">%s</span>%s</span>'):format(
+        m.there and "good" or "bad", m.there and "there" or "made up", mark[1], escape(text:sub(from, to)))
+      at = to + 1
+    end
+  end
+  out[#out + 1] = escape(clip(text:sub(at), TEXT))
+  return table.concat(out)
+end
+
+-- Why a description has no labels, where the run says it.
+local function lost_html(sample)
+  local why = sample.too_long and "The prompt was too long for the judge."
+    or type(sample.error) == "string" and "The judge failed: " .. clip(sample.error, REASON)
+    or sample.unparsed and "The judge's reply could not be read."
+  return why and ('<p class="id" dir="auto">%s</p>'):format(escape(why)) or nil
+end
+
 local function said_html(run, sample)
   local c, list = count(sample), sentences_of(sample)
   local about = ("%d words"):format(c.words)
+  if c.mentions > 0 then about = ("%d of %d things made up, %s"):format(c.made_up, c.mentions, about) end
   if c.judged > 0 then about = ("SHR %.1f: %d of %d made up, %s"):format(100 * ratio(c), c.bad, c.judged, about) end
   local out = { ('<div><h4>%s <span class="count">%s</span></h4>'):format(escape(run.name), about) }
+  local lost = lost_html(sample)
+  if lost then out[#out + 1] = lost end
   if #list == 0 then
-    out[#out + 1] = ('<p class="text" dir="auto">%s</p>'):format(escape(clip(sample.response, TEXT)))
+    out[#out + 1] = ('<p class="named" dir="auto">%s</p>'):format(named_html(sample))
   else
     out[#out + 1] = '<ul class="said">'
     for i = 1, math.min(#list, SENTENCES) do out[#out + 1] = sentence_html(list[i]) end

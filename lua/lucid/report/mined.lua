@@ -43,17 +43,30 @@ local function counts_table(page, runs)
   page:table(heads, rows)
 end
 
--- Texts of a record's side: a list, or one text.
+-- Texts of a record's side: a list, or one text. Files that were edited may hold anything.
 local function texts(side)
-  if type(side) == "string" then return { side } end
-  return type(side) == "table" and side ~= json.null and side or {}
+  local list = {}
+  for _, text in ipairs(type(side) == "table" and side or { side }) do
+    if type(text) == "string" then list[#list + 1] = text end
+  end
+  return list
+end
+
+-- The records of a file, with their keys.
+local function records(path)
+  local each = json.each(path)
+  return function()
+    local record, key
+    repeat record, key = each() until record == nil or type(record) == "table"
+    return record, key
+  end
 end
 
 local function lengths(page, run)
   local path = run.dir .. "/desc_data.json"
   if not file.exists(path) then return end
   local chosen, rejected = {}, {}
-  for record in json.each(path) do
+  for record in records(path) do
     for _, t in ipairs(texts(record.chosen)) do chosen[#chosen + 1] = words_of(t) end
     for _, t in ipairs(texts(record.rejected)) do rejected[#rejected + 1] = words_of(t) end
   end
@@ -67,7 +80,7 @@ local function balance(run)
   local path = run.dir .. "/pope_data.json"
   if not file.exists(path) then return nil end
   local yes, no, right = 0, 0, 0
-  for record in json.each(path) do
+  for record in records(path) do
     local answer = texts(record.answer)[1] or texts(record.chosen)[1] or ""
     if answer:lower():find("^yes") then yes = yes + 1 else no = no + 1 end
     if record.correct == true then right = right + 1 end
@@ -81,11 +94,11 @@ local function examples(page, run)
   local path = run.dir .. "/desc_data.json"
   if not file.exists(path) then return end
   local rows = {}
-  for record in json.each(path) do
+  for record, key in records(path) do
     if #rows == EXAMPLES then break end
     local chosen, rejected = texts(record.chosen)[1], texts(record.rejected)[1]
     if chosen and rejected then
-      rows[#rows + 1] = { tostring(record.image_id or ""), html.clip(chosen, TEXT), html.clip(rejected, TEXT) }
+      rows[#rows + 1] = { tostring(record.image_id or key), html.clip(chosen, TEXT), html.clip(rejected, TEXT) }
     end
   end
   if #rows > 0 then page:table({ "picture", "chosen", "rejected" }, rows, { caption = run.label }) end

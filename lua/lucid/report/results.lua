@@ -13,6 +13,12 @@ local function value(task, name)
   return type(m) == "table" and type(m.value) == "number" and m.value or nil
 end
 
+-- How many a metric is of; nil where it does not say.
+local function size(task, name)
+  local m = task[name]
+  return type(m) == "table" and type(m.n) == "number" and m.n or nil
+end
+
 local function stderr(task, name)
   local m = task[name]
   return type(m) == "table" and type(m.stderr) == "number" and m.stderr or nil
@@ -64,17 +70,47 @@ end
 
 local function shown_published(opt, who) return opt.published and published.of(who) or nil end
 
+-- Whether a metric is a count wherever it stands.
+local function is_count(items, metric)
+  for _, item in ipairs(items) do
+    local v = value(item.task, metric)
+    if v and v ~= math.floor(v) or stderr(item.task, metric) then return false end
+  end
+  return true
+end
+
+-- A table with a row a metric, but for those that are known, and a column an item: { name, task }.
+local function beside(page, title, items, known)
+  local heads, rows, names = { "" }, {}, {}
+  for i, item in ipairs(items) do
+    heads[i + 1] = item.name
+    for _, metric in ipairs(source.metrics(item.task)) do
+      if not known[metric] then names[metric] = true end
+    end
+  end
+  for k, metric in ipairs(keys(names)) do
+    rows[k] = { (metric:gsub("_", " ")) }
+    local digits = is_count(items, metric) and 0 or 4
+    for i, item in ipairs(items) do rows[k][i + 1] = cell(item.task, metric, 1, digits) end
+  end
+  if #rows > 0 then page:subheading(title):table(heads, rows) end
+end
+
 -- ---- SHR ------------------------------------------------------------------------------------------------
 
 local function shr_of(run)
-  for _, task in pairs(run.tasks) do
-    if value(task, "shr") then return task end
+  if run.tasks.shr and value(run.tasks.shr, "shr") then return run.tasks.shr end
+  for _, name in ipairs(keys(run.tasks)) do
+    if value(run.tasks[name], "shr") then return run.tasks[name] end
   end
 end
 
 local SHR = { { "shr", "SHR", 100, 2, true }, { "hallucinated_words_ratio", "of words", 100, 2, true },
   { "object_recall", "object recall", 100, 2 }, { "sentences_per_image", "sentences", 1, 2 },
   { "words_per_image", "words", 1, 1 } }
+
+local IN_TABLE = { unjudged = true }
+for _, c in ipairs(SHR) do IN_TABLE[c[1]] = true end
 
 --- The table of descriptions.
 ---@param page lucid.Page
@@ -87,7 +123,7 @@ function M.shr(page, runs, opt)
     local row = { named(run), run.method }
     for _, c in ipairs(SHR) do row[#row + 1] = cell(task, c[1], c[3], c[4]) end
     row[#row + 1] = value(task, "unjudged") or ""
-    row[#row + 1] = task.shr.n or ""
+    row[#row + 1] = size(task, "shr") or ""
     return row
   end)
   if #list == 0 then return end
@@ -114,6 +150,11 @@ function M.shr(page, runs, opt)
     .. "the best of a model is bold. It falls also when a model says less: read it beside sentences, words and recall."
     .. (noted and " Published: the HA-DPO paper's figures." or ""))
   page:table(heads, rows)
+  local items = {}
+  for _, run in ipairs(source.by_model(runs)) do
+    items[#items + 1] = shr_of(run) and { name = run.name, task = shr_of(run) } or nil
+  end
+  beside(page, "Repetition, and what the judge lost", items, IN_TABLE)
 end
 
 -- ---- POPE -----------------------------------------------------------------------------------------------
@@ -148,7 +189,7 @@ local function pope_rows(runs, set, opt)
     if not task or not is_pope(run, task) then return nil end
     local row = { named(run), run.method }
     for _, c in ipairs(POPE) do row[#row + 1] = cell(task, c[1], 100, 2) end
-    row[#row + 1] = task.accuracy.n or ""
+    row[#row + 1] = size(task, "accuracy") or ""
     return row
   end)
   local rows, noted = {}, false
@@ -171,7 +212,7 @@ end
 -- One run's answers to one set: what was said of what is there, how often yes was said and should have been.
 local function confusion(run, set, task)
   local tp, fp, tn, fn = value(task, "tp"), value(task, "fp"), value(task, "tn"), value(task, "fn")
-  local n = tp and fp and tn and fn and task.accuracy.n or 0
+  local n = tp and fp and tn and fn and size(task, "accuracy") or 0
   if n == 0 then return nil end
   local said, labelled = 100 * (tp + fp) / n, 100 * (tp + fn) / n
   local function counted(count)
@@ -249,6 +290,25 @@ local function pairs_of(runs, sets)
   return rows
 end
 
+local COMPARED = { { "compare_accuracy", 100, 2 }, { "compare_better", 1, 0 }, { "compare_worse", 1, 0 },
+  { "compare_p", 1, 4 } }
+
+-- What runs found that were told to compare themselves with an earlier one.
+local function comparisons(runs, sets)
+  local rows = {}
+  for _, run in ipairs(source.by_model(runs)) do
+    for _, set in ipairs(sets) do
+      local task = run.tasks[set]
+      if task and value(task, "compare_p") then
+        local row = { ("%s, %s"):format(run.name, set), run.options.compare or "" }
+        for _, c in ipairs(COMPARED) do row[#row + 1] = cell(task, c[1], c[2], c[3]) end
+        rows[#rows + 1] = row
+      end
+    end
+  end
+  return rows
+end
+
 --- The tables of yes/no questions.
 ---@param page lucid.Page
 ---@param runs lucid.ReportRun[]
@@ -287,13 +347,18 @@ function M.pope(page, runs, opt)
     page:subheading("The same questions, without and with the adapter")
     page:table({ "questions", "adapter", "both right", "only without", "only with", "both wrong" }, changes)
   end
+  local told = comparisons(runs, sets)
+  if #told > 0 then
+    page:subheading("Compared with an earlier run")
+    page:table({ "questions", "earlier run", "accuracy gained", "right only now", "right only then", "McNemar's p" }, told)
+  end
 end
 
 -- ---- everything else --------------------------------------------------------------------------------------
 
-local TITLES = { chair = "Objects in descriptions: CHAIR", amber = "AMBER" }
+local TITLES = { chair = "Things in descriptions: CHAIR", amber = "AMBER", shr = "SHR as the published programs count" }
 
---- A table of each further kind of evaluation, a row a run and task.
+--- A table of each further kind of evaluation.
 ---@param page lucid.Page
 ---@param runs lucid.ReportRun[]
 function M.others(page, runs)
@@ -301,27 +366,17 @@ function M.others(page, runs)
   for _, run in ipairs(source.by_model(runs)) do
     for _, name in ipairs(keys(run.tasks)) do
       local task = run.tasks[name]
-      if not value(task, "shr") and not is_pope(run, task) and #source.metrics(task) > 0 then
+      if task ~= shr_of(run) and not is_pope(run, task) and #source.metrics(task) > 0 then
         local kind = run.command or "other"
         kinds[kind] = kinds[kind] or {}
-        table.insert(kinds[kind], { run = run, name = name, task = task })
+        local column = name == kind and run.name or ("%s: %s"):format(run.name, name)
+        table.insert(kinds[kind], { name = column, task = task })
       end
     end
   end
   for _, kind in ipairs(keys(kinds)) do
-    local columns, seen, rows = {}, {}, {}
-    for _, item in ipairs(kinds[kind]) do
-      for _, metric in ipairs(source.metrics(item.task)) do
-        if not seen[metric] then columns[#columns + 1], seen[metric] = metric, true end
-      end
-    end
-    for i, item in ipairs(kinds[kind]) do
-      rows[i] = { named(item.run), item.run.method, item.name }
-      for _, metric in ipairs(columns) do rows[i][#rows[i] + 1] = cell(item.task, metric, 1, 4) end
-    end
-    local heads = { "model", "HA-DPO", "task" }
-    for _, metric in ipairs(columns) do heads[#heads + 1] = (metric:gsub("_", " ")) end
-    page:heading(TITLES[kind] or ("Measured by " .. kind)):table(heads, rows)
+    page:heading(TITLES[kind] or ("Measured by " .. kind))
+    beside(page, "Metrics", kinds[kind], {})
   end
 end
 

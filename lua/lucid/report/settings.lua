@@ -1,6 +1,8 @@
 -- What the runs are, what they were asked, and with what: so that a figure can be made again.
 local html = require "lucid.report.html"
+local json = require "lucid.json"
 local keys = require "lucid.keys"
+local source = require "lucid.report.source"
 
 local M = {}
 
@@ -86,16 +88,28 @@ local function generation(page, runs)
     end
     if known then rows[#rows + 1] = row end
   end
+  local counts = {}
+  for _, run in ipairs(asked) do
+    for _, name in ipairs(source.metrics(run.generation)) do counts[name] = true end
+  end
+  for _, name in ipairs(keys(counts)) do
+    local row = { name }
+    for i, run in ipairs(asked) do row[i + 1] = run.generation[name] and run.generation[name].value or "–" end
+    rows[#rows + 1] = row
+  end
   page:subheading("How answers were made")
   page:note("A setting that is not listed, or has a dash, is the default of its recipe.")
   page:table(heads, rows)
 end
 
-local function key_rows(values)
-  local rows = {}
+-- Names and values; those of a part stand under "part name".
+local function key_rows(values, prefix, rows)
   for _, name in ipairs(keys(values)) do
-    if type(values[name]) ~= "table" then
-      rows[#rows + 1] = { name, html.clip(tostring(values[name]):gsub("\n", "; "), TEXT) }
+    local value = values[name]
+    if type(value) == "table" and value ~= json.null then
+      key_rows(value, prefix .. name .. " ", rows)
+    else
+      rows[#rows + 1] = { prefix .. name, html.clip(tostring(value):gsub("\n", "; "), TEXT) }
     end
   end
   return rows
@@ -105,7 +119,7 @@ local function whole(page, run)
   local out = { ("<details><summary>%s: %s</summary>"):format(html.escape(run.label),
     html.escape("lucid " .. (run.command or "?"))) }
   for _, part in ipairs { { "options", options_of(run) }, { "hashes", run.hashes }, { "versions", run.versions } } do
-    local rows = key_rows(part[2])
+    local rows = key_rows(part[2], "", {})
     if #rows > 0 then
       local table_html = page.table_html({ part[1], "" }, rows, { code = { [2] = true } })
       out[#out + 1] = '<div class="wide">' .. table_html .. "</div>"

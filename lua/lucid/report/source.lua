@@ -14,6 +14,7 @@ local M = {}
 ---@field hashes table
 ---@field versions table
 ---@field tasks table<string, table>   of results.json
+---@field generation table        counts of how the answers were made, as metrics
 ---@field log table[]             of log.jsonl
 ---@field counts table|nil        report.json of mined data
 ---@field model string            what the model is called; "" when no model was asked
@@ -25,13 +26,16 @@ local M = {}
 
 local PARTS = { "results.json", "log.jsonl", "samples.jsonl", "desc_data.json", "pope_data.json" }
 
-local function object(path)
-  local value = json.read_object(path)
-  for key, v in pairs(value) do
-    if v == json.null then value[key] = nil end
+-- The named values of a JSON object; of anything else, none.
+local function named(value)
+  local list = {}
+  for key, v in pairs(type(value) == "table" and value or {}) do
+    if type(key) == "string" and v ~= json.null then list[key] = v end
   end
-  return value
+  return list
 end
+
+local function object(path) return named(json.read_object(path)) end
 
 -- config.json of a run; that of a model says no command.
 local function config_of(dir)
@@ -116,18 +120,18 @@ end
 
 -- ---- one run ------------------------------------------------------------------------------------------
 
-local NO_TASKS = { config = true, versions = true, hashes = true }
+local NO_TASKS = { config = true, versions = true, hashes = true, generation = true }
 
 local function read_results(run)
   local path = run.dir .. "/results.json"
   if not file.exists(path) then return end
   local all = object(path)
   for name, metrics in pairs(all) do
-    if not NO_TASKS[name] and type(metrics) == "table" then run.tasks[name] = metrics end
+    if not NO_TASKS[name] and type(metrics) == "table" then run.tasks[name] = named(metrics) end
   end
+  run.generation = named(all.generation)
   if not run.command then
-    run.options = type(all.config) == "table" and all.config or {}
-    run.hashes, run.versions = all.hashes or {}, all.versions or {}
+    run.options, run.hashes, run.versions = named(all.config), named(all.hashes), named(all.versions)
   end
 end
 
@@ -225,8 +229,9 @@ function M.read(folders)
   local runs, labels = {}, M.names(folders)
   for i, dir in ipairs(folders) do
     local config = config_of(dir) or {}
-    local run = { dir = dir, label = labels[i], index = i, command = config.command, options = config.options or {},
-      hashes = config.hashes or {}, versions = config.versions or {}, tasks = {}, log = {}, notes = {} }
+    local run = { dir = dir, label = labels[i], index = i, command = config.command, options = named(config.options),
+      hashes = named(config.hashes), versions = named(config.versions), tasks = {}, generation = {}, log = {},
+      notes = {} }
     read_results(run)
     read_log(run)
     if run.command == "mine" and file.exists(dir .. "/report.json") then run.counts = object(dir .. "/report.json") end

@@ -105,6 +105,9 @@ svg .area { stroke: none; opacity: .1 }
 .said .good .mark { color: var(--good) }
 .said .unsure { color: var(--unsure) }
 .said .none { color: var(--soft) }
+.named { margin: 0; font-size: .94rem }
+.named .bad { color: var(--bad); background: var(--bad-tint); text-decoration: underline wavy 1px; font-weight: 600 }
+.named .good .mark { color: var(--good) }
 .said .why { display: block; font-size: .84rem }
 details { margin: .5rem 0; font-size: .88rem }
 summary { cursor: pointer; color: var(--soft) }
