@@ -27,7 +27,7 @@ local function with_defaults(opt)
 end
 
 ---@class lucid.ReportOptions
----@field pictures integer|nil     described pictures shown, default 12
+---@field pictures integer|nil     described pictures shown of each kind of evaluation, default 12
 ---@field pick string|nil          which: "first" (default), "worst", "changed" between the first run and the last
 ---@field side integer|nil         pixels of a picture's longer side at most, default 480
 ---@field published boolean|nil    the paper's figures beside runs of its models, default true

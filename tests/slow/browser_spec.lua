@@ -105,7 +105,7 @@ describe("a report in a browser", function()
       local html = file.read(page)
       for _, scheme in ipairs { "", "--blink-settings=preferredColorScheme=0" } do
         local s = seen(html, width, scheme)
-        assert.same({ width, width, 5, 5, 0, 0, "lucid report" },
+        assert.same({ width, width, 11, 11, 0, 0, "lucid report" },
           { s.width, s.content, s.images, s.loaded, s.unnamed, s.heads, s.title })
         assert.is_true(s.tables > 10)
         assert.is_true(s.contrast >= 4.5, ("contrast %.2f"):format(s.contrast))

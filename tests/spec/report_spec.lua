@@ -230,7 +230,7 @@ describe("a page of runs", function()
     local function lucid(words)
       return os.execute(("%s report %s >%s/out 2>%s/err"):format(program, words, dir, dir))
     end
-    assert.equal(0, lucid(("%s --out %s/page.html --pictures 2 --pick worst"):format(runs, dir)))
+    assert.equal(0, lucid(("%s/before --out %s/page.html --pictures 2 --pick worst"):format(runs, dir)))
     assert.equal(2, count(file.read(dir .. "/page.html"), "<img "))
     assert.not_equal(0, lucid(("%s/pictures --out %s/none.html"):format(dir, dir)))
     assert.truthy(file.read(dir .. "/err"):find("^lucid: [^\n]*no run's folder\n$"), file.read(dir .. "/err"))

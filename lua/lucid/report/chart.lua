@@ -148,6 +148,7 @@ function M.distributions(series, title, range)
   low = math.floor(low)
   local width = range and (high - low) / 10 or math.max(1, math.ceil((high - low + 1) / 20))
   local bins = range and 10 or math.floor((high - low) / width) + 1
+  if bins < 3 then low, bins = low - width, bins + 2 end     -- a bar has air on both sides
   local drawn = {}
   for i, s in ipairs(series) do
     local x, y = outline(s.values, low, width, bins)

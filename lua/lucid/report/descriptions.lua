@@ -3,6 +3,7 @@
 local file = require "lucid.file"
 local html = require "lucid.report.html"
 local json = require "lucid.json"
+local keys = require "lucid.keys"
 local picture = require "lucid.report.picture"
 local source = require "lucid.report.source"
 
@@ -104,11 +105,11 @@ local function distributions(page, described)
       end
     end
   end
-  page:table({ "run", "pictures", "median SHR", "% without a made-up sentence", "median sentences",
+  page:table({ "run", "pictures", "median SHR", "% of pictures without a made-up sentence", "median sentences",
     "median words" }, rows)
   local names = {}
   for i, d in ipairs(described) do names[i] = d.run.name end
-  page:legend(names)
+  if #names > 1 then page:legend(names) end
   for i, number in ipairs(NUMBERS) do
     if #charts[i] > 0 then page:distributions(number[1] .. " (% of pictures)", charts[i], number[3]) end
   end
@@ -242,14 +243,14 @@ local function image_html(path, key, side)
     p.small and ' class="small"' or "")
 end
 
-local CHOSEN = { first = "The first", worst = "Those with the highest SHR,",
-  changed = "Those whose SHR differs most between the first run and the last," }
+local CHOSEN = { first = "The first", worst = "Those with the largest made-up share,",
+  changed = "Those whose made-up share differs most between the first run and the last," }
 
 local function pictures(page, described, opt)
-  local keys, total = chosen(described, opt.pictures, opt.pick)
-  if #keys == 0 then return end
+  local ids, total = chosen(described, opt.pictures, opt.pick)
+  if #ids == 0 then return end
   local wanted, said, path = {}, {}, {}
-  for _, key in ipairs(keys) do wanted[key], said[key] = true, {} end
+  for _, key in ipairs(ids) do wanted[key], said[key] = true, {} end
   for _, d in ipairs(described) do
     local number = 0
     for sample in source.samples(d.run) do
@@ -263,32 +264,45 @@ local function pictures(page, described, opt)
   end
   page:subheading("Pictures and what was said of them")
   page:note(("%s %d of %d pictures. ✗ made up, ✓ correct, ? cannot be judged, – not judged; below a sentence the "
-    .. "judge's reason."):format(CHOSEN[opt.pick], #keys, total))
-  for _, key in ipairs(keys) do
+    .. "judge's reason."):format(CHOSEN[opt.pick], #ids, total))
+  for _, key in ipairs(ids) do
     page:put(('<div class="shot"><div>%s<p class="id">%s</p></div><div class="told">%s</div></div>'):format(
       image_html(path[key], key, opt.side), escape(key), table.concat(said[key])))
   end
 end
 
+-- The runs that described pictures, by their recipe: each asks in its own way.
 local function described_runs(runs)
-  local list = {}
+  local by_command = {}
   for _, run in ipairs(source.by_model(runs)) do
-    local counts = counted(run)
-    if #counts.order > 0 then list[#list + 1] = { run = run, counts = counts } end
+    local counts, command = counted(run), run.command or ""
+    if #counts.order > 0 then
+      by_command[command] = by_command[command] or {}
+      table.insert(by_command[command], { run = run, counts = counts })
+    end
   end
-  return list
+  return by_command
 end
 
---- The section of described pictures.
+local NAMES = { shr = "SHR", chair = "CHAIR", amber = "AMBER" }
+
+--- The section of described pictures, a part a recipe.
 ---@param page lucid.Page
 ---@param runs lucid.ReportRun[]
 ---@param opt lucid.ReportOptions
 function M.section(page, runs, opt)
-  local described = described_runs(runs)
-  if #described == 0 then return end
-  page:heading("Descriptions, picture by picture")
-  distributions(page, described)
-  pictures(page, described, opt)
+  local by_command = described_runs(runs)
+  local commands = keys(by_command)
+  table.sort(commands, function(a, b)
+    if (a == "shr") ~= (b == "shr") then return a == "shr" end
+    return a < b
+  end)
+  for _, command in ipairs(commands) do
+    local asked = #commands > 1 and ": " .. (NAMES[command] or command) or ""
+    page:heading("Descriptions, picture by picture" .. asked)
+    distributions(page, by_command[command])
+    pictures(page, by_command[command], opt)
+  end
 end
 
 return M

@@ -79,7 +79,7 @@ local function is_count(items, metric)
   return true
 end
 
--- A table with a row a metric, but for those that are known, and a column an item: { name, task }.
+-- A table, with a title or none: a row a metric, but for those that are known, and a column an item: { name, task }.
 local function beside(page, title, items, known)
   local heads, rows, names = { "" }, {}, {}
   for i, item in ipairs(items) do
@@ -93,7 +93,9 @@ local function beside(page, title, items, known)
     local digits = is_count(items, metric) and 0 or 4
     for i, item in ipairs(items) do rows[k][i + 1] = cell(item.task, metric, 1, digits) end
   end
-  if #rows > 0 then page:subheading(title):table(heads, rows) end
+  if #rows == 0 then return end
+  if title then page:subheading(title) end
+  page:table(heads, rows)
 end
 
 -- ---- SHR ------------------------------------------------------------------------------------------------
@@ -376,7 +378,7 @@ function M.others(page, runs)
   end
   for _, kind in ipairs(keys(kinds)) do
     page:heading(TITLES[kind] or ("Measured by " .. kind))
-    beside(page, "Metrics", kinds[kind], {})
+    beside(page, nil, kinds[kind], {})
   end
 end
 
