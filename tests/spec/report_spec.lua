@@ -86,17 +86,23 @@ describe("a page of runs", function()
     local page = page_of { runs .. "/before/pope", runs .. "/after/pope" }
     assert.equal(3 * 4, count(page, 'class="n best"'))
     assert.equal(0, count(page_of { runs .. "/before/pope" }, 'class="n best"'))
+    local twin = dir .. "/twin/pope"
+    file.mkdir(twin)
+    for _, name in ipairs { "config.json", "results.json", "samples.jsonl" } do
+      file.write(twin .. "/" .. name, file.read(runs .. "/before/pope/" .. name))
+    end
+    assert.equal(0, count(page_of { runs .. "/before/pope", twin }, 'class="n best"'))
     local shr = page_of { runs .. "/before/shr", runs .. "/after/shr" }
     assert.truthy(shr:match('<td class="n best">([%d.]+)') + 0
       < 100 * json.read(runs .. "/before/shr/results.json").shr.shr.value)
   end)
 
   it("names the loss of an adapter that is none of DPO", function()
-    file.mkdir(dir .. "/twin")
+    file.mkdir(dir .. "/controlled")
     written.config(dir .. "/sft", "llava", { model = "m", loss = "sft" })
-    written.config(dir .. "/twin", "shr", { model = "m", adapter = dir .. "/sft/checkpoint-3" })
+    written.config(dir .. "/controlled", "shr", { model = "m", adapter = dir .. "/sft/checkpoint-3" })
     file.mkdir(dir .. "/sft/checkpoint-3")
-    assert.equal("sft", source.read({ dir .. "/twin" })[1].method)
+    assert.equal("sft", source.read({ dir .. "/controlled" })[1].method)
   end)
 
   it("takes nothing from texts and nothing from elsewhere", function()

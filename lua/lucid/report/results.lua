@@ -32,19 +32,14 @@ local function cell(task, name, scale, digits)
   return { format:format(v * scale), err = e and ("±" .. format:format(e * scale)) or "", number = v }
 end
 
--- Marks a column's best cell among rows of one model, when there is a choice.
+-- Marks a column's best cells among rows of one model, where not all are alike.
 local function mark_best(rows, column, lower)
-  local best, count = nil, 0
+  local cells, least, most = {}, math.huge, -math.huge
   for _, row in ipairs(rows) do
-    local c = row[column]
-    if type(c) == "table" then
-      count = count + 1
-      if not best or (lower and c.number < best or not lower and c.number > best) then best = c.number end
-    end
+    if type(row[column]) == "table" then cells[#cells + 1] = row[column] end
   end
-  for _, row in ipairs(count > 1 and rows or {}) do
-    if type(row[column]) == "table" and row[column].number == best then row[column].best = true end
-  end
+  for _, c in ipairs(cells) do least, most = math.min(least, c.number), math.max(most, c.number) end
+  for _, c in ipairs(cells) do c.best = least < most and c.number == (lower and least or most) end
 end
 
 -- Rows of runs by model, in order: { who, rows }; rows_of(run) gives one row or nil.
@@ -156,7 +151,7 @@ function M.shr(page, runs, opt)
   for _, run in ipairs(source.by_model(runs)) do
     items[#items + 1] = shr_of(run) and { name = run.name, task = shr_of(run) } or nil
   end
-  beside(page, "Repetition, and what the judge lost", items, IN_TABLE)
+  beside(page, "Further numbers of the descriptions", items, IN_TABLE)
 end
 
 -- ---- POPE -----------------------------------------------------------------------------------------------
@@ -284,7 +279,7 @@ local function pairs_of(runs, sets)
       local after = right_answers(run)
       for _, set in ipairs(sets) do
         if before[set] and after[set] then
-          rows[#rows + 1] = { ("%s, %s"):format(run.model, set), run.adapter, compared(before[set], after[set]) }
+          rows[#rows + 1] = { ("%s, %s"):format(run.model, set), run.apart, compared(before[set], after[set]) }
         end
       end
     end
@@ -347,7 +342,7 @@ function M.pope(page, runs, opt)
   local changes = pairs_of(runs, sets)
   if #changes > 0 then
     page:subheading("The same questions, without and with the adapter")
-    page:table({ "questions", "adapter", "both right", "only without", "only with", "both wrong" }, changes)
+    page:table({ "questions", "the model", "both right", "only without", "only with", "both wrong" }, changes)
   end
   local told = comparisons(runs, sets)
   if #told > 0 then
