@@ -400,7 +400,7 @@ int         lc_generator_fork(lc_generator *g, int leaf);                 /* num
 int         lc_generator_choose(lc_generator *g, int leaf, int32_t id);   /* its next token */
 int         lc_generator_end(lc_generator *g, int leaf);                  /* this leaf is done; slots that no other leaf sees are free again */
 
-/* ---- several processes: the calls from lc_comm_sum on are made by all of a job's, in the same order ------------
+/* ---- several processes: the calls from lc_comm_sum to lc_comm_gather are made by all of a job's, in the same order --
  * Without a job there is one process, of rank 0. A process that exits with a status other than 0 ends the others. */
 
 int         lc_comm_join(void);                        /* the job that this process was started for, through MPI: liblucid_mpi.so */
@@ -412,6 +412,7 @@ int         lc_comm_sum(lc_tensor *t);                 /* f32, in place: the sum
 int         lc_comm_broadcast(lc_tensor *t);           /* rank 0's values, in place; any dtype */
 int         lc_comm_barrier(void);
 char       *lc_comm_gather(const char *data, size_t n, int64_t *lengths);   /* every rank's bytes one after another, lengths [size]; free with lc_free_bytes */
+int64_t     lc_comm_take(void);                        /* the next number, from 0, of a row that the ranks share; -1: failed */
 
 #pragma GCC visibility pop
 #endif

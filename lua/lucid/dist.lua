@@ -7,6 +7,7 @@
 --   local mine = dist.share(batch, { tokens = tokens_of })
 --   ... backward ...   dist.reduce(parameters)   stats = dist.sum(stats)
 local ffi = require "ffi"
+local json = require "lucid.json"
 local native = require "lucid.native"
 local tensor = require "lucid.tensor"
 
@@ -161,6 +162,35 @@ function M.share(batch, opt)
   if not apart then return own, batch end
   if #own == 0 then own = { batch[1] } end      -- who works for itself has something to do in every step
   return own, own
+end
+
+-- ---- work that is handed out --------------------------------------------------------------------
+
+local taken = 0               -- numbers of the ranks' common row that earlier work has used
+
+--- Does n pieces of work, each on the rank that is free first, and gives all results to every rank, in the pieces'
+--- order. A result that comes from another rank is what JSON keeps of it.
+---@param n integer
+---@param work fun(i: integer): any     piece i, from 1; its result is no nil
+---@param done fun(i: integer)|nil      called with a piece's number when this rank has done it
+---@return any[]
+function M.hand_out(n, work, done)
+  local results, own = {}, {}
+  while true do
+    local number = tonumber(C.lc_comm_take())
+    if number < 0 then native.fail() end
+    local i = number - taken + 1
+    if i > n then break end
+    results[i] = work(i)
+    own[#own + 1] = { i, results[i] }
+    if done then done(i) end
+  end
+  taken = taken + n + M.size()           -- every rank has taken one number in vain
+  if M.size() == 1 then return results end
+  for rank, text in ipairs(gather(json.encode(json.array(own)))) do
+    for _, pair in ipairs(rank - 1 == M.rank() and {} or json.decode(text)) do results[pair[1]] = pair[2] end
+  end
+  return results
 end
 
 -- ---- together -----------------------------------------------------------------------------------

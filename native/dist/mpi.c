@@ -13,6 +13,7 @@ enum { SLICE = 1 << 18 }; /* most floats that a rank adds up at a time */
 static struct lc_comm_host host;
 static int own, count;       /* this rank, all ranks */
 static float *ours, *theirs; /* [count][SLICE] each: what is sent, what came */
+static MPI_Win tickets;      /* over one number of rank 0's: the next that is taken */
 
 static int fail(const char *what, int code) {
     char text[MPI_MAX_ERROR_STRING] = "";
@@ -30,6 +31,14 @@ static int join(int *rank, int *size, int *local) {
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, local);
     MPI_Comm_free(&machine);
+    int64_t *next;
+    code = MPI_Win_allocate(own ? 0 : sizeof *next, sizeof *next, MPI_INFO_NULL, MPI_COMM_WORLD,
+                            (void *)&next, &tickets);
+    if (code) return fail("join", code);
+    if (!own) *next = 0;
+    MPI_Win_lock_all(MPI_MODE_NOCHECK, tickets);
+    MPI_Win_sync(tickets);
+    MPI_Barrier(MPI_COMM_WORLD);
     *rank = own;
     *size = count;
     return 0;
@@ -107,7 +116,18 @@ static int gather(const void *data, int64_t n, int64_t *lengths, char **all) {
     return done;
 }
 
+/* No rank waits for another: who takes does not disturb who computes. */
+static int64_t take(void) {
+    const int64_t one = 1;
+    int64_t number = -1;
+    int code = MPI_Fetch_and_op(&one, &number, MPI_INT64_T, 0, 0, MPI_SUM, tickets);
+    if (!code) code = MPI_Win_flush(0, tickets);
+    return code ? fail("take", code) : number;
+}
+
 static void leave(void) {
+    MPI_Win_unlock_all(tickets);
+    MPI_Win_free(&tickets);
     host.free(ours);
     host.free(theirs);
     ours = theirs = NULL;
@@ -121,6 +141,6 @@ __attribute__((visibility("default"))) lc_comm_open_fn lc_comm_open;
 int lc_comm_open(int version, const struct lc_comm_host *from, struct lc_comm *out) {
     if (version != LC_COMM_VERSION) return -1;
     host = *from;
-    *out = (struct lc_comm){join, sum, broadcast, barrier, gather, leave, abort_job};
+    *out = (struct lc_comm){join, sum, broadcast, barrier, gather, take, leave, abort_job};
     return 0;
 }

@@ -13,7 +13,7 @@ struct lc_comm_host {
     void (*free)(void *p);
 };
 
-/* Every call but the first and the last is made by all processes, in the same order. */
+/* Every call but the first, the last and take is made by all processes, in the same order. */
 struct lc_comm {
     int (*join)(int *rank, int *size, int *local);
     int (*sum)(float *x, int64_t n); /* in place */
@@ -21,11 +21,12 @@ struct lc_comm {
     int (*barrier)(void);
     /* lengths[r] is the length of rank r's bytes; all of them lie one after another in *all. */
     int (*gather)(const void *data, int64_t n, int64_t *lengths, char **all);
+    int64_t (*take)(void); /* the next number, from 0, of a row that all share; -1: failed */
     void (*leave)(void);
     void (*abort)(int status);
 };
 
-enum { LC_COMM_VERSION = 1 };
+enum { LC_COMM_VERSION = 2 };
 typedef int lc_comm_open_fn(int version, const struct lc_comm_host *host, struct lc_comm *out);
 
 #endif

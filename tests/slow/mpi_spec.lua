@@ -232,4 +232,34 @@ describe("a job", function()
     assert.is_true(status ~= 0)
     assert.equal(1, select(2, err:gsub("lucid: the second one cannot go on\n", "")), err)
   end)
+
+  case("are handed pieces of work as they come free, and all know every result", function()
+    file.write(dir .. "/work.lua", [[
+      local lucid = require "lucid"
+      lucid.dist.join { threads = 1, quiet = true }
+      local rank, own = lucid.dist.rank(), 0
+      for round, n in ipairs { 40, 0, 1, 25 } do
+        local results = lucid.dist.hand_out(n, function(i)
+          local from = lucid.time()
+          while lucid.time() - from < (rank == 1 and 0.02 or 0.001) do end      -- rank 1 is slow
+          own = own + 1
+          return { round = round, text = ("%d\n\"%d\" ä"):format(i, i), number = i / 3, rank = rank }
+        end)
+        assert(#results == n)
+        for i, r in ipairs(results) do
+          assert(r.round == round and r.text == ("%d\n\"%d\" ä"):format(i, i) and r.number == i / 3)
+        end
+      end
+      lucid.file.write(arg[1] .. "/own." .. rank, tostring(own))
+    ]])
+    local status, err = run(3, ("%s/work.lua %s"):format(dir, dir))
+    assert.equal(0, status, err)
+    local own, all = {}, 0
+    for rank = 0, 2 do
+      own[rank] = tonumber(file.read(("%s/own.%d"):format(dir, rank)))
+      all = all + own[rank]
+    end
+    assert.equal(66, all)
+    assert.is_true(own[1] < own[0] and own[1] < own[2], ("%d, %d, %d"):format(own[0], own[1], own[2]))
+  end)
 end)

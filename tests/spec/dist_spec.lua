@@ -38,6 +38,18 @@ describe("work", function()
   end)
 end)
 
+describe("work that is handed out", function()
+  it("is done in its order, once, by one process", function()
+    for n = 0, 3 do
+      local seen = {}
+      local results = dist.hand_out(n, function(i) return { i * i } end, function(i) seen[#seen + 1] = i end)
+      for i = 1, n do assert.same({ i * i }, results[i]) end
+      assert.equal(n, #results)
+      assert.equal(n, #seen)
+    end
+  end)
+end)
+
 describe("shares of a batch", function()
   local BATCH = {}
   for i, image in ipairs { "a", "b", "a", "c", "b", "d", "a" } do BATCH[i] = { id = i, image = image, tokens = 10 * i } end
