@@ -35,7 +35,7 @@ if #requests == 0 then lucid.args.usage "--image is required; --help lists all o
 lucid.threads(opt.threads)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
-local published = opt.as_published ~= "" and lucid.published.settings(m.kind, opt.as_published) or nil
+local published = opt.as_published ~= "" and lucid.published.settings(m.kind, opt.as_published, true) or nil
 local settings = lucid.generate.settings(opt, published)
 settings.answers, settings.batch = opt.answers, opt.batch
 local single = #requests == 1 and opt.answers == 1

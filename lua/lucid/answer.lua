@@ -53,13 +53,13 @@ end
 
 local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
 
---- A text as how.after and how.strip make it; ended: what ended it is written behind it, as the programs have it.
+--- A text as lucid.GenerateOptions.clean makes it; ended: it has an end, which how.ended writes behind it.
 ---@param text string
 ---@param how table|nil         lucid.GenerateOptions.clean
 ---@param ended boolean
 function M.clean(text, how, ended)
   if not how then return text end
-  text = ended and text .. "</s>" or text
+  text = ended and how.ended and text .. "</s>" or text
   local at = how.after and text:find(how.after, 1, true)
   while at do
     text = text:sub(at + #how.after)
@@ -117,7 +117,7 @@ end
 -- Why the answer is over with what has been added, or nil.
 local function over(self, stopped)
   if stopped or M.ending(self.ids, self.s.stop_ids) then return "stop" end
-  if self.s.enough and self.s.enough(self.text) then return "enough" end
+  if self.s.enough and self.s.enough(self.text:sub(1, #self.text - undecided(self.text, self.s.stop))) then return "enough" end
   if #self.ids >= self.most then return "length" end
 end
 

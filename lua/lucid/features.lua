@@ -32,11 +32,11 @@ function M.settings(model)
       layout.keeps_class(config) } }
 end
 
---- Features of one model's pictures.
+--- Features of one model's pictures; runs: how many files the tower has seen.
 ---@param model lucid.Model
 ---@param folder string|nil     the cache folder; nil: they are kept in memory alone
 function M.new(model, folder)
-  return setmetatable({ model = model, folder = folder, young = {}, old = {}, bytes = 0 }, Features)
+  return setmetatable({ model = model, folder = folder, young = {}, old = {}, bytes = 0, runs = 0 }, Features)
 end
 
 -- The store on disk, opened at first use: its key is a hash of the tower. nil: there is none.
@@ -70,6 +70,7 @@ function Features:get(path)
   local kept = disk(self)
   local t = kept and kept:get(key)
   if t then return remember(self, key, t) end
+  self.runs = self.runs + 1
   t = self.model:vision { self.reader and self.reader:take(path) or image.load(path) }
   if kept then
     local ok, reason = pcall(kept.put, kept, key, t)

@@ -84,6 +84,15 @@ function Forest:tokens()
   return n
 end
 
+--- How many times the rows of a picture stand in it.
+function Forest:pictures()
+  local n = 0
+  for _, s in ipairs(self.segments) do
+    if s.image ~= nil then n = n + 1 end
+  end
+  return n
+end
+
 ---@class lucid.ForestCount
 ---@field tokens number      rows on the packed axis
 ---@field seen number        keys that its rows see, over all rows

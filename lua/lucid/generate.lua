@@ -33,18 +33,20 @@ local M = {}
 ---@field answers integer|nil            answers to each request: sampled ones, or the best of the search
 ---@field stop string[]|nil              the answer ends before any of these texts (a "full" search only cuts them off)
 ---@field stop_ids integer[][]|nil       and before any of these sequences of ids (in a "full" search: of the first beam)
----@field clean table|nil                what becomes of a text at last: after = what stands behind the last of these,
----   trimmed; strip = without any of these characters at its ends, trimmed. What on_text is told is as it was made
+---@field clean table|nil                what becomes of a text at last: it is trimmed; ended = true: with "</s>" behind an
+---   answer that has ended; after = what stands behind the last of these; strip = without any of these characters at its
+---   ends. What on_text is told is as it was made
 ---@field counted string|nil             what counts as the prompt: "prompt", its ids, the picture as one; "bos": one
 ---   begin id, as transformers has it beside embeddings. Default: as the model's own programs have it
 ---@field enough function|nil            text -> true: the rest of the answer is not needed; not with beams
 ---@field on_text function|nil           called with a request's number and each new piece of its text; not with beams
 ---@field batch integer|nil              requests whose answers grow together, default 64
+---@field together boolean|nil           a batch ends where the picture changes, so that none is prefilled twice; it may be larger
 ---@field progress function|nil          called with the number of finished requests
 
 ---@field train boolean|nil             prompts have the training form
 local FIELDS = options("max_new_tokens max_length min_new_tokens min_length beams length_norm length_penalty early_stopping "
-  .. "repetition_penalty temperature top_k top_p seed answers stop stop_ids clean counted enough on_text batch progress train")
+  .. "repetition_penalty temperature top_k top_p seed answers stop stop_ids clean counted enough on_text batch together progress train")
 
 ---@class lucid.Answer
 ---@field text string
@@ -227,13 +229,14 @@ local function set_leaf(g, leaf, item, stream)
   native.check(C.lc_generator_stream(g, leaf, stream))
 end
 
--- A generator whose leaves are the prompts' ends.
+-- A generator whose leaves are the prompts' ends, and how many pictures it has run.
 local function open(model, items, s)
   local sequences, most = {}, 1
   for i, item in ipairs(items) do
     sequences[i], most = item.sequence, math.max(most, item.most)
   end
-  local b = model:batch(forest.of(sequences))
+  local f = forest.of(sequences)
+  local b = model:batch(f)
   local g = ffi.gc(native.check(C.lc_generator_new(model.handle, b, most, model.adapters)), C.lc_generator_free)
   native.check(C.lc_generator_sampling(g, s.temperature, s.top_k, s.top_p, s.seed))
   native.check(C.lc_generator_penalty(g, s.repetition_penalty))
@@ -243,7 +246,7 @@ local function open(model, items, s)
     item.most = math.min(item.most, tonumber(C.lc_generator_room(g, i - 1)))
     set_leaf(g, i - 1, item, item.stream)
   end
-  return g
+  return g, f:pictures()
 end
 
 -- Gives the keys and values back at once; the collector does not see how large they are.
@@ -315,9 +318,10 @@ local function searched(model, g, items, s)
   return answers
 end
 
-local function batch(model, requests, from, to, s, out)
+local function batch(model, requests, from, to, s, out, counts)
   local items, copies = batch_items(model, requests, from, to, s)
-  local g = open(model, items, s)
+  local g, pictures = open(model, items, s)
+  counts.prefills = counts.prefills + pictures
   local answers = s.beams > 1 and searched(model, g, items, s) or sampled(model, g, items, from, copies, s)
   for i = from, to do
     local first = (i - from) * s.answers + 1
@@ -325,6 +329,18 @@ local function batch(model, requests, from, to, s, out)
     if s.answers > 1 then out[i].answers = { unpack(answers, first, first + s.answers - 1) } end
   end
   close(g)
+end
+
+-- Where the batch that begins at from ends.
+local function batch_end(requests, from, s)
+  local to = math.min(from + (s.batch or 64) - 1, #requests)
+  if not s.together or to == #requests or requests[to].image == nil then return to end
+  local image, cut = requests[to].image, to
+  if requests[to + 1].image ~= image then return to end
+  while cut >= from and requests[cut].image == image do cut = cut - 1 end
+  if cut >= from then return cut end
+  while to < #requests and requests[to + 1].image == image do to = to + 1 end
+  return to
 end
 
 local function check_model(model)
@@ -337,17 +353,19 @@ end
 ---@param requests table[]
 ---@param opt lucid.GenerateOptions|nil
 ---@return lucid.Answer[]
+---@return { prefills: integer } counts      how often the rows of a picture went through the language model
 function M.all(model, requests, opt)
   check_model(model)
   local s = complete(model, opt or {})
-  local out, size = {}, s.batch or 64
-  for from = 1, #requests, size do
-    local to = math.min(from + size - 1, #requests)
-    native.scope(function() native.no_grad(batch, model, requests, from, to, s, out) end)
+  local out, counts, to = {}, { prefills = 0 }, 0
+  while to < #requests do
+    local from = to + 1
+    to = batch_end(requests, from, s)
+    native.scope(function() native.no_grad(batch, model, requests, from, to, s, out, counts) end)
     if s.progress then s.progress(to) end
   end
   model.seen:sync()
-  return out
+  return out, counts
 end
 
 -- ---- one path that goes on -----------------------------------------------------------------------

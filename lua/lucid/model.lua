@@ -455,6 +455,7 @@ end
 ---@param requests table[]
 ---@param opt lucid.GenerateOptions|nil
 ---@return lucid.Answer[]
+---@return { prefills: integer } counts      of lucid.generate.all
 function Model:generate_all(requests, opt) return generate.all(self, requests, opt) end
 
 --- Answers one request { image=, prompt=, ...GenerateOptions }: the text and its details.

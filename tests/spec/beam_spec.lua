@@ -309,8 +309,14 @@ describe("published settings", function()
     assert.error_matches(function() published.settings("llava", "tea") end, "no published settings of llava for 'tea'")
   end)
 
-  it("clean MiniGPT-4's answers to yes/no questions as its program does, letters and all", function()
-    local how, clean = lucid.published.settings("minigpt4", "pope").clean, require("lucid.answer").clean
+  it("trim answers to yes/no questions, and leave them as the programs do where that is asked for", function()
+    local clean = require("lucid.answer").clean
+    for kind, text in pairs { llava = "No</s>", minigpt4 = "No", instructblip = "No" } do
+      assert.equal("No", clean(" No\n", lucid.published.settings(kind, "pope").clean, true))
+      assert.equal(text, clean(" No", lucid.published.settings(kind, "pope", true).clean, true))
+      assert.is_nil(lucid.published.settings(kind, "shr", true).clean)
+    end
+    local how = lucid.published.settings("minigpt4", "pope", true).clean
     for _, case in ipairs { { "Yes", true, "Ye" }, { "Yes ", true, "Yes" }, { " Yes, it is. ", false, "Yes, it is." },
       { "No", true, "No" }, { "a Assistant: b Assistant:  No", false, "No" }, { "ss</s>", false, "" }, { "", true, "" },
       { "<s>Yes 1 < 2 >", true, "Yes 1 < 2" } } do
