@@ -1,7 +1,9 @@
 -- POPE: yes/no questions about what is in pictures.
 --   lucid pope --model llava-1.5-7b-hf --questions coco_pope_random.json --images val2014 --out runs/pope
 --   lucid pope --questions FILE --answers FILE --json          scores answers made elsewhere
+--   lucid pope --annotations instances_val2014.json --out new  samples questions
 local lucid = require "lucid"
+local pope = lucid.pope
 
 local opt = lucid.args {
   about = "POPE (Li et al. 2023): accuracy, precision, recall, F1 and yes ratio, official and strict reading.\n"
@@ -9,82 +11,73 @@ local opt = lucid.args {
   common = "model vision bridge bert adapter images out device dtype quant template cache threads seed limit batch quiet json "
     .. lucid.generate.OPTIONS,
   published = lucid.generate.OPTIONS,
-  required = { "questions" },
-  { "batch", 128, "answers that grow together" },
+  { "batch", 128, "answers that grow together; those of one picture always do" },
   { "questions", "", "question files, separated by commas" },
-  { "answers", "", "answer file (JSON lines: question_id, answer) instead of a model" },
-  { "full-answers", false, "generate whole answers; else until the official reading is decided (a search's are whole)" },
+  { "annotations", "", "COCO instances, or JSON lines { image, objects }: new questions are sampled and written to --out" },
+  { "pictures", 500, "with --annotations: pictures that are asked about; 0: all", { whole = true } },
+  { "per-picture", 3, "with --annotations: things there, and as many not there, that are asked for", { whole = true, min = 1 } },
+  { "answers", "", "answer files (JSON lines: question_id, answer), one for each question file, instead of a model" },
+  { "full-answers", false, "generate whole answers; else until both readings are decided (a search's are whole)" },
+  { "as-published", false, "leave texts as the model's own program does: LLaVA's \"No</s>\" is then no official no, "
+    .. "MiniGPT-4's \"Yes\" is \"Ye\"" },
+  { "bootstrap", 1000, "draws of the intervals of 95 %; 0: none", { whole = true } },
+  { "compare", "", "an earlier run's folder, or its samples or answers: McNemar's test and the paired difference" },
   { "metric", "pope", "a metric's name or a .lua file" },
 }
 
+local usage = lucid.args.usage
+local function tell(text) return opt.quiet or io.stderr:write(text, "\n") end
+
 lucid.threads(opt.threads)
 local metric = lucid.metric.of(opt.metric, "answers")
-local files, named = {}, {}
-for path in opt.questions:gmatch("[^,]+") do
-  local name = path:match("[^/]*$"):gsub("%.%w+$", ""):gsub("^coco_pope_", "")
-  if named[name] then lucid.args.usage(("--questions: %s and %s are both named %s"):format(named[name], path, name)) end
-  named[name] = path
-  files[#files + 1] = { path = path, name = name }
+local questions, answers = pope.paths(opt.questions), pope.paths(opt.answers)
+if (opt.annotations ~= "") == (opt.questions ~= "") then usage "give --questions, or --annotations to sample new ones" end
+if #answers > 0 and opt.as_published then usage "--as-published is about texts that a model makes; --answers has them already" end
+if opt.compare ~= "" and not metric.compare then usage(("--compare: metric %s cannot compare"):format(opt.metric)) end
+if opt.annotations ~= "" then
+  if opt.out == "" then usage "--annotations: --out is needed, the folder of the new questions" end
+  if #answers > 0 then usage "--annotations: nobody has answered new questions yet; leave --answers out" end
+  questions = pope.write(opt.annotations, opt.out, opt, tell)
+  if opt.model == "" then return questions end
 end
-if #files == 0 then lucid.args.usage("--questions: it names no file") end
-local m = opt.answers == "" and lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant,
-  template = opt.template, adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
-local settings = m and lucid.generate.settings(opt, lucid.published.settings(m.kind, "pope"))
-if m then lucid.run.note(opt, settings) end
+local fault = pope.fault(questions)
+if fault then usage("--questions: " .. fault) end
+if #answers > 0 and #answers ~= #questions then
+  usage(("--answers: %d files for %d question files; give one each, in the same order"):format(#answers, #questions))
+end
 
--- Distinct (picture, question) pairs are asked once, those of one picture side by side.
-local function ask(questions)
-  local requests, place = {}, {}
-  for _, q in ipairs(questions) do
-    local key = q.image .. "\n" .. q.text
-    if not place[key] then
-      requests[#requests + 1] = { image = lucid.data.pope.picture(opt.images, q.image), prompt = q.text }
-      place[key] = requests[#requests]
-    end
-  end
-  table.sort(requests, function(a, b)
-    if a.image ~= b.image then return a.image < b.image end
-    return a.prompt < b.prompt
-  end)
-  local bar = lucid.progress { total = #requests, label = "pope", unit = "questions", quiet = opt.quiet }
-  local before = 0
+local sets, model, settings, counts = pope.sets(questions, { limit = opt.limit, answered = #answers > 0 })
+local hashes = { questions = pope.file_hashes(sets) }
+if opt.compare ~= "" then pope.earlier(opt.compare, sets, tell) end
+if #answers > 0 then
+  pope.answers(sets, answers, tell)
+  hashes.answers = pope.file_hashes(sets, answers)
+else
+  model = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
+    adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
+  settings = lucid.generate.settings(opt, lucid.published.settings(model.kind, "pope", opt.as_published))
+  opt.template, opt.prompt = model.template.name, model.template.form.text
+  lucid.run.note(opt, settings)
+  for name, hash in pairs(pope.hashes(model, settings)) do hashes[name] = hash end
+end
+local run = opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, hashes)
+
+if model then
+  settings.enough = not opt.full_answers and pope.enough(metric, settings) or nil
   settings.batch = opt.batch
-  settings.enough = not opt.full_answers and function(text) return text:find(".", 1, true) ~= nil end or nil
-  settings.progress = function(done) bar:step(done, { count = done - before }) before = done end
-  local answers = m:generate_all(requests, settings)
-  bar:done()
-  for i, r in ipairs(requests) do r.answer = answers[i].text end
-  for _, q in ipairs(questions) do q.answer = place[q.image .. "\n" .. q.text].answer end
+  counts = pope.ask(model, sets, { images = opt.images, generate = settings, progress = function(total)
+    return lucid.progress { total = total, label = "pope", unit = "questions", quiet = opt.quiet }
+  end })
 end
-
-local run = opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, lucid.run.hashes(opt, { "questions", "answers" }))
-local results, samples = {}, {}
-for _, f in ipairs(files) do
-  local questions = lucid.data.pope.read(f.path, { limit = opt.limit })
-  local unused = 0
-  if m then ask(questions) else unused = lucid.data.pope.answers(opt.answers, questions) end
-  if unused > 0 and not opt.quiet then
-    io.stderr:write(("%s: %d answers are to questions that are not in %s\n"):format(opt.answers, unused, f.path))
-  end
-  results[f.name] = metric.score(questions, opt)
-  for _, q in ipairs(questions) do
-    q.set = f.name
-    samples[#samples + 1] = q
-  end
-end
-
-local all = results
+local results = pope.score(sets, metric, opt)
+results.generation = counts
 if run then
-  all = run:results(results, samples)
-  for name in pairs(results) do
-    local lines = {}
-    for _, q in ipairs(samples) do
-      if q.set == name then
-        lines[#lines + 1] = lucid.json.encode { question = q.text, answer = q.answer, question_id = q.question_id } .. "\n"
-      end
-    end
-    lucid.file.write(("%s/pope_%s.jsonl"):format(opt.out, name), table.concat(lines))
-  end
+  run:results(results, pope.samples(sets))
+  for _, set in ipairs(sets) do lucid.file.write(("%s/pope_%s.jsonl"):format(opt.out, set.name), pope.answer_lines(set)) end
 end
-if opt.json then print(lucid.json.encode(all)) else lucid.run.print(results) end
+if opt.json then
+  print(lucid.json.encode(pope.shape(lucid.run.result(results, opt, hashes), sets, metric)))
+else
+  lucid.run.print(results)
+end
 return results

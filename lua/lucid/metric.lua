@@ -19,15 +19,29 @@ local function checked(name, metrics)
   return metrics
 end
 
+-- A function that makes metrics of records, its results checked.
+local function checking(name, f)
+  return f and function(...) return checked(name, f(...)) end
+end
+
+---@class lucid.Metric
+---@field needs string|nil
+---@field score function            (records, opt) -> { NAME = { value, stderr, n } }
+---@field compare function|nil      the same of records that have an earlier answer each
+---@field decided function|nil      whether nothing that may follow an answer's text changes how it is read
+---@field shape function|nil        metrics as --json prints them, where that is another form
+
 --- The metric of a name, for records that hold "answers" or "descriptions"; its results are checked.
 ---@param name string
 ---@param holds string
+---@return lucid.Metric
 function M.of(name, holds)
   local metric = find[name]
   if metric.needs ~= nil and metric.needs ~= holds then
     error(("metric %s needs %s; here are %s"):format(name, metric.needs, holds), 0)
   end
-  return { needs = metric.needs, score = function(records, opt) return checked(name, metric.score(records, opt)) end }
+  return { needs = metric.needs, score = checking(name, metric.score), compare = checking(name, metric.compare),
+    decided = metric.decided, shape = metric.shape }
 end
 
 return setmetatable(M, { __index = find })

@@ -71,6 +71,16 @@ function M.open(out, command, opt, hashes)
   return setmetatable({ out = out, command = command, opt = opt, hashes = hashes or {} }, Run)
 end
 
+--- What results.json holds.
+---@param results table      { TASK = { METRIC = { value, stderr, n } } }
+---@param opt table          parsed options
+---@param hashes table|nil
+function M.result(results, opt, hashes)
+  local all = { config = plain(opt), versions = M.versions(), hashes = hashes or {} }
+  for task, metrics in pairs(results) do all[task] = metrics end
+  return all
+end
+
 --- Writes an evaluation: results.json = { TASK = { METRIC = { value, stderr, n } }, config, versions,
 --- hashes } and samples.jsonl, one record a line.
 ---@param results table
@@ -80,8 +90,7 @@ function Run:results(results, samples)
   for i, s in ipairs(samples) do lines[i] = json.encode(s) end
   lines[#lines + 1] = ""
   file.write(self.out .. "/samples.jsonl", table.concat(lines, "\n"))
-  local all = { config = plain(self.opt), versions = M.versions(), hashes = self.hashes }
-  for task, metrics in pairs(results) do all[task] = metrics end
+  local all = M.result(results, self.opt, self.hashes)
   json.write(self.out .. "/results.json", all, { indent = 2 })
   return all
 end
@@ -96,6 +105,8 @@ function M.print(results)
     for _, name in ipairs(keys(results[task])) do
       local m = results[task][name]
       local spread = m.stderr and (" +- %.4f"):format(m.stderr) or ""
+      if m.undefined then spread = "  undefined: nothing to divide by" end
+      if m.low then spread = ("%s  [%.4f, %.4f]"):format(spread, m.low, m.high) end
       print(("  %-34s %10.4f%s"):format(name, m.value, spread))
     end
   end

@@ -6,6 +6,7 @@ local file = require "lucid.file"
 local hadpo = require "lucid.data.hadpo"
 local json = require "lucid.json"
 local jsonl = require "lucid.data.jsonl"
+local pictures = require "lucid.data.pictures"
 local pope = require "lucid.data.pope"
 local shr = require "lucid.data.shr"
 local support = require "tests.support.folder"
@@ -56,6 +57,8 @@ local READERS = {
   answers = { name = "answers.jsonl", read = function(path)
       return pope.answers(path, { { question_id = 1 }, { question_id = 2 } })
     end },
+  pictures = { name = "objects.jsonl", read = function(path) return pictures.read(path) end, noun = "picture",
+    good = { image = "a.jpg", objects = { "cat" } }, keys = { image = "text" } },
   captions = { name = "filter_cap.json", read = function() return ccsbu.read(root) end,
     good = { image_id = "1", caption = "A cat." }, keys = { caption = "text" },
     wrap = function(list) return { annotations = list } end },
@@ -220,14 +223,14 @@ describe("a bad record", function()
   row("facts", '{"1": ["a"]}\n["b"]\n', "record 2 is no object")
   row("facts", '{"1": ["a"]}\n{"2": ["b"\n', "3:1: the text ends where ',' or ']' is expected")
 
-  row("pope", '{"question_id": "a", "image": "a", "text": "t", "label": "yes"}\n{"question_id": 2}',
-    "question 1: its 'question_id' is no whole number: 'a'")
-  row("pope", ('{"question_id": 1, "image": "a", "text": "t", "label": "yes"}\n'):rep(2),
-    "question 2: its 'question_id' is that of question 1, too: 1")
+  row("pope", '{"question_id": true, "image": "a", "text": "t", "label": "yes"}\n{"question_id": 2}',
+    "question 1: its 'question_id' is neither a whole number nor a text")
+  row("pope", '{"question_id": 1, "image": "a", "text": "t"}', "question 1 has no 'label'")
   row("pope", '{"question_id": 1, "image": "a", "text": "t", "label": "maybe"}\n{}', "question 1: its 'label' is 'maybe'; yes and no are possible")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"question_id": 2}\n', "record 2 has no 'answer'")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"question_id": 1, "answer": "No."}\n', "record 2: its 'question_id' is that of record 1, too: 1")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"answer": "No."}\n', "record 2 has no 'question_id', which those before it have")
+  row("answers", '{"answer": "Yes."}\n{"question_id": 1, "answer": "No."}\n', "record 2 has a 'question_id', which those before it have not")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n', "there is no answer to question 2")
   row("answers", '{"question_id": 1, "answer": true}\n{}', "record 1: its 'answer' is no text")
 

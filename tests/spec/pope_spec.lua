@@ -23,7 +23,46 @@ describe("an answer", function()
       ["I would say yes"] = "yes", ["Yes, there is no doubt."] = "yes",
     }
     for answer, expected in pairs(readings) do assert.equal(expected, pope.strict(answer), answer) end
-    for _, answer in ipairs { "", "A cat.", "It says yes and no" } do assert.is_nil(pope.strict(answer), answer) end
+    for _, answer in ipairs { "", "A cat.", "It says yes and no", "It is a cat. No." } do assert.is_nil(pope.strict(answer), answer) end
+  end)
+end)
+
+-- Whether a text may still be read otherwise, told by what is decided of its beginnings.
+describe("an answer that grows", function()
+  local rng = require "lucid.rng"(5, "pieces")
+  local PIECES = { "No", "no", "not", " no", " No", " not", ",", ",", " ", ".", " there", " is", "Yes", " yes", "\n", "n't", " cat", "'s",
+    "thing", "N", "o", ";", "</s>", "<", "\195\169", "NO", "nope", " " }
+
+  local function trim(text) return text:match("^%s*(.-)%s*$") end
+
+  it("is decided only where no ending changes either reading", function()
+    local decided, early = 0, 0
+    for _ = 1, 20000 do
+      local pieces = {}
+      for k = 1, rng:integer(9) do pieces[k] = rng:pick(PIECES) end
+      local whole = table.concat(pieces)
+      for k = 1, #pieces do
+        local text = table.concat(pieces, "", 1, k)
+        if pope.decided(text) then
+          decided = decided + 1
+          if not text:find(".", 1, true) then early = early + 1 end
+          for _, ended in ipairs { trim(whole), trim(whole .. "</s>") } do
+            assert.equal(pope.official(ended), pope.official(trim(text)), ("%q of %q"):format(text, ended))
+            assert.equal(pope.strict(ended), pope.strict(trim(text)), ("%q of %q"):format(text, ended))
+          end
+          break
+        end
+      end
+    end
+    assert.is_true(decided > 3000 and early > 200, decided .. " " .. early)
+  end)
+
+  it("is decided as soon as it can be", function()
+    for text, expected in pairs { ["No"] = false, ["No,"] = false, ["No, "] = true, ["No, there"] = true, ["No."] = true,
+      ["Yes, there is a"] = false, ["Yes."] = true, ["There is no"] = false, ["There is no cat"] = false,
+      ["There is no cat."] = true, ["Yes, there is no doubt"] = true, [""] = false } do
+      assert.equal(expected, pope.decided(text), text)
+    end
   end)
 end)
 
@@ -92,8 +131,65 @@ describe("the score", function()
     assert.equal(2, m.unclear.value)
   end)
 
+  it("flags F1 where the benchmark would divide by 0", function()
+    local m = pope.score { { answer = "No.", label = "yes" }, { answer = "Yes.", label = "no" } }
+    assert.same({ 0, 0, 0 }, { m.precision.value, m.recall.value, m.f1.value })
+    assert.same({ nil, nil, true }, { m.precision.undefined, m.recall.undefined, m.f1.undefined })
+  end)
+
+  it("has intervals that depend on the seed alone, and cover what they should", function()
+    local list = records(30, 10, 50, 10)
+    assert.is_nil(pope.score(list).accuracy.low)
+    local m = pope.score(list, { bootstrap = 2000, seed = 3 })
+    assert.same(m, pope.score(list, { bootstrap = 2000, seed = 3 }))
+    assert.not_same(m, pope.score(list, { bootstrap = 2000, seed = 4 }))
+    for _, name in ipairs { "accuracy", "precision", "recall", "f1", "yes_ratio", "strict_accuracy" } do
+      -- Of 100 pictures the percentiles are where the normal ones are, nearly.
+      assert.is_near(m[name].value - 1.96 * m[name].stderr, m[name].low, 0.03)
+      assert.is_near(m[name].value + 1.96 * m[name].stderr, m[name].high, 0.03)
+    end
+    assert.is_nil(m.tp.low)
+    -- One picture: whatever is drawn is the same.
+    for _, r in ipairs(list) do r.image = "one" end
+    m = pope.score(list, { bootstrap = 50, seed = 3 })
+    assert.same({ 0.8, 0.8, 0.8 }, { m.accuracy.low, m.accuracy.value, m.accuracy.high })
+  end)
+
   it("refuses a record without an answer", function()
     assert.has_error(function() pope.score { { label = "yes" } } end)
+  end)
+end)
+
+describe("two runs", function()
+  local statistics = require "lucid.statistics"
+
+  it("are told apart by McNemar's test: exact where few answers differ, else by chi-square", function()
+    for _, case in ipairs { { 10, 2, 158 / 4096, "exact" }, { 2, 10, 158 / 4096, "exact" }, { 0, 0, 1, "exact" },
+      { 6, 6, 1, "exact" }, { 0, 24, 2 ^ -23, "exact" }, { 40, 20, 0.01417138825401233, "chi-square" },
+      { 30, 28, 0.8955329031670437, "chi-square" }, { 13, 12, 1, "chi-square" },
+      { 200, 20, 1.5554081536469667e-33, "chi-square" } } do
+      local p, test = statistics.mcnemar(case[1], case[2])
+      assert.is_near(1, p / case[3], 1e-10)
+      assert.equal(case[4], test)
+    end
+  end)
+
+  it("are compared answer by answer, by picture, in both readings", function()
+    local list = {}
+    local function add(image, answer, earlier, label) list[#list + 1] = { image = image, answer = answer, earlier = earlier, label = label } end
+    add("a", "Yes.", "No.", "yes")         -- better
+    add("a", "NO", "No.", "no")            -- officially worse, strictly the same
+    add("b", "No.", "Yes.", "no")          -- better
+    add("b", "No.", "No.", "no")
+    add("c", "Yes.", nil, "yes")           -- nothing to compare with
+    local m = pope.compare(list, { bootstrap = 200, seed = 1 })
+    assert.same({ 2, 1, 0.25, 4, 1 }, { m.compare_better.value, m.compare_worse.value, m.compare_accuracy.value,
+      m.compare_accuracy.n, m.compare_unmatched.value })
+    assert.same({ 2, 0, 0.5 }, { m.strict_compare_better.value, m.strict_compare_worse.value, m.strict_compare_accuracy.value })
+    assert.same({ 1, 3, "exact" }, { m.compare_p.value, m.compare_p.n, m.compare_p.test })
+    -- Pictures a and b gain 0 and 1 of two questions: residuals -0.5 and 0.5, twice their squares, over 4.
+    assert.is_near(math.sqrt(2 * 0.5) / 4, m.compare_accuracy.stderr, 1e-12)
+    assert.same({ 0, 0.5 }, { m.compare_accuracy.low, m.compare_accuracy.high })
   end)
 end)
 
@@ -112,6 +208,26 @@ describe("question files", function()
       assert.equal("yes", list[1].label)
       assert.equal("no", list[2].label)
     end
+  end)
+
+  it("may have one row, ids of any kind, none, or the same ones again, and no end of rows", function()
+    local row = '"image": "a.jpg", "text": "q", "label": " nO "}'
+    file.write(dir .. "/q.json", '{"question_id": 7, ' .. row)
+    assert.same({ { question_id = 7, image = "a.jpg", text = "q", label = "no" } }, data.read(dir .. "/q.json"))
+    file.write(dir .. "/q.json", ('{"question_id": "7", %s {"question_id": "b-1", %s\n{%s {"question_id": 7, %s'):format(row, row, row, row))
+    local ids = {}
+    for i, q in ipairs(data.read(dir .. "/q.json")) do ids[i] = q.question_id end
+    assert.same({ 7, "b-1", 3, 7 }, ids)
+    local lines = {}
+    for i = 1, 7000 do lines[i] = ('{"question_id": %d, %s'):format(i - 1, row) end
+    file.write(dir .. "/q.json", table.concat(lines, "\n"))
+    assert.equal(7000, #data.read(dir .. "/q.json"))
+  end)
+
+  it("need no pictures where the answers are there", function()
+    file.write(dir .. "/q.json", '[{"text": "q", "label": "no"}]')
+    assert.is_nil(data.read(dir .. "/q.json", { answered = true })[1].image)
+    assert.has_error(function() data.read(dir .. "/q.json") end, dir .. "/q.json: question 1 has no 'image'")
   end)
 
   it("are refused by question", function()
@@ -135,6 +251,50 @@ describe("question files", function()
       assert.same(list, data.read(dir .. "/again.json"))
       assert.equal(file.read(path):match("^[^\r\n]*"), file.read(dir .. "/again.json"):match("^[^\n]*"))
     end
+  end)
+end)
+
+-- ---- answer files ---------------------------------------------------------------------------------
+
+describe("answer files", function()
+  local dir = support.folder()
+  teardown(function() support.remove(dir) end)
+
+  -- The answers that questions of these ids get, what is left over, and whether the lines are others.
+  local function given(ids, text)
+    file.write(dir .. "/a.json", text)
+    local questions = {}
+    for i, id in ipairs(ids) do questions[i] = { question_id = id } end
+    local unused, moved = data.answers(dir .. "/a.json", questions)
+    for i, q in ipairs(questions) do questions[i] = q.answer end
+    return table.concat(questions, " "), unused, moved
+  end
+
+  it("are matched line by line, as the benchmark does, where ids do not say otherwise", function()
+    assert.same({ "x y", 0, false }, { given({ 1, 2 }, '{"answer": "x"}\n{"answer": "y"}') })
+    assert.same({ "x y", 0, false }, { given({ 1, 2 }, '[{"text": "x", "prompt": "q"}, {"answer": "y"}]') })
+    assert.same({ "x y", 0, false }, { given({ "a", 2 }, '{"question_id": "a", "answer": "x"}{"question_id": "2", "answer": "y"}') })
+    assert.same({ "x y z", 0, false }, { given({ 1, 1, 1 },
+      '{"question_id": 1, "answer": "x"}\n{"question_id": 1, "answer": "y"}\n{"question_id": 1, "answer": "z"}') })
+    assert.same({ "x y", 0, false }, { given({ 1, 2 }, '{"question_id": 0, "answer": "x"}\n{"question_id": 1, "answer": "y"}') })
+    assert.same({ "x", 1, false }, { given({ 1 }, '{"question_id": 1, "answer": "x"}\n{"question_id": 2, "answer": "y"}') })
+    assert.same({ "x", 0, false }, { given({ 1 }, '{"question_id": 1, "answer": "x"}') })
+  end)
+
+  it("are matched by id where the lines are others", function()
+    assert.same({ "y x", 0, true }, { given({ 1, 2 }, '{"question_id": 2, "answer": "x"}\n{"question_id": 1, "answer": "y"}') })
+    assert.same({ "y", 1, true }, { given({ 2 }, '{"question_id": 1, "answer": "x"}\n{"question_id": 2, "answer": "y"}') })
+    assert.error_matches(function()
+      given({ 3, 4 }, '{"question_id": 1, "answer": "x"}\n{"question_id": 4, "answer": "y"}')
+    end, "a.json: there is no answer to question 3")
+    assert.error_matches(function()
+      given({ 1, 2 }, '{"question_id": 2, "answer": "x"}\n{"question_id": 2, "answer": "y"}')
+    end, "record 2: its 'question_id' is that of record 1, too: 2")
+  end)
+
+  it("need an answer to every question", function()
+    assert.error_matches(function() given({ 1, 2 }, '{"answer": "x"}') end, "a.json: there is no answer to question 2")
+    assert.error_matches(function() given({ 1 }, "") end, "a.json: there is no answer to question 1")
   end)
 end)
 

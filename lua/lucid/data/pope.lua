@@ -1,6 +1,6 @@
 -- POPE's question files (Li et al. 2023): JSON lines, an array, or values one after another, each {
--- question_id, image, text, label }; and sampling them from annotations by the benchmark's own
--- rule.
+-- question_id, image, text, label }; answer files; and sampling questions from annotations by the
+-- benchmark's own rule.
 local file = require "lucid.file"
 local json = require "lucid.json"
 local nouns = require "lucid.nouns"
@@ -15,22 +15,37 @@ M.SETS = { "random", "popular", "adversarial" }
 
 local LABELS = { yes = "yes", no = "no" }
 
---- Reads a question file: a list of { question_id, image, text, label }, label "yes" or "no". Questions
---- without ids are numbered.
+--- A row's id: a whole number, also one in quotes, or any other text; nil: it has none.
+---@param r table     of lucid.data.record
+function M.id(r)
+  local v = r:find("question_id")
+  if v == nil then return nil end
+  return record.whole(v) or type(v) == "string" and v:find("%S") and v
+    or r:wrong("question_id", "is neither a whole number nor a text")
+end
+
+---@class lucid.PopeQuestion
+---@field question_id integer|string
+---@field image string|nil
+---@field text string
+---@field label string              "yes" or "no"
+---@field answer string|nil
+
+--- Reads a question file. Questions without ids are numbered.
 ---@param path string
----@param opt table|nil     limit: questions (0: all)
+---@param opt table|nil     limit: questions (0: all); answered: the answers are there, so no picture is needed
+---@return lucid.PopeQuestion[]
 function M.read(path, opt)
-  local list, seen = {}, {}
-  for value in json.each(path) do
-    local number = #list + 1
+  opt = opt or {}
+  local list = {}
+  for value, number in record.rows(path) do
     local r = record.of(value, path, number, "question")
     local label = r:text("label")
-    local id = r:find("question_id") and r:id("question_id") or number
-    r:once(seen, id, "question_id")
-    list[number] = { question_id = id, image = r:text("image"), text = r:text("text"),
+    local image = not (opt.answered and r:find("image") == nil) and r:text("image") or nil
+    list[number] = { question_id = M.id(r) or number, image = image, text = r:text("text"),
       label = LABELS[label:lower():match("^%s*(.-)%s*$")]
         or r:wrong("label", "is '%s'; yes and no are possible", label) }
-    if opt and number == opt.limit then break end
+    if number == opt.limit then break end
   end
   if #list == 0 then error(path .. ": there are no questions in it", 0) end
   return list
@@ -47,34 +62,58 @@ function M.picture(root, name)
   error(("pope: there is no picture %s (--images%s)"):format(name, root == "" and ", its folder, is not given" or " " .. root), 0)
 end
 
---- Gives questions the answers of an official answer file: JSON lines { question_id, answer }, matched
---- by id; a file without ids by order.
----@param path string
----@param questions table[]
----@return integer unused     answers that belong to no question
-function M.answers(path, questions)
-  local by_id, in_order, seen, used = {}, {}, {}, 0
-  for value in json.each(path) do
-    local r = record.of(value, path, #in_order + 1)
-    local text = r:answer("answer", "text")
-    in_order[#in_order + 1] = text
-    if r:find("question_id") then
-      local id = r:id("question_id")
-      r:once(seen, id, "question_id")
-      by_id[id] = text
-    elseif next(by_id) then
-      r:fail(" has no 'question_id', which those before it have")
-    end
-  end
-  local ids = next(by_id) ~= nil
+-- How much further the answers count than the questions, where one side begins at 0 and the other at 1.
+local function shift_of(answers, questions)
+  local a, q = answers[1].id, questions[1].question_id
+  return #answers == #questions and type(a) == "number" and type(q) == "number" and a - q or 0
+end
+
+-- Whether the answers' ids are the questions', line by line.
+local function in_step(answers, questions)
+  if #answers < #questions then return false end
+  local shift = shift_of(answers, questions)
   for i, q in ipairs(questions) do
-    q.answer = ids and by_id[q.question_id] or not ids and in_order[i] or nil
-    if not q.answer then
-      error(("%s: there is no answer to question %d"):format(path, q.question_id), 0)
-    end
-    used = used + 1
+    local id = answers[i].id
+    if (type(id) == "number" and id - shift or id) ~= q.question_id then return false end
   end
-  return #in_order - used
+  return true
+end
+
+local function by_id(answers)
+  local list, seen = {}, {}
+  for _, a in ipairs(answers) do
+    a.record:once(seen, a.id, "question_id")
+    list[a.id] = a
+  end
+  return list
+end
+
+--- Gives questions the answers of an answer file: JSON lines { question_id, answer } as the benchmark has it, or with
+--- the answer under "text". The benchmark matches by line; so does this where the ids stand in the same order or there
+--- are none. Else it is the ids that count.
+---@param path string
+---@param questions lucid.PopeQuestion[]
+---@return integer unused     answers that belong to no question
+---@return boolean moved      they stand in another order than the questions, or some are left out
+function M.answers(path, questions)
+  local answers = {}
+  for value, number in record.rows(path) do
+    local r = record.of(value, path, number)
+    local a = { record = r, text = r:answer("answer", "text"), id = M.id(r) }
+    if number > 1 and (a.id == nil) ~= (answers[1].id == nil) then
+      r:fail(a.id == nil and " has no 'question_id', which those before it have"
+        or " has a 'question_id', which those before it have not")
+    end
+    answers[number] = a
+  end
+  local moved = answers[1] ~= nil and answers[1].id ~= nil and not in_step(answers, questions)
+  local found = moved and by_id(answers) or answers
+  for i, q in ipairs(questions) do
+    local a = found[moved and q.question_id or i]
+    if not a then error(("%s: there is no answer to question %s"):format(path, q.question_id), 0) end
+    q.answer = a.text
+  end
+  return #answers - #questions, moved
 end
 
 --- Writes a question file as the official ones are: JSON lines, ids from 1.
@@ -155,6 +194,40 @@ function NEGATIVE.adversarial(state, present)
     or first_free(state.frequent, state.taken)
 end
 
+-- Whether a picture holds so many things, and lacks as many.
+local function enough(there, present, frequent, each)
+  local absent = #frequent
+  for _, name in ipairs(frequent) do
+    if there[name] then absent = absent - 1 end
+  end
+  return present >= each and absent >= each
+end
+
+--- Draws pictures that can be asked about, in their order.
+---@param pictures table[]     { image, names }
+---@param opt { count: integer, seed: integer|nil, per_picture: integer|nil }    count 0: all of them
+---@return table[]
+function M.choose(pictures, opt)
+  local frequent, fit = M.frequencies(pictures), {}
+  for i, p in ipairs(pictures) do
+    local there = {}
+    for _, name in ipairs(p.names) do there[name] = true end
+    if enough(there, #p.names, frequent, opt.per_picture or 3) then fit[#fit + 1] = i end
+  end
+  if #fit == 0 then
+    error(("pope: none of %d pictures holds %d things and lacks %d others"):format(#pictures, opt.per_picture or 3,
+      opt.per_picture or 3), 0)
+  end
+  if opt.count > 0 and opt.count < #fit then
+    rng(opt.seed or 0, "pope:pictures"):shuffle(fit)
+    for k = #fit, opt.count + 1, -1 do fit[k] = nil end
+    table.sort(fit)
+  end
+  local chosen = {}
+  for k, i in ipairs(fit) do chosen[k] = pictures[i] end
+  return chosen
+end
+
 ---@class lucid.PopeOptions
 ---@field set string                "random", "popular" or "adversarial"
 ---@field seed integer|nil
@@ -187,12 +260,8 @@ function M.sample(pictures, opt)
     local present = rng(opt.seed or 0, "pope:present:" .. i):shuffle({ unpack(picture.names) })
     local state = { frequent = frequent, together = together, taken = {},
       random = rng(opt.seed or 0, "pope:absent:" .. i) }
-    local absent = #frequent
     for _, name in ipairs(present) do state.taken[name] = true end
-    for _, name in ipairs(frequent) do
-      if state.taken[name] then absent = absent - 1 end
-    end
-    if #present < each or absent < each then
+    if not enough(state.taken, #present, frequent, each) then
       passed = passed + 1
     else
       for k = 1, each do

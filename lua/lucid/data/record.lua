@@ -28,6 +28,23 @@ function M.of(value, path, number, noun, outer)
   return r
 end
 
+--- for value, number in record.rows(path): the records of a file that holds a list of them, of any form. Where json.each
+--- takes a single one for an object of members, it is one here.
+---@param path string
+function M.rows(path)
+  local each, number = json.each(path), 0
+  return function()
+    local value, key = each()
+    if value == nil then return nil end
+    number = number + 1
+    if number == 1 and type(key) == "string" and type(value) ~= "table" then
+      each = function() end
+      value = json.read(path)
+    end
+    return value, number
+  end
+end
+
 -- "record 3: region 2"
 local function place(r)
   local here = ("%s %d"):format(r.noun, r.number)
