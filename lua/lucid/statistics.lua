@@ -78,10 +78,10 @@ local FEW = 25          -- discordant pairs below which McNemar's test is exact
 
 -- P(X <= k) of n fair coins.
 local function fair_coins(k, n)
-  local log_choose, sum = -n * math.log(2), 0
+  local term, sum = 2 ^ -n, 0
   for i = 0, k do
-    sum = sum + math.exp(log_choose)
-    log_choose = log_choose + math.log((n - i) / (i + 1))
+    sum = sum + term
+    term = term * (n - i) / (i + 1)
   end
   return sum
 end
