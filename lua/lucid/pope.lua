@@ -143,8 +143,8 @@ end
 ---@param model table
 ---@param sets lucid.PopeSet[]
 ---@param opt { images: string, generate: lucid.GenerateOptions, progress: table|nil }    progress: makes a bar of a total
----@return table<string, table> counts      as metrics: questions, asked, images, prefills (a picture's rows in the language
----   model; where the bridge reads the question that is once a question), tower (pictures that the tower has seen)
+---@return table<string, table> counts      as metrics: questions, asked, tokens (of their answers), images, prefills (a picture's
+---   rows in the language model; where the bridge reads the question once a question), tower (pictures that it has seen)
 function M.ask(model, sets, opt)
   local requests, pictures = requests_of(sets, opt.images)
   local settings = { together = true }
@@ -154,12 +154,13 @@ function M.ask(model, sets, opt)
   local seen = model.seen.runs
   local answers, counts = model:generate_all(requests, settings)
   bar:done()
-  local questions = 0
+  local questions, tokens = 0, 0
   for i, r in ipairs(requests) do
+    tokens = tokens + #answers[i].ids
     for _, q in ipairs(r.questions) do q.answer, questions = answers[i].text, questions + 1 end
   end
-  return { questions = { value = questions }, asked = { value = #requests }, images = { value = pictures },
-    prefills = { value = counts.prefills }, tower = { value = model.seen.runs - seen } }
+  return { questions = { value = questions }, asked = { value = #requests }, tokens = { value = tokens },
+    images = { value = pictures }, prefills = { value = counts.prefills }, tower = { value = model.seen.runs - seen } }
 end
 
 --- Hashes of what answers depend on beside the weights: prompt, processor, decoding.
