@@ -56,7 +56,7 @@ else
   model = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
   settings = lucid.generate.settings(opt, lucid.published.settings(model.kind, "pope", opt.as_published))
-  opt.template, opt.prompt = model.template.name, model.template.form.text
+  opt.dtype, opt.template, opt.prompt = model.dtype, model.template.name, model.template.form.text
   lucid.run.note(opt, settings)
   for name, hash in pairs(pope.hashes(model, settings)) do hashes[name] = hash end
 end

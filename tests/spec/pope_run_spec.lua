@@ -156,6 +156,7 @@ describe("pope", function()
     end
     for _, name in ipairs { "prompt", "processor", "decoding" } do assert.equal(64, #results.hashes[name]) end
     assert.truthy(results.config.prompt:find("{q} ASSISTANT:", 1, true))
+    assert.equal("f32", results.config.dtype)
     assert.equal(results.generation.images.value, results.generation.prefills.value)
     local count = 0
     for sample in json.each(dir .. "/a/samples.jsonl") do
