@@ -8,6 +8,7 @@ local opt = lucid.args {
   about = "Answers a question about pictures: greedily unless asked otherwise, and as it grows on a terminal.",
   positional = "more pictures",
   common = "model vision bridge bert adapter device dtype quant template cache threads seed json " .. lucid.generate.OPTIONS,
+  processes = true,
   required = { "model" },
   { "image", "", "picture files, separated by commas; further words are pictures, too" },
   { "prompt", "Describe this image in detail.", "the question" },
@@ -32,7 +33,7 @@ for path in opt.image:gmatch("[^,]+") do add(path) end
 for _, path in ipairs(opt) do add(path) end
 if #requests == 0 then lucid.args.usage "--image is required; --help lists all options" end
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local published = opt.as_published ~= "" and lucid.published.settings(m.kind, opt.as_published, true) or nil
@@ -47,6 +48,7 @@ if streamed then
   end
 end
 local answers = m:generate_all(requests, settings)
+if not lucid.dist.first() then return answers end
 
 if opt.json then
   local list = {}

@@ -11,6 +11,7 @@ local opt = lucid.args {
   common = "model vision bridge bert adapter images out device dtype quant template cache threads seed limit batch quiet json "
     .. lucid.generate.OPTIONS,
   published = lucid.generate.OPTIONS,
+  processes = true,
   { "batch", 128, "answers that grow together; those of one picture always do" },
   { "questions", "", "question files, separated by commas" },
   { "annotations", "", "COCO instances, or JSON lines { image, objects }: new questions are sampled and written to --out" },
@@ -28,7 +29,7 @@ local opt = lucid.args {
 local usage = lucid.args.usage
 local function tell(text) return opt.quiet or io.stderr:write(text, "\n") end
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
 local metric = lucid.metric.of(opt.metric, "answers")
 local questions, answers = pope.paths(opt.questions), pope.paths(opt.answers)
 if (opt.annotations ~= "") == (opt.questions ~= "") then usage "give --questions, or --annotations to sample new ones" end
@@ -60,7 +61,8 @@ else
   lucid.run.note(opt, settings)
   for name, hash in pairs(pope.hashes(model, settings)) do hashes[name] = hash end
 end
-local run = opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, hashes)
+local first = lucid.dist.first()
+local run = first and opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, hashes)
 
 if model then
   settings.enough = not opt.full_answers and pope.enough(metric, settings) or nil
@@ -69,6 +71,7 @@ if model then
     return lucid.progress { total = total, label = "pope", unit = "questions", quiet = opt.quiet }
   end })
 end
+if not first then return end
 local results = pope.score(sets, metric, opt)
 results.generation = counts
 if run then

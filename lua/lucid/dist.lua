@@ -176,6 +176,13 @@ local taken = 0               -- numbers of the ranks' common row that earlier w
 ---@return any[]
 function M.hand_out(n, work, done)
   local results, own = {}, {}
+  if M.size() == 1 then
+    for i = 1, n do
+      results[i] = work(i)
+      if done then done(i) end
+    end
+    return results
+  end
   while true do
     local number = tonumber(C.lc_comm_take())
     if number < 0 then native.fail() end
@@ -186,7 +193,6 @@ function M.hand_out(n, work, done)
     if done then done(i) end
   end
   taken = taken + n + M.size()           -- every rank has taken one number in vain
-  if M.size() == 1 then return results end
   for rank, text in ipairs(gather(json.encode(json.array(own)))) do
     for _, pair in ipairs(rank - 1 == M.rank() and {} or json.decode(text)) do results[pair[1]] = pair[2] end
   end

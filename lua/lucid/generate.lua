@@ -10,6 +10,7 @@ local ffi = require "ffi"
 local native = require "lucid.native"
 local answer = require "lucid.answer"
 local beam = require "lucid.beam"
+local dist = require "lucid.dist"
 local forest = require "lucid.forest"
 local options = require "lucid.options"
 
@@ -318,17 +319,14 @@ local function searched(model, g, items, s)
   return answers
 end
 
-local function batch(model, requests, from, to, s, out, counts)
+-- The answers to requests [from, to], s.answers to each one after the other, and what they cost.
+local function batch(model, requests, from, to, s)
+  local seen = model.seen.runs
   local items, copies = batch_items(model, requests, from, to, s)
-  local g, pictures = open(model, items, s)
-  counts.prefills = counts.prefills + pictures
+  local g, prefills = open(model, items, s)
   local answers = s.beams > 1 and searched(model, g, items, s) or sampled(model, g, items, from, copies, s)
-  for i = from, to do
-    local first = (i - from) * s.answers + 1
-    out[i] = answers[first]
-    if s.answers > 1 then out[i].answers = { unpack(answers, first, first + s.answers - 1) } end
-  end
   close(g)
+  return { answers = answers, prefills = prefills, tower = model.seen.runs - seen }
 end
 
 -- Where the batch that begins at from ends.
@@ -348,23 +346,30 @@ local function check_model(model)
 end
 
 --- Answers many requests { image=, prompt= (a question) or ids= }, in order. An answer does not depend on
---- the others of its batch.
+--- the others of its batch. The processes of a job take batches as they come free, and all get all answers.
 ---@param model table
 ---@param requests table[]
 ---@param opt lucid.GenerateOptions|nil
 ---@return lucid.Answer[]
----@return { prefills: integer } counts      how often the rows of a picture went through the language model
+---@return { prefills: integer, tower: integer } counts      how often the rows of a picture went through the language model,
+---   and how many pictures through the tower
 function M.all(model, requests, opt)
   check_model(model)
   local s = complete(model, opt or {})
-  local out, counts, to = {}, { prefills = 0 }, 0
-  while to < #requests do
-    local from = to + 1
-    to = batch_end(requests, from, s)
-    native.scope(function() native.no_grad(batch, model, requests, from, to, s, out, counts) end)
-    if s.progress then s.progress(to) end
-  end
+  local ends, counts, out = {}, { prefills = 0, tower = 0 }, {}
+  while (ends[#ends] or 0) < #requests do ends[#ends + 1] = batch_end(requests, (ends[#ends] or 0) + 1, s) end
+  local batches = dist.hand_out(#ends, function(i)
+    return native.scope(function() return native.no_grad(batch, model, requests, (ends[i - 1] or 0) + 1, ends[i], s) end)
+  end, s.progress and function(i) s.progress(ends[i]) end)
   model.seen:sync()
+  for _, b in ipairs(batches) do
+    counts.prefills, counts.tower = counts.prefills + b.prefills, counts.tower + b.tower
+    for first = 1, #b.answers, s.answers do
+      local a = b.answers[first]
+      if s.answers > 1 then a.answers = { unpack(b.answers, first, first + s.answers - 1) } end
+      out[#out + 1] = a
+    end
+  end
   return out, counts
 end
 

@@ -151,7 +151,6 @@ function M.ask(model, sets, opt)
   for name, value in pairs(opt.generate) do settings[name] = value end
   local bar, before = opt.progress(#requests), 0
   settings.progress = function(done) bar:step(done, { count = done - before }) before = done end
-  local seen = model.seen.runs
   local answers, counts = model:generate_all(requests, settings)
   bar:done()
   local questions, tokens = 0, 0
@@ -160,7 +159,7 @@ function M.ask(model, sets, opt)
     for _, q in ipairs(r.questions) do q.answer, questions = answers[i].text, questions + 1 end
   end
   return { questions = { value = questions }, asked = { value = #requests }, tokens = { value = tokens },
-    images = { value = pictures }, prefills = { value = counts.prefills }, tower = { value = model.seen.runs - seen } }
+    images = { value = pictures }, prefills = { value = counts.prefills }, tower = { value = counts.tower } }
 end
 
 --- Hashes of what answers depend on beside the weights: prompt, processor, decoding.

@@ -262,4 +262,31 @@ describe("a job", function()
     assert.equal(66, all)
     assert.is_true(own[1] < own[0] and own[1] < own[2], ("%d, %d, %d"):format(own[0], own[1], own[2]))
   end)
+
+  case("answer POPE's questions and describe pictures, and the files are those of one process", function()
+    local sets = {}
+    for _, set in ipairs { "random", "popular", "adversarial" } do
+      sets[#sets + 1] = ("%s/world/pope/coco_pope_%s.json"):format(dir, set)
+    end
+    local function pope(n, out)
+      local status, err = run(n, ("pope --model %s/model --questions %s --images %s/world/VG_100K --batch 3 --cache none"
+        .. " --max-new-tokens 6 --quiet --out %s/%s"):format(dir, table.concat(sets, ","), dir, dir, out))
+      assert.equal(0, status, err)
+    end
+    pope(nil, "alone")
+    pope(3, "three")
+    for _, name in ipairs { "samples.jsonl", "pope_random.jsonl", "pope_popular.jsonl", "pope_adversarial.jsonl" } do
+      assert.equal(file.read(dir .. "/alone/" .. name), file.read(dir .. "/three/" .. name))
+    end
+    local alone, three = json.read(dir .. "/alone/results.json"), json.read(dir .. "/three/results.json")
+    assert.same(alone.random, three.random)
+    assert.same(alone.generation, three.generation)
+
+    local pictures = ("%s describe --model %s/model --max-new-tokens 8 --beams 3 --answers 2 --batch 2 --json --cache none"
+      .. " %s/world/VG_100K/*.jpg"):format(require "tests.support.program", dir, dir)
+    assert.equal(0, os.execute(("%s >%s/one.json"):format(pictures, dir)))
+    assert.equal(0, os.execute(("%s -n 2 %s >%s/two.json 2>%s/stderr"):format(SETTINGS, pictures, dir, dir)))
+    assert.truthy(file.read(dir .. "/one.json"):find('"text"', 1, true))
+    assert.equal(file.read(dir .. "/one.json"), file.read(dir .. "/two.json"))
+  end)
 end)
