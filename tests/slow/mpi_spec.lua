@@ -65,9 +65,9 @@ end
 -- Waits for the job's end; its status, stderr and the seconds.
 local function ending()
   local from = lucid.time()
-  while not file.exists(dir .. "/job.rc") and lucid.time() - from < 60 do os.execute "sleep 0.1" end
+  while not file.exists(dir .. "/job.rc") and lucid.time() - from < 120 do os.execute "sleep 0.1" end
   local seconds = lucid.time() - from
-  assert.is_true(seconds < 60)
+  assert.is_true(seconds < 120)
   return tonumber(file.read(dir .. "/job.rc")), file.read(dir .. "/job.err")
 end
 
