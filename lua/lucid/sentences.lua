@@ -1,5 +1,7 @@
 -- Sentences of a description, as SHR's scorer sees them: cut at full stops, trimmed, without the
 -- empty ones and without those that an earlier one already holds.
+local whitespace = require "lucid.whitespace"
+
 local M = {}
 
 --- The sentences of a text, without their full stops.
@@ -8,7 +10,7 @@ local M = {}
 function M.split(text)
   local kept = {}
   for piece in (text .. "."):gmatch("([^.]*)%.") do
-    local sentence = piece:match("^%s*(.-)%s*$")
+    local sentence = whitespace.trim(piece)
     local known = sentence == ""
     for _, earlier in ipairs(kept) do
       known = known or earlier:find(sentence, 1, true) ~= nil

@@ -1,9 +1,11 @@
 -- SHR's lists: val_images_final.json (which Visual Genome pictures are described) and
 -- shr_factual_part1.jsonl, shr_factual_part2.jsonl (sentences that are true of them, one object of
 -- one key a line; the second file overrides the first).
+local decimal = require "lucid.decimal"
 local file = require "lucid.file"
 local json = require "lucid.json"
 local record = require "lucid.data.record"
+local responses = require "lucid.data.responses"
 local vg = require "lucid.data.vg"
 
 local M = {}
@@ -64,26 +66,84 @@ function M.read(folder, images, opt)
   return list
 end
 
---- Answers that were made elsewhere: a JSON object of image id and text, or samples.jsonl of a run.
---- Every record must have one; it becomes record.response.
+--- Answers that were made elsewhere (lucid.data.responses). Every record must have one; it becomes
+--- record.response.
 ---@return table[] records, integer unused    answers about other pictures
 function M.answers(path, records)
-  local texts, seen, unused = {}, {}, 0
-  local wanted = {}
-  for _, r in ipairs(records) do wanted[r.image_id] = true end
-  local number = 0
-  for value, key in json.each(path) do
-    number = number + 1
-    local named = type(key) == "string"
-    local r = record.of(named and { [key] = value } or value, path, number)
-    local id = named and r:key(key, seen) or r:id("image_id")
-    if not named then r:once(seen, id, "image_id") end
-    if wanted[id] then texts[id] = r:answer(named and key or "response") else unused = unused + 1 end
-  end
+  local texts, ids = responses.read(path)
   for _, r in ipairs(records) do
     r.response = texts[r.image_id] or error(("%s: there is no text for image %d"):format(path, r.image_id), 0)
   end
-  return records, unused
+  return records, #ids - #records
+end
+
+-- ---- the published files ---------------------------------------------------------------------------------
+
+-- The label that a sentence of judgement.json has: null where the reply was of no use.
+local function labelled(r)
+  local label = r:find("classification")
+  if label ~= nil and type(label) ~= "string" then r:wrong("classification", "is no text") end
+  return { text = r:answer("model_response"), label = label, judgement = r:find("judgement") }
+end
+
+--- The judged descriptions of a judgement.json: a list of runs { name, records }, the records as
+--- lucid.metric.shr scores them, by image id.
+---@param path string
+---@return table[]
+function M.judgements(path)
+  local runs = {}
+  for value, name in json.each(path) do
+    local number = #runs + 1
+    local run = record.of(value, path, number, "run")
+    local list, seen = {}, {}
+    for key, judged in pairs(run.value) do
+      local r = record.of(judged, path, #list + 1, ("image %s"):format(key), run)
+      local id = record.whole(key) or run:fail(": its key is no image id: '%s'", key)
+      if seen[id] then run:fail(" has image %d twice", id) end
+      seen[id] = true
+      local sentences = {}
+      for k, part in r:parts("judgement", "sentence") do sentences[k] = labelled(part) end
+      list[#list + 1] = { image_id = id, response = r:answer("model_response", "mode_response"),
+        judgement = r:find("raw_judgement"), sentences = sentences }
+    end
+    if #list == 0 then run:fail(" holds no image") end
+    table.sort(list, function(a, b) return a.image_id < b.image_id end)
+    runs[number] = { name = tostring(name), records = list }
+  end
+  if #runs == 0 then error(path .. ": there are no runs in it", 0) end
+  return runs
+end
+
+--- Writes judgement.json and metrics.json as the published programs do.
+---@param folder string
+---@param runs table[]        { name, records, metrics }: metrics as lucid.metric.shr_published gives them
+---@param opt table           key: how the response is called in judgement.json (the published scorer of
+---                           responses made elsewhere says "mode_response"); more: further keys of metrics.json
+function M.write(folder, runs, opt)
+  local judgement, metrics, ratio = {}, {}, 0
+  for name, value in pairs(opt.more or {}) do metrics[name] = value end
+  for _, run in ipairs(runs) do
+    judgement[run.name], metrics[run.name] = {}, {}
+    for _, r in ipairs(run.records) do
+      if not r.too_long then
+        local list = json.array {}
+        for k, s in ipairs(r.sentences) do
+          list[k] = { model_response = s.text, judgement = s.judgement or json.null, classification = s.label or json.null }
+        end
+        judgement[run.name][("%d"):format(r.image_id)] = { raw_judgement = r.judgement or json.null,
+          [opt.key] = r.response, judgement = list }
+      end
+    end
+    for name, m in pairs(run.metrics) do
+      local whole = name:find("^gram") or name == "mean_hal_ratio"
+      local into = whole and metrics or metrics[run.name]
+      into[name] = m.value
+    end
+    ratio = ratio + run.metrics.hal_sents_ratio.value
+  end
+  metrics.mean_hal_ratio = decimal.round(ratio / #runs, 3)
+  json.write(folder .. "/judgement.json", judgement)
+  json.write(folder .. "/metrics.json", metrics, { indent = 2 })
 end
 
 return M

@@ -1,5 +1,6 @@
 -- Visual Genome: image_data.json, region_descriptions.json, objects.json and pictures, under one
 -- root. Boxes come out as { x1, y1, x2, y2 }, fractions of the picture.
+local decimal = require "lucid.decimal"
 local file = require "lucid.file"
 local folders = require "lucid.cache"
 local json = require "lucid.json"
@@ -146,8 +147,7 @@ end
 function M.region_line(region)
   local numbers = {}
   for i, v in ipairs(region.box) do
-    local text = ("%.2f"):format(v):gsub("0$", "")
-    numbers[i] = text
+    numbers[i] = decimal.text(v, 2):gsub("0$", "")
   end
   return ("[%s]: %s"):format(table.concat(numbers, ", "), region.phrase)
 end

@@ -2,6 +2,7 @@
 -- higher number is less repetition). A text with fewer than n words counts as 1.0 and is flagged as
 -- short.
 local statistics = require "lucid.statistics"
+local whitespace = require "lucid.whitespace"
 
 local M = { needs = "descriptions" }
 
@@ -9,8 +10,7 @@ M.LONGEST = 4
 
 --- Distinct n-grams / all n-grams of a text; true as second value when it has none.
 function M.gram(text, n)
-  local words = {}
-  for word in text:gsub("[.:\n?,]", ""):gmatch("%S+") do words[#words + 1] = word end
+  local words = whitespace.words((text:gsub("[.:\n?,]", "")))
   local total = #words - n + 1
   if total < 1 then return 1, true end
   local seen, distinct = {}, 0

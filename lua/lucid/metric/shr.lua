@@ -6,15 +6,22 @@
 --   local metrics = shr.score(records, { nouns = table })
 --
 -- A record: { image_id, response, regions, facts, objects }, what is annotated as far as it is
--- known.
+-- known. Whatever is lost on the way is counted: descriptions that were not sent because their
+-- prompt is too long (record.too_long) and replies without a label for each sentence
+-- (record.unparsed). Their sentences stay without labels.
 local claims = require "lucid.claims"
 local repetition = require "lucid.metric.repetition"
 local sentences = require "lucid.sentences"
 local statistics = require "lucid.statistics"
+local whitespace = require "lucid.whitespace"
 
 local M = { needs = "descriptions" }
 
-local LABELS = { hallucination = true, correct = true, ["cannot judge"] = true }
+--- The labels that count.
+M.LABELS = { hallucination = true, correct = true, ["cannot judge"] = true }
+
+--- The longest prompt, in characters, that the published program for LLaVA sends.
+M.LONGEST_PROMPT = 15000
 
 -- ---- asking the judge ------------------------------------------------------------------------------
 
@@ -27,25 +34,18 @@ function M.request(record, opt)
   return request
 end
 
-local function lines_of(text)
-  local lines = {}
-  for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end
-  return lines
-end
-
 --- The labels of a reply: after the line with "Judgement:", one line a sentence, "n. label:
 --- reason".
 ---@param text string
----@return table[]|nil        { label, reason } each; nil when the reply has no judgement
+---@return table[]|nil        { label, reason, text } each; nil when the reply has no judgement
 function M.parse(text)
   local list, begun = {}, false
-  for _, line in ipairs(lines_of(text)) do
+  for line in text:gmatch("[^\n]+") do
     if begun then
-      local rest = line:match("^[^ ]* (.*)$")
-      rest = rest and rest:match("^%s*(.-)%s*$") or ""
+      local rest = whitespace.trim(line:match("^[^ ]* (.*)$") or "")
       if rest ~= "" then
         local label, reason = rest:match("^([^:]*):?%s*(.*)$")
-        list[#list + 1] = { label = label:lower(), reason = reason }
+        list[#list + 1] = { label = label:lower(), reason = reason, text = rest }
       end
     elseif line:find("Judgement:", 1, true) then
       begun = true
@@ -54,22 +54,57 @@ function M.parse(text)
   return begun and list or nil
 end
 
---- Labels every sentence of every record. Where a reply has not one label a sentence, the record's
---- sentences stay without labels.
+-- The labels of a reply, when they are one for each of so many sentences.
+local function fitting(text, count)
+  local labels = text and M.parse(text)
+  return labels and #labels == count and labels or nil
+end
+
+-- Whether a reply will do. The published programs take whatever holds the word, and lose those
+-- sentences in silence if the count is another.
+local function acceptance(count, as_published)
+  if as_published then return function(text) return text:find("Judgement", 1, true) ~= nil end end
+  return function(text) return fitting(text, count) ~= nil end
+end
+
+local function label(record, list, labels)
+  record.sentences = {}
+  for k, sentence in ipairs(list) do
+    local l = labels and labels[k] or {}
+    record.sentences[k] = { text = sentence .. ".", label = l.label, reason = l.reason, judgement = l.text }
+  end
+end
+
+---@class lucid.ShrOptions
+---@field prompt function|nil       request -> text
+---@field max_prompt integer|nil    characters of the longest prompt that is sent; 0: any
+---@field as_published boolean|nil  take replies as the published programs do
+
+--- Labels every sentence of every record. A reply that has not one label a sentence is asked for again by
+--- judges that can (request.accept); if it stays so, the record's sentences stay without labels.
 ---@param records table[]
 ---@param judge table        judge:ask(requests) -> replies
----@param opt table|nil      prompt: function(request) -> text
+---@param opt lucid.ShrOptions|nil
 function M.judge(records, judge, opt)
-  local requests = {}
-  for i, record in ipairs(records) do requests[i] = M.request(record, opt) end
-  for i, reply in ipairs(judge:ask(requests)) do
-    local record, labels = records[i], M.parse(reply.text)
-    record.judgement, record.sentences = reply.text, {}
-    local fits = labels and #labels == #requests[i].sentences
-    for k, sentence in ipairs(requests[i].sentences) do
-      record.sentences[k] = { text = sentence .. ".", label = fits and labels[k].label or nil,
-        reason = fits and labels[k].reason or nil }
+  opt = opt or {}
+  local requests, asked = {}, {}
+  for _, record in ipairs(records) do
+    local request = M.request(record, opt)
+    local length = request.text and whitespace.characters(request.text) or 0
+    record.judgement, record.unparsed, record.prompt_length = nil, nil, length
+    record.too_long = (opt.max_prompt or 0) > 0 and length > opt.max_prompt or nil
+    if record.too_long then
+      label(record, request.sentences)
+    else
+      request.accept = acceptance(#request.sentences, opt.as_published)
+      requests[#requests + 1], asked[#asked + 1] = request, record
     end
+  end
+  for i, reply in ipairs(#requests > 0 and judge:ask(requests) or {}) do
+    local record, list = asked[i], requests[i].sentences
+    local labels = fitting(reply.text, #list)
+    record.judgement, record.unparsed, record.error = reply.text, not labels or nil, reply.error
+    label(record, list, labels)
   end
   return records
 end
@@ -82,12 +117,13 @@ local function words(text)
   return spaces + 1
 end
 
-local function count(record)
+--- The counts of a judged record, over all of its sentences, the labelled ones and the hallucinations.
+function M.count(record)
   local c = { sentences = 0, words = 0, judged = 0, judged_words = 0, bad = 0, bad_words = 0 }
   for _, s in ipairs(record.sentences) do
     local w = words(s.text)
     c.sentences, c.words = c.sentences + 1, c.words + w
-    if LABELS[s.label] then c.judged, c.judged_words = c.judged + 1, c.judged_words + w end
+    if M.LABELS[s.label] then c.judged, c.judged_words = c.judged + 1, c.judged_words + w end
     if s.label == "hallucination" then c.bad, c.bad_words = c.bad + 1, c.bad_words + w end
   end
   return c
@@ -117,21 +153,35 @@ function M.mentioned(record, nouns)
   return hit, #facts
 end
 
+-- What did not come to a label: as numbers of descriptions.
+local LOST = {
+  unjudged = function(record, c) return #record.sentences > 0 and c.judged == 0 end,
+  unparsed = function(record) return record.unparsed end,
+  too_long = function(record) return record.too_long end,
+  prompts_over_15000 = function(record) return (record.prompt_length or 0) > M.LONGEST_PROMPT end,
+}
+
+--- Fails unless every record has been judged; the caller's name stands in front.
+function M.need_judged(records, name)
+  for i, record in ipairs(records) do
+    if not record.sentences then
+      error(("%s: record %d (image %s) is not judged"):format(name, i, tostring(record.image_id)), 3)
+    end
+  end
+end
+
 --- Scores judged records. With opt.judge they are judged first; with opt.nouns and annotated
 --- objects the share of present things that are mentioned is object_recall.
 ---@param records table[]
----@param opt table|nil      judge, prompt, nouns
+---@param opt table|nil      judge, nouns, and what M.judge takes
 ---@return table<string, table>
 function M.score(records, opt)
   opt = opt or {}
   if opt.judge then M.judge(records, opt.judge, opt) end
-  local counts, unjudged, recall = {}, 0, {}
+  M.need_judged(records, "shr")
+  local counts, recall = {}, {}
   for i, record in ipairs(records) do
-    if not record.sentences then
-      error(("shr: record %d (image %s) is not judged"):format(i, tostring(record.image_id)), 2)
-    end
-    counts[i] = count(record)
-    if counts[i].sentences > 0 and counts[i].judged == 0 then unjudged = unjudged + 1 end
+    counts[i] = M.count(record)
     if opt.nouns and record.objects then recall[#recall + 1] = { M.mentioned(record, opt.nouns) } end
   end
   local metrics = repetition.score(records)
@@ -140,7 +190,11 @@ function M.score(records, opt)
     for i, c in ipairs(counts) do list[i] = { parts(c) } end
     metrics[name] = statistics.ratio(list, #records)
   end
-  metrics.unjudged = { value = unjudged, n = #records }
+  for name, is_lost in pairs(LOST) do
+    local n = 0
+    for i, record in ipairs(records) do n = n + (is_lost(record, counts[i]) and 1 or 0) end
+    metrics[name] = { value = n, n = #records }
+  end
   if #recall > 0 then metrics.object_recall = statistics.ratio(recall, #recall) end
   return metrics
 end
