@@ -30,8 +30,9 @@ end)
 describe("a reply", function()
   it("is read line by line after the heading", function()
     local list = shr.parse("Sure.\nJudgement:\n\n1. Hallucination: no cat: none\n2. correct\n3.   Cannot judge: a mood\n")
-    assert.same({ { label = "hallucination", reason = "no cat: none" }, { label = "correct", reason = "" },
-      { label = "cannot judge", reason = "a mood" } }, list)
+    assert.same({ { label = "hallucination", reason = "no cat: none", text = "Hallucination: no cat: none" },
+      { label = "correct", reason = "", text = "correct" },
+      { label = "cannot judge", reason = "a mood", text = "Cannot judge: a mood" } }, list)
   end)
 
   it("without the heading is none", function()

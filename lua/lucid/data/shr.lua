@@ -97,8 +97,8 @@ function M.judgements(path)
     local run = record.of(value, path, number, "run")
     local list, seen = {}, {}
     for key, judged in pairs(run.value) do
-      local r = record.of(judged, path, #list + 1, ("image %s"):format(key), run)
       local id = record.whole(key) or run:fail(": its key is no image id: '%s'", key)
+      local r = record.of(judged, path, id, "image", run)
       if seen[id] then run:fail(" has image %d twice", id) end
       seen[id] = true
       local sentences = {}

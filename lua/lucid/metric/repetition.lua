@@ -1,7 +1,7 @@
 -- How varied a text is: distinct n-grams / all n-grams, n = 1 to 4, as SHR's scorer prints them (a
 -- higher number is less repetition). A text with fewer than n words counts as 1.0 and is flagged as
 -- short.
-local statistics = require "lucid.statistics"
+local ratios = require "lucid.ratios"
 local whitespace = require "lucid.whitespace"
 
 local M = { needs = "descriptions" }
@@ -23,19 +23,20 @@ end
 
 --- The mean over descriptions, under gram_1 to gram_4.
 ---@param records table[]    { response }
-function M.score(records)
-  local metrics = {}
-  for n = 1, M.LONGEST do
-    local values, short = {}, 0
-    for i, r in ipairs(records) do
-      local v, is_short = M.gram(r.response, n)
-      values[i] = v
-      if is_short then short = short + 1 end
+---@param opt table|nil      bootstrap and seed of the intervals
+function M.score(records, opt)
+  local grams, short, parts = {}, {}, {}
+  for i, r in ipairs(records) do
+    grams[i] = {}
+    for n = 1, M.LONGEST do
+      local value, is_short = M.gram(r.response, n)
+      grams[i][n] = value
+      if is_short then short[n] = (short[n] or 0) + 1 end
     end
-    local metric = statistics.mean(values)
-    if short > 0 then metric.short = short end
-    metrics["gram_" .. n] = metric
   end
+  for n = 1, M.LONGEST do parts["gram_" .. n] = function(c) return c[n], 1 end end
+  local metrics = ratios(grams, parts, { n = #records, bootstrap = opt and opt.bootstrap, seed = opt and opt.seed })
+  for n = 1, M.LONGEST do metrics["gram_" .. n].short = short[n] end
   return metrics
 end
 

@@ -10,9 +10,9 @@
 -- prompt is too long (record.too_long) and replies without a label for each sentence
 -- (record.unparsed). Their sentences stay without labels.
 local claims = require "lucid.claims"
+local ratios = require "lucid.ratios"
 local repetition = require "lucid.metric.repetition"
 local sentences = require "lucid.sentences"
-local statistics = require "lucid.statistics"
 local whitespace = require "lucid.whitespace"
 
 local M = { needs = "descriptions" }
@@ -93,7 +93,7 @@ function M.judge(records, judge, opt)
     local length = request.text and whitespace.characters(request.text) or 0
     record.judgement, record.unparsed, record.prompt_length = nil, nil, length
     record.too_long = (opt.max_prompt or 0) > 0 and length > opt.max_prompt or nil
-    if record.too_long then
+    if record.too_long or #request.sentences == 0 then       -- nothing to ask
       label(record, request.sentences)
     else
       request.accept = acceptance(#request.sentences, opt.as_published)
@@ -119,7 +119,7 @@ end
 
 --- The counts of a judged record, over all of its sentences, the labelled ones and the hallucinations.
 function M.count(record)
-  local c = { sentences = 0, words = 0, judged = 0, judged_words = 0, bad = 0, bad_words = 0 }
+  local c = { texts = 1, sentences = 0, words = 0, judged = 0, judged_words = 0, bad = 0, bad_words = 0 }
   for _, s in ipairs(record.sentences) do
     local w = words(s.text)
     c.sentences, c.words = c.sentences + 1, c.words + w
@@ -132,11 +132,13 @@ end
 local METRICS = {
   shr = function(c) return c.bad, c.judged end,
   hallucinated_words_ratio = function(c) return c.bad_words, c.judged_words end,
-  sentences_per_image = function(c) return c.sentences, 1 end,
-  words_per_image = function(c) return c.words, 1 end,
-  hallucinated_sentences_per_image = function(c) return c.bad, 1 end,
-  hallucinated_words_per_image = function(c) return c.bad_words, 1 end,
+  sentences_per_image = function(c) return c.sentences, c.texts end,
+  words_per_image = function(c) return c.words, c.texts end,
+  hallucinated_sentences_per_image = function(c) return c.bad, c.texts end,
+  hallucinated_words_per_image = function(c) return c.bad_words, c.texts end,
 }
+
+local RECALL = { object_recall = function(c) return c.hit, c.present end }
 
 --- Which annotated things a description mentions, and which there are: two numbers.
 function M.mentioned(record, nouns)
@@ -170,10 +172,24 @@ function M.need_judged(records, name)
   end
 end
 
+-- The counts of the records, added up where several are of one picture (several runs of a judge).
+local function by_picture(records, counts)
+  local list, place = {}, {}
+  for i, record in ipairs(records) do
+    local key = record.image_id or record.image or i
+    if not place[key] then
+      list[#list + 1] = {}
+      place[key] = list[#list]
+    end
+    for name, n in pairs(counts[i]) do place[key][name] = (place[key][name] or 0) + n end
+  end
+  return list
+end
+
 --- Scores judged records. With opt.judge they are judged first; with opt.nouns and annotated
 --- objects the share of present things that are mentioned is object_recall.
 ---@param records table[]
----@param opt table|nil      judge, nouns, and what M.judge takes
+---@param opt table|nil      judge, nouns, bootstrap and seed of the intervals, and what M.judge takes
 ---@return table<string, table>
 function M.score(records, opt)
   opt = opt or {}
@@ -182,20 +198,23 @@ function M.score(records, opt)
   local counts, recall = {}, {}
   for i, record in ipairs(records) do
     counts[i] = M.count(record)
-    if opt.nouns and record.objects then recall[#recall + 1] = { M.mentioned(record, opt.nouns) } end
+    if opt.nouns and record.objects then
+      local hit, present = M.mentioned(record, opt.nouns)
+      recall[#recall + 1] = { hit = hit, present = present }
+    end
   end
-  local metrics = repetition.score(records)
-  for name, parts in pairs(METRICS) do
-    local list = {}
-    for i, c in ipairs(counts) do list[i] = { parts(c) } end
-    metrics[name] = statistics.ratio(list, #records)
-  end
+  local metrics = repetition.score(records, opt)
+  local how = { n = #records, bootstrap = opt.bootstrap, seed = opt.seed }
+  for name, m in pairs(ratios(by_picture(records, counts), METRICS, how)) do metrics[name] = m end
   for name, is_lost in pairs(LOST) do
     local n = 0
     for i, record in ipairs(records) do n = n + (is_lost(record, counts[i]) and 1 or 0) end
     metrics[name] = { value = n, n = #records }
   end
-  if #recall > 0 then metrics.object_recall = statistics.ratio(recall, #recall) end
+  if #recall > 0 then
+    how.n = #recall
+    metrics.object_recall = ratios(recall, RECALL, how).object_recall
+  end
   return metrics
 end
 

@@ -21,13 +21,13 @@ end
 function M.score(records, opt)
   if opt and opt.judge then shr.judge(records, opt.judge, opt) end
   shr.need_judged(records, "shr_published")
-  local sum, images = { sentences = 0, words = 0, judged = 0, judged_words = 0, bad = 0, bad_words = 0 }, 0
+  local sum = { texts = 0, sentences = 0, words = 0, judged = 0, judged_words = 0, bad = 0, bad_words = 0 }
   for _, record in ipairs(records) do
     if not record.too_long then
-      images = images + 1
       for name, n in pairs(shr.count(record)) do sum[name] = sum[name] + n end
     end
   end
+  local images = sum.texts
   local metrics = {
     num_images = { value = images, n = images },
     sents_per_image = ratio(sum.sentences, images, images),
