@@ -1,11 +1,16 @@
 -- The noun table: which words of a text name which kinds of things. Made from categories.json (a
 -- list of { name, synonyms }, or an object { categories = that list, colours =, closed = }), from
 -- COCO's category list, or from lines "name, synonym, synonym, ...". Plurals follow by rule.
+-- lua/lucid/metric/coco.json is a whole one.
 --
+-- ignore: phrases that name none of the things though they hold their words: "train station".
+-- before: a list of { words, of }: words that belong to the thing named behind them, to any or to those
+-- in `of`: a "baby elephant" is no baby.
 -- closed: the pictures hold nothing but these things, so a sentence that names none of them is made
 -- up.
 local file = require "lucid.file"
 local json = require "lucid.json"
+local native = require "lucid.native"
 
 local M = {}
 local Nouns = {}
@@ -16,25 +21,32 @@ M.COLOURS = { "red", "orange", "yellow", "green", "blue", "purple", "pink", "bro
   "white", "gray" }
 
 local IRREGULAR = {
-  man = "men", woman = "women", person = "people", child = "children", mouse = "mice",
+  man = "men", woman = "women", person = "people", mouse = "mice",
   sheep = "sheep", foot = "feet", tooth = "teeth", goose = "geese", knife = "knives",
   wife = "wives", leaf = "leaves", shelf = "shelves", half = "halves", calf = "calves",
-  wolf = "wolves", loaf = "loaves", scarf = "scarves", fish = "fish", deer = "deer",
+  wolf = "wolves", loaf = "loaves", scarf = "scarves", fish = "fish", deer = "deer", ox = "oxen",
+  bison = "bison", aircraft = "aircraft",
+  human = "humans", ottoman = "ottomans", german = "germans", roman = "romans", talisman = "talismans",
 }
 
--- Words that end in "man" and have nothing to do with one.
-local NO_MAN = { human = true, ottoman = true, german = true, roman = true, talisman = true }
+-- The others: the first ending that fits, and what stands in place of it.
+local RULES = {
+  { "man$", "men" },
+  { "child$", "children" },
+  { "([sxz])$", "%1es" },
+  { "([cs]h)$", "%1es" },
+  { "([^aeiou])y$", "%1ies" },
+  { "$", "s" },
+}
 
 --- The plural of a phrase: of its last word.
 function M.plural(phrase)
   local head, word = phrase:match("^(.-)(%S+)$")
   if not word then return phrase end
-  local plural = IRREGULAR[word]
-  if plural then return head .. plural end
-  if word:find("man$") and not NO_MAN[word] then return head .. word:sub(1, -3) .. "en" end
-  if word:find("[sxz]$") or word:find("[cs]h$") then return head .. word .. "es" end
-  if word:find("[^aeiou]y$") then return head .. word:sub(1, -2) .. "ies" end
-  return head .. word .. "s"
+  if IRREGULAR[word] then return head .. IRREGULAR[word] end
+  for _, rule in ipairs(RULES) do
+    if word:find(rule[1]) then return head .. word:gsub(rule[1], rule[2], 1) end
+  end
 end
 
 --- "a" or "an", by the letter.
@@ -42,13 +54,29 @@ function M.article(word)
   return word:find("^[aeiouAEIOU]") and "an" or "a"
 end
 
+-- A phrase and its plural mean a thing; false: nothing. What was there before them stays.
 local function add(self, phrase, name)
   phrase = phrase:lower():gsub("%s+", " "):match("^%s*(.-)%s*$")
   if phrase == "" then return end
   for _, form in ipairs { phrase, M.plural(phrase) } do
-    if not self.forms[form] then self.forms[form] = name end
+    if self.forms[form] == nil then self.forms[form] = name end
     local _, spaces = form:gsub(" ", "")
     self.longest = math.max(self.longest, spaces + 1)
+  end
+end
+
+-- Puts words before the phrases of some categories, or of all.
+local function add_before(self, categories, rule)
+  local meant
+  for _, name in ipairs(rule.of or {}) do
+    meant = meant or {}
+    meant[name] = self.known[name] or error(("noun table: before: there is no category '%s'"):format(name), 0)
+  end
+  for _, c in ipairs(categories) do
+    for _, word in ipairs((not meant or meant[c.name]) and rule.words or {}) do
+      add(self, word .. " " .. c.name, c.name)
+      for _, synonym in ipairs(c.synonyms or {}) do add(self, word .. " " .. synonym, c.name) end
+    end
   end
 end
 
@@ -57,7 +85,7 @@ end
 ---@field synonyms string[]|nil
 
 ---@param categories lucid.Category[]
----@param opt table|nil    closed: boolean; colours: string[]
+---@param opt table|nil    closed: boolean; colours: string[]; ignore: string[]; before: { words, of }[]
 function M.new(categories, opt)
   opt = opt or {}
   local self = setmetatable({ names = {}, known = {}, forms = {}, longest = 1, colours = {},
@@ -73,6 +101,8 @@ function M.new(categories, opt)
   for _, c in ipairs(categories) do
     for _, synonym in ipairs(c.synonyms or {}) do add(self, synonym, c.name) end
   end
+  for _, phrase in ipairs(opt.ignore or {}) do add(self, phrase, false) end
+  for _, rule in ipairs(opt.before or {}) do add_before(self, categories, rule) end
   for _, colour in ipairs(opt.colours or M.COLOURS) do self.colours[colour] = colour end
   if self.colours.gray then self.colours.grey = "gray" end
   return self
@@ -99,6 +129,18 @@ local function texts(list, what)
   return list
 end
 
+-- The rules of `before`.
+local function rules_of(root, path)
+  if root.before ~= nil and type(root.before) ~= "table" then error(path .. ": its 'before' is no list", 0) end
+  for i, rule in ipairs(root.before or {}) do
+    local what = ("%s: rule %d of 'before'"):format(path, i)
+    if type(rule) ~= "table" then error(what .. " is no object", 0) end
+    texts(rule.words, what .. ": its words")
+    texts(rule.of, what .. ": its 'of'")
+  end
+  return root.before
+end
+
 --- Reads a table: .json as above, any other file as lines.
 ---@param path string
 function M.read(path)
@@ -114,19 +156,24 @@ function M.read(path)
     end
     texts(c.synonyms, ("%s: category %d: its synonyms"):format(path, i))
   end
-  return M.new(list, { closed = root.closed == true, colours = texts(root.colours, path .. ": its colours") })
+  return M.new(list, { closed = root.closed == true, colours = texts(root.colours, path .. ": its colours"),
+    ignore = texts(root.ignore, path .. ": its phrases to ignore"), before = rules_of(root, path) })
 end
+
+--- The table of COCO's 80 categories.
+function M.coco() return M.read(native.root .. "lua/lucid/metric/coco.json") end
 
 --- The name that a word or phrase stands for, or nil.
 function Nouns:lookup(phrase)
-  return self.forms[(phrase:lower():gsub("%s+", " "))]
+  return self.forms[(phrase:lower():gsub("%s+", " "))] or nil
 end
 
---- The words of a text: a list of { text (lower case), first, last }.
+--- The words of a text, without a genitive's "'s": a list of { text (lower case), first, last }.
 function M.words(text)
   local list = {}
-  for first, word, past in text:gmatch("()(%a[%a'%-]*)()") do
-    list[#list + 1] = { text = word:lower(), first = first, last = past - 1 }
+  for first, word in text:gmatch("()(%a[%a'%-]*)") do
+    word = word:lower():gsub("'s?$", "")
+    list[#list + 1] = { text = word, first = first, last = first + #word - 1 }
   end
   return list
 end
@@ -152,6 +199,8 @@ function Nouns:mentions(text)
       if name then
         list[#list + 1] = { name = name, first = words[i].first, last = words[i + n - 1].last,
           word = i, words = n }
+      end
+      if name ~= nil then
         found = n
         break
       end
