@@ -18,6 +18,7 @@ end
 ---@field n integer                what metrics report as their n
 ---@field bootstrap integer|nil    draws of the intervals, default 0: none
 ---@field seed integer|nil         what the draws depend on
+---@field derived table<string, fun(values: table): number>|nil    metrics that follow from the values of others
 
 --- One metric a function.
 ---@param counts table[]           of every picture
@@ -31,10 +32,14 @@ return function(counts, parts, opt)
     for i, c in ipairs(counts) do list[i] = { f(c) } end
     metrics[name], lists[name] = statistics.ratio(list, opt.n), list
   end
+  local derived, values = opt.derived or {}, {}
+  for name, m in pairs(metrics) do values[name] = m.value end
+  for name, f in pairs(derived) do metrics[name] = { value = f(values), n = opt.n } end
   local intervals = statistics.bootstrap(#counts, { draws = opt.bootstrap or 0, seed = opt.seed or 0 }, function(times)
-    local values = {}
-    for name, list in pairs(lists) do values[name] = resampled(list, times) end
-    return values
+    local drawn = {}
+    for name, list in pairs(lists) do drawn[name] = resampled(list, times) end
+    for name, f in pairs(derived) do drawn[name] = f(drawn) end
+    return drawn
   end)
   for name, interval in pairs(intervals) do metrics[name].low, metrics[name].high = unpack(interval) end
   return metrics

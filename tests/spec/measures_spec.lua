@@ -88,3 +88,87 @@ describe("lucid shr", function()
     fails(("shr --judgements %s/nowhere.json"):format(dir), "nowhere.json")
   end)
 end)
+
+describe("lucid chair", function()
+  setup(function()
+    local root = { images = json.array {}, annotations = json.array {},
+      categories = json.array { { id = 1, name = "car" }, { id = 2, name = "cat" } } }
+    for i = 1, 6 do
+      root.images[i] = { id = 300000 + i, file_name = ("VG_100K/%d.jpg"):format(300000 + i), width = 64, height = 64 }
+      root.annotations[i] = { image_id = 300000 + i, category_id = i % 2 + 1, bbox = json.array { 0, 0, 9, 9 } }
+    end
+    json.write(dir .. "/instances.json", root)
+  end)
+
+  it("describes a sample of the pictures", function()
+    local words = ("chair --model %s/model --annotations %s/instances.json --images %s/world --sample 3 --max-new-tokens 8"
+      .. " --seed 2 --quiet --json --out %s/chair"):format(dir, dir, dir, dir)
+    local printed = json.decode((lucid("%s", words)))
+    assert.equal(3, printed.chair.chair_s.n)
+    local first = samples_of(dir .. "/chair")
+    assert.equal(3, #first)
+    lucid("%s", words)
+    assert.same(first, samples_of(dir .. "/chair"))
+    fails(words .. " --images " .. dir, "there is no picture " .. dir .. "/VG_100K/")
+  end)
+
+  it("scores captions that were made elsewhere, and marks what is made up", function()
+    file.write(dir .. "/captions.json", '{"300001": "A cat near two cars.", "300002": "Nothing."}')
+    local printed = json.decode((lucid("chair --responses %s/captions.json --annotations %s/instances.json --json --out %s/c2",
+      dir, dir, dir)))
+    assert.equal(1 / 2, printed.chair.chair_i.value)
+    assert.equal(1 / 2, printed.chair.chair_s.value)
+    assert.equal(1 / 2, printed.chair.recall.value)
+    local s = samples_of(dir .. "/c2")[1]
+    assert.same({ "cars" }, { unpack(s.hallucinated) })
+    assert.same({ "cat" }, { unpack(s.truth) })
+    fails(("chair --annotations %s/instances.json"):format(dir), "--images is required")
+  end)
+end)
+
+describe("lucid amber", function()
+  setup(function()
+    file.mkdir(dir .. "/amber/query")
+    local annotations, describe_queries, questions = json.array {}, json.array {}, json.array {}
+    for i = 1, 6 do
+      local image = ("%d.jpg"):format(300000 + i)
+      annotations[i] = { id = i, type = "generative", truth = json.array { "car" }, hallu = json.array { "cat" } }
+      describe_queries[i] = { id = i, image = image, query = "Describe this image." }
+    end
+    for i = 7, 10 do
+      annotations[i] = { id = i, type = i < 9 and "discriminative-hallucination" or "discriminative-attribute-state",
+        truth = i % 2 == 1 and "no" or i == 8 and "no" or "yes" }
+      questions[i - 6] = { id = i, image = ("%d.jpg"):format(300000 + i % 6 + 1), query = "Is there a cat in this image?" }
+    end
+    json.write(dir .. "/amber/annotations.json", annotations)
+    json.write(dir .. "/amber/relation.json", { car = json.array { "vehicle" }, cat = json.array {} })
+    file.write(dir .. "/amber/safe_words.txt", "line\n")
+    json.write(dir .. "/amber/query/query_generative.json", describe_queries)
+    json.write(dir .. "/amber/query/query_discriminative.json", questions)
+  end)
+
+  it("asks both parts, and scores its own file of responses the same", function()
+    local base = ("amber --data %s/amber --quiet --json --as-published "):format(dir)
+    local printed = json.decode((lucid("%s", base .. ("--model %s/model --images %s/world/VG_100K --max-new-tokens 8 --out %s/a1"):format(
+      dir, dir, dir))))
+    assert.equal(6, printed.amber.chair.n)
+    assert.equal(4, printed.amber.accuracy.n)
+    assert.equal("lexical", printed.amber.chair.rule)
+    assert.is_number(printed.amber.amber_score.value)
+    assert.is_number(printed.published.f1.value)
+    assert.equal(10, #samples_of(dir .. "/a1"))
+    local again = json.decode((lucid("%s", base .. ("--responses %s/a1/responses.json"):format(dir))))
+    assert.same(printed, again)
+  end)
+
+  it("takes a part alone", function()
+    local texts = json.array { { id = 7, response = "No" }, { id = 8, response = "Yes" }, { id = 9, response = "No" } }
+    json.write(dir .. "/answers.json", texts)
+    local m = json.decode((lucid("amber --data %s/amber --responses %s/answers.json --json", dir, dir))).amber
+    assert.equal(2 / 3, m.accuracy.value)
+    assert.equal(1 / 2, m.existence_accuracy.value)
+    assert.is_nil(m.chair)
+    fails(("amber --data %s/amber"):format(dir), "--images is required")
+    fails(("amber --data %s"):format(dir), "annotations.json")
+  end)
+end)
