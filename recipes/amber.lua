@@ -69,7 +69,7 @@ if opt.responses == "" then
 end
 
 local results = { amber = metric.score(records, { words = words, bootstrap = opt.bootstrap, seed = opt.seed }) }
-if opt.as_published then results.published = lucid.metric.of("amber_published", "descriptions").score(records) end
+if opt.as_published then results.amber_published = lucid.metric.of("amber_published", "descriptions").score(records) end
 if run then
   local samples, answers = {}, lucid.json.array {}
   for i, r in ipairs(records) do

@@ -18,7 +18,7 @@ local opt = lucid.args {
   { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
   { "prompt", "", "a .lua file that words the judge's request; empty: recipes/prompts/judge.lua" },
   { "max-prompt", 0, "longest prompt in characters; longer ones are counted, not sent; 0: any", { whole = true } },
-  { "metric", "shr", "a metric's name or a .lua file" },
+  { "metric", "shr", "a metric's name or a .lua file; repetition needs no judge: --judge none" },
   { "bootstrap", 1000, "draws of the intervals; 0: none", { whole = true } },
   { "as-published", false, "also the published programs' numbers and files; LLaVA's prompts over 15000 characters are left out, "
     .. "and any reply that says Judgement is taken" },
@@ -85,10 +85,13 @@ end
 -- ---- numbers --------------------------------------------------------------------------------------------
 
 local results = { shr = metric.score(records, how) }
+if how.judge and how.judge.identity then
+  lucid.run.note(opt, { judge_identity = lucid.json.encode(how.judge.identity) })
+end
 if opt.as_published or opt.judgements ~= "" then
   for _, r in ipairs(runs) do
     r.metrics = published_metric.score(r.records)
-    results[#runs == 1 and "published" or r.name] = r.metrics
+    results["shr_published" .. (#runs > 1 and "_" .. r.name or "")] = r.metrics
   end
 end
 
@@ -100,7 +103,7 @@ if run then
       sentences[k] = { text = s.text, label = s.label or lucid.json.null, reason = s.reason }
     end
     samples[i] = { image_id = r.image_id, image = r.image, response = r.response, sentences = sentences,
-      judgement = r.judgement, too_long = r.too_long, unparsed = r.unparsed, error = r.error }
+      judgement = r.judgement, too_long = r.too_long, unparsed = r.unparsed, attempts = r.attempts }
   end
   run:results(results, samples)
   if runs[1].metrics then

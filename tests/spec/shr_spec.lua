@@ -5,6 +5,7 @@ local file = require "lucid.file"
 local nouns = require "lucid.nouns"
 local prompt = dofile "recipes/prompts/judge.lua"
 local repetition = require "lucid.metric.repetition"
+local replay = require "lucid.judge.replay"
 local sentences = require "lucid.sentences"
 local shr = require "lucid.metric.shr"
 local support = require "tests.support.folder"
@@ -103,6 +104,36 @@ describe("the score", function()
     local comments = request.text:find("1. A bus\n", 1, true)
     assert.is_true(regions < facts and facts < comments)
     assert.is_truthy(request.text:find("Judgement:", 1, true))
+  end)
+
+  it("lets a judge ask again, and counts what it loses", function()
+    local function accepts(as_published)
+      local judge = saying("Judgement:\n1. correct: a")
+      shr.judge({ { image_id = 1, response = "A bus." } }, judge, { as_published = as_published })
+      local accept, list = judge.requests[1].accept, {}
+      for i, text in ipairs { "Judgement:\n1. correct: a", "Judgement:\n1. correct\n2. correct", "Judgement", "1. correct" } do
+        list[i] = accept(text)
+      end
+      return list
+    end
+    assert.same({ true, false, false, false }, accepts(false))
+    assert.same({ true, true, true, false }, accepts(true))
+    -- A recording answers a request whether or not it says how it wants to be read.
+    assert.equal(replay.key { text = "a" }, replay.key { text = "a", accept = print })
+    local records = {}
+    for i = 1, 4 do records[i] = { image_id = i, response = "A bus. A car." } end
+    records[5] = { image_id = 5, response = " . " }
+    local asked
+    local m = shr.score(records, { judge = { ask = function(_, requests)
+      asked = #requests
+      return { { text = "Judgement:\n1. hallucination: a\n2. correct: b", attempts = 3 }, { text = "I cannot.", refused = true },
+        { text = "the prompt is too long", too_long = true }, { text = "Judgement:\n1. correct: a", accepted = false, attempts = 3 } }
+    end } })
+    assert.equal(4, asked)
+    assert.same({ 2, 1, 1, 2, 3, 0.5 }, { m.unparsed.value, m.refused.value, m.too_long.value, m.asked_again.value,
+      m.unjudged.value, m.shr.value })
+    assert.is_nil(records[3].unparsed)
+    assert.equal(8 / 5, m.sentences_per_image.value)
   end)
 
   it("tells which present things are mentioned", function()

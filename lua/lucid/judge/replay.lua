@@ -22,7 +22,10 @@ local function canonical(v)
     for i, x in ipairs(v) do parts[i] = canonical(x) end
     return "[" .. table.concat(parts, ",") .. "]"
   end
-  for i, k in ipairs(keys(v)) do parts[i] = json.encode(k) .. ":" .. canonical(v[k]) end
+  for _, k in ipairs(keys(v)) do
+    -- How a request wants to be read is no part of what is asked.
+    if type(v[k]) ~= "function" then parts[#parts + 1] = json.encode(k) .. ":" .. canonical(v[k]) end
+  end
   return "{" .. table.concat(parts, ",") .. "}"
 end
 

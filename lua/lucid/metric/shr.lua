@@ -6,9 +6,10 @@
 --   local metrics = shr.score(records, { nouns = table })
 --
 -- A record: { image_id, response, regions, facts, objects }, what is annotated as far as it is
--- known. Whatever is lost on the way is counted: descriptions that were not sent because their
--- prompt is too long (record.too_long) and replies without a label for each sentence
--- (record.unparsed). Their sentences stay without labels.
+-- known. Whatever is lost on the way is counted: descriptions whose prompt is too long, by opt.max_prompt
+-- or for the judge (record.too_long), and other replies without a label for each sentence
+-- (record.unparsed; of them those that the judge refused, record.refused). Their sentences stay
+-- without labels.
 local claims = require "lucid.claims"
 local ratios = require "lucid.ratios"
 local repetition = require "lucid.metric.repetition"
@@ -91,7 +92,8 @@ function M.judge(records, judge, opt)
   for _, record in ipairs(records) do
     local request = M.request(record, opt)
     local length = request.text and whitespace.characters(request.text) or 0
-    record.judgement, record.unparsed, record.prompt_length = nil, nil, length
+    record.judgement, record.unparsed, record.refused, record.attempts = nil, nil, nil, nil
+    record.prompt_length = length
     record.too_long = (opt.max_prompt or 0) > 0 and length > opt.max_prompt or nil
     if record.too_long or #request.sentences == 0 then       -- nothing to ask
       label(record, request.sentences)
@@ -102,8 +104,10 @@ function M.judge(records, judge, opt)
   end
   for i, reply in ipairs(#requests > 0 and judge:ask(requests) or {}) do
     local record, list = asked[i], requests[i].sentences
-    local labels = fitting(reply.text, #list)
-    record.judgement, record.unparsed, record.error = reply.text, not labels or nil, reply.error
+    local labels = not reply.too_long and fitting(reply.text, #list) or nil
+    record.judgement, record.too_long, record.refused, record.attempts =
+      reply.text, reply.too_long, reply.refused, reply.attempts
+    record.unparsed = not labels and not reply.too_long or nil
     label(record, list, labels)
   end
   return records
@@ -159,6 +163,8 @@ end
 local LOST = {
   unjudged = function(record, c) return #record.sentences > 0 and c.judged == 0 end,
   unparsed = function(record) return record.unparsed end,
+  refused = function(record) return record.refused end,
+  asked_again = function(record) return (record.attempts or 1) > 1 end,
   too_long = function(record) return record.too_long end,
   prompts_over_15000 = function(record) return (record.prompt_length or 0) > M.LONGEST_PROMPT end,
 }
