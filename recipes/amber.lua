@@ -46,13 +46,18 @@ end
 local records
 if opt.responses ~= "" then
   records = amber.answered(opt.responses, annotations, opt.limit)
+  -- Queries tell the pictures, over which errors are; without them every response is its own.
   if opt.queries ~= "" or lucid.file.exists(queries:match("[^,]+")) then amber.name(records, read_queries()) end
 else
   if opt.images == "" then lucid.args.usage "--images is required; --help lists all options" end
   records = read_queries()
   while opt.limit > 0 and #records > opt.limit do records[#records] = nil end
 end
-local run = opt.out ~= "" and lucid.run.open(opt.out, "amber", opt, lucid.run.hashes(opt, { "annotations", "responses" }))
+local hashes = lucid.run.hashes(opt, { "annotations", "responses" })
+for path in queries:gmatch("[^,]+") do
+  if lucid.file.exists(path) then hashes[path:match("[^/]*$")] = lucid.file.hash(path) end
+end
+local run = opt.out ~= "" and lucid.run.open(opt.out, "amber", opt, hashes)
 if opt.responses == "" then
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })

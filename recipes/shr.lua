@@ -72,6 +72,7 @@ end
 
 local runs, records, how, kind
 if opt.judgements ~= "" then
+  if opt.responses ~= "" then lucid.args.usage "--judgements hold their responses; leave --responses out" end
   runs, records, how = lucid.data.shr.judgements(opt.judgements), {}, { bootstrap = opt.bootstrap, seed = opt.seed }
   open_run()
   for _, r in ipairs(runs) do

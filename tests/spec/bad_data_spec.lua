@@ -241,6 +241,12 @@ describe("a bad record", function()
   row("responses", '{"2": "a"}', "there is no text for image 1")
   row("responses", '[{"image_id": 1}]', "record 1 has no 'response'")
   row("responses", '["a"]', "record 1 is no object")
+  row("responses", '[{"id": 1, "caption": 3}]', "record 1: its 'caption' is no text")
+  row("responses", '[{"question_id": "x", "text": "a"}]', "record 1: its 'question_id' is no whole number: 'x'")
+  row("responses", '[{"image_id": 1, "text": "a"}, {"image": "COCO_0001.jpg", "text": "a"}]',
+    "record 2: its 'image' is that of record 1, too: 1")
+  row("responses", '{"run1": {"1": {}}}', "run 1 has no 'model_response'")
+  row("responses", '{"run1": {"x": {}}}', "record 1: its key is no image id: 'run1'")
   row("responses", '{"image_id": 1, "response": "a"}', "record 1: its key is no image id: 'image_id'")
 
   row("coco", "[]", "there are no 'images' in it")

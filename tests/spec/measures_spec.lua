@@ -86,6 +86,7 @@ describe("lucid shr", function()
   it("says what it lacks", function()
     fails("shr --model x", "--data is required")
     fails(("shr --judgements %s/nowhere.json"):format(dir), "nowhere.json")
+    fails("shr --judgements a --responses b", "--judgements hold their responses")
   end)
 end)
 
