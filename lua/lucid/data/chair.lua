@@ -2,6 +2,8 @@
 -- its reference captions name, as names of a noun table.
 local coco = require "lucid.data.coco"
 local file = require "lucid.file"
+local json = require "lucid.json"
+local record = require "lucid.data.record"
 local responses = require "lucid.data.responses"
 
 local M = {}
@@ -16,6 +18,21 @@ local function names_of(pictures, nouns, path)
     end
   end
   return names
+end
+
+-- The reference captions of COCO's captions_*.json: image id -> list of texts.
+local function captions_of(path)
+  local root, by_id = json.read(path), {}
+  if type(root) ~= "table" or not record.is_list(root.annotations) then
+    error(path .. ": there are no 'annotations' in it", 0)
+  end
+  for i, annotation in ipairs(root.annotations) do
+    local r = record.of(annotation, path, i, "annotation")
+    local id = r:id("image_id")
+    by_id[id] = by_id[id] or {}
+    table.insert(by_id[id], r:answer("caption"))
+  end
+  return by_id
 end
 
 -- A list that takes each name once.
@@ -36,7 +53,7 @@ end
 ---@return table[]
 function M.read(path, nouns, captions)
   local pictures = coco.read(path, { crowds = true })
-  local names, texts, list = names_of(pictures, nouns, path), captions and coco.captions(captions) or {}, {}
+  local names, texts, list = names_of(pictures, nouns, path), captions and captions_of(captions) or {}, {}
   for i, p in ipairs(pictures) do
     local truth, add = set()
     for _, o in ipairs(p.objects) do add(names[o.name]) end

@@ -1,4 +1,4 @@
--- COCO annotations (instances_*.json): pictures, categories and boxes; and captions. What cannot be used (a
+-- COCO annotations (instances_*.json): pictures, categories and boxes. What cannot be used (a
 -- crowd, a box without area, a row marked ignore, an unknown picture or category) is counted and
 -- passed over.
 local json = require "lucid.json"
@@ -71,22 +71,6 @@ function M.read(path, opt)
     end
   end
   return pictures, root.categories, skipped
-end
-
---- The reference captions of captions_*.json: image id -> list of texts.
----@param path string
-function M.captions(path)
-  local root, by_id = json.read(path), {}
-  if type(root) ~= "table" or not record.is_list(root.annotations) then
-    error(path .. ": there are no 'annotations' in it", 0)
-  end
-  for i, annotation in ipairs(root.annotations) do
-    local r = record.of(annotation, path, i, "annotation")
-    local id = r:id("image_id")
-    by_id[id] = by_id[id] or {}
-    table.insert(by_id[id], r:answer("caption"))
-  end
-  return by_id
 end
 
 --- The distinct names among a picture's objects, in their order.
