@@ -41,6 +41,9 @@ return function(counts, parts, opt)
     for name, f in pairs(derived) do drawn[name] = f(drawn) end
     return drawn
   end)
-  for name, interval in pairs(intervals) do metrics[name].low, metrics[name].high = unpack(interval) end
+  for name, interval in pairs(intervals) do
+    local m = metrics[name]
+    if not m.undefined then m.low, m.high = unpack(interval) end
+  end
   return metrics
 end

@@ -92,6 +92,14 @@ describe("the score", function()
       { name = "cat", word = "cat", there = false } }, records[1].mentions)
   end)
 
+  it("is undefined where nothing is mentioned", function()
+    local m = chair.score({ { response = "It is nice.", truth = {} } }, { nouns = coco, bootstrap = 10 })
+    for _, name in ipairs { "chair_i", "recall" } do
+      assert.same({ value = 0, n = 1, undefined = true }, m[name])
+    end
+    assert.equal(0, m.chair_s.value)
+  end)
+
   it("wants a response and a truth", function()
     assert.has_error(function() chair.score({ { response = "A." } }, { nouns = coco }) end,
       "chair: record 1 needs a response and its picture's truth")
