@@ -44,6 +44,7 @@ if opt.responses == "" then
   for _, r in ipairs(records) do r.question = opt.question end
   lucid.mine.describe(m, records, { generate = lucid.generate.settings(opt), batch = opt.batch, quiet = opt.quiet,
     seed = opt.seed })
+  if run then lucid.data.responses.write(run.out .. "/responses.json", records) end
 end
 
 local results = { chair = metric.score(records, { nouns = nouns, bootstrap = opt.bootstrap, seed = opt.seed }) }

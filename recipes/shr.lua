@@ -64,6 +64,7 @@ local function describe()
   local settings = lucid.generate.settings(opt, lucid.published.settings(m.kind, "shr"))
   lucid.run.note(opt, settings)
   lucid.mine.describe(m, records, { generate = settings, batch = opt.batch, quiet = opt.quiet })
+  if run then lucid.data.responses.write(run.out .. "/responses.json", records) end       -- before a judge costs anything
   if opt.as_published and m.kind == "llava" and not opt.given["max-prompt"] then
     how.max_prompt = lucid.metric.shr.LONGEST_PROMPT
   end
@@ -97,16 +98,7 @@ if opt.as_published or opt.judgements ~= "" then
 end
 
 if run then
-  local samples = {}
-  for i, r in ipairs(records) do
-    local sentences = lucid.json.array {}
-    for k, s in ipairs(r.sentences or {}) do
-      sentences[k] = { text = s.text, label = s.label or lucid.json.null, reason = s.reason }
-    end
-    samples[i] = { image_id = r.image_id, image = r.image, response = r.response, sentences = sentences,
-      judgement = r.judgement, too_long = r.too_long, unparsed = r.unparsed, attempts = r.attempts }
-  end
-  run:results(results, samples)
+  run:results(results, lucid.data.shr.samples(records))
   if runs[1].metrics then
     local is_adapted = opt.adapter ~= ""
     lucid.data.shr.write(run.out, runs, { key = opt.responses ~= "" and "mode_response" or "model_response",

@@ -54,9 +54,10 @@ describe("lucid shr", function()
     assert.equal(6, results.shr_published.num_images.value)
     assert.equal(results.shr_published.hal_words_ratio.value, metrics.run1.hal_words_ratio)
     assert.equal(dir .. "/model", metrics.model_path)
-    local judged = json.read(out .. "/judgement.json").run1
+    local judged, said = json.read(out .. "/judgement.json").run1, json.read(out .. "/responses.json")
     for _, s in ipairs(samples_of(out)) do
       assert.equal(s.response, judged[tostring(s.image_id)].model_response)
+      assert.equal(s.response, said[tostring(s.image_id)])
     end
   end)
 

@@ -69,4 +69,13 @@ function M.read(path)
   return texts, ids
 end
 
+--- Writes records' responses as an object, image id -> text.
+---@param path string
+---@param records table[]
+function M.write(path, records)
+  local texts = {}
+  for _, r in ipairs(records) do texts[("%d"):format(r.image_id)] = r.response end
+  json.write(path, texts, { indent = 2 })
+end
+
 return M

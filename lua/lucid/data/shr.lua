@@ -77,6 +77,22 @@ function M.answers(path, records)
   return records, #ids - #records
 end
 
+--- What samples.jsonl holds of judged records; a sentence without a label has null.
+---@param records table[]
+---@return table[]
+function M.samples(records)
+  local samples = {}
+  for i, r in ipairs(records) do
+    local sentences = json.array {}
+    for k, s in ipairs(r.sentences or {}) do
+      sentences[k] = { text = s.text, label = s.label or json.null, reason = s.reason }
+    end
+    samples[i] = { image_id = r.image_id, image = r.image, response = r.response, sentences = sentences,
+      judgement = r.judgement, too_long = r.too_long, unparsed = r.unparsed, attempts = r.attempts }
+  end
+  return samples
+end
+
 -- ---- the published files ---------------------------------------------------------------------------------
 
 -- The label that a sentence of judgement.json has: null where the reply was of no use.
