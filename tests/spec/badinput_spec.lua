@@ -210,7 +210,7 @@ describe("bad input", function()
     end
     local described = ("shr --model %s --data %s/shr --images %s --quiet "):format(model, world, world)
     fails(described .. "--judge nix", 2, "--judge: there is no judge 'nix'; annotation, ", "replay are known")
-    fails(described .. "--metric nix", 2, "--metric: there is no metric 'nix'; pope, ", "shr are known")
+    fails(described .. "--metric nix", 2, "--metric: there is no metric 'nix'; amber, ", "shr_published are known")
     for option, part in pairs { group = "image, pair, none", recompute = "auto, on, off", quant = "none, q8_0, nf4, fp4",
       ["f-divergence-type"] = "reverse_kl, forward_kl", ["gamma-on"] = "chosen, captions", sync = "all_reduce, none",
       ["non-finite"] = "stop, skip", ["over-long"] = "error, skip", ["bco-shift"] = "running, none", ["reference-cache"] = "on, off" } do

@@ -2,6 +2,7 @@
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local json = require "lucid.json"
+local lua = require "lucid"
 local program = require "tests.support.program"
 local training = require "tests.support.training"
 
@@ -82,6 +83,21 @@ describe("lucid shr", function()
     printed = json.decode(shr(("--responses %s/texts.jsonl --judge none --metric repetition"):format(dir)))
     assert.is_nil(printed.shr.shr)
     assert.is_true(printed.shr.gram_1.value < 1)
+  end)
+
+  it("is judged by a recording", function()
+    file.write(dir .. "/texts.json", '{"300001": "A red car. A cat."}')
+    local nouns = lua.nouns.read(dir .. "/world/categories.json")
+    local path = dir .. "/recording.jsonl"
+    local records = lua.data.shr.read(dir .. "/world/shr", dir .. "/world", { limit = 1 })
+    lua.data.shr.answers(dir .. "/texts.json", records)
+    lua.metric.shr.judge(records, lua.judge.replay { path = path, judge = lua.judge.annotation { nouns = nouns } },
+      { prompt = lua.recipe.load "prompts/judge" })
+    local words = ("--limit 1 --responses %s/texts.json"):format(dir)
+    local printed = shr(words .. " --judge replay --journal " .. path)
+    assert.equal(shr(words), printed)
+    assert.equal(0, json.decode(printed).shr.unjudged.value)
+    fails(("shr --data %s/world/shr --images %s/world %s --judge replay --journal %s/none"):format(dir, dir, words, dir), "there is no")
   end)
 
   it("says what it lacks", function()

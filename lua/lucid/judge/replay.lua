@@ -40,7 +40,9 @@ end
 ---@param opt table    path: the recording; judge: whom to ask what it lacks (optional)
 function M.new(opt)
   if not opt.path then error("judge replay: needs path, the recording", 2) end
-  local self = setmetatable({ path = opt.path, judge = opt.judge, replies = {} }, Judge)
+  -- From a recipe's options, judge is this one's own name.
+  local behind = type(opt.judge) == "table" and opt.judge or nil
+  local self = setmetatable({ path = opt.path, judge = behind, replies = {} }, Judge)
   if file.exists(opt.path) then
     local number = 0
     for line in file.read(opt.path):gmatch("[^\n]+") do
@@ -51,7 +53,7 @@ function M.new(opt)
       end
       self.replies[record.key] = record.reply
     end
-  elseif not opt.judge then
+  elseif not behind then
     error(("judge replay: there is no %s"):format(opt.path), 0)
   end
   return self
