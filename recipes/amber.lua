@@ -8,6 +8,7 @@ local opt = lucid.args {
     .. "and accuracy, precision, recall and F1 of questions, where no is the positive answer.",
   common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch cache quiet json "
     .. lucid.generate.OPTIONS,
+  processes = true,
   required = { "data" },
   { "batch", 64, "answers that grow together" },
   { "data", "", "folder of annotations.json, relation.json, safe_words.txt and query/" },
@@ -20,7 +21,8 @@ local opt = lucid.args {
   { "bootstrap", 1000, "draws of the intervals; 0: none", { whole = true } },
 }
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
+local first = lucid.dist.first()
 local amber = lucid.data.amber
 local metric = lucid.metric.of(opt.metric, "descriptions")
 opt.annotations = opt.annotations ~= "" and opt.annotations or opt.data .. "/annotations.json"
@@ -57,7 +59,7 @@ local hashes = lucid.run.hashes(opt, { "annotations", "responses" })
 for path in queries:gmatch("[^,]+") do
   if lucid.file.exists(path) then hashes[path:match("[^/]*$")] = lucid.file.hash(path) end
 end
-local run = opt.out ~= "" and lucid.run.open(opt.out, "amber", opt, hashes)
+local run = first and opt.out ~= "" and lucid.run.open(opt.out, "amber", opt, hashes)
 if opt.responses == "" then
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
@@ -72,6 +74,7 @@ if opt.responses == "" then
     if #list > 0 then lucid.mine.describe(m, list, { generate = settings, batch = opt.batch, quiet = opt.quiet, seed = opt.seed }) end
   end
 end
+if not first then return end
 
 local results = { amber = metric.score(records, { words = words, bootstrap = opt.bootstrap, seed = opt.seed }) }
 if opt.as_published then results.amber_published = lucid.metric.of("amber_published", "descriptions").score(records) end

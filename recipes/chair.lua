@@ -8,6 +8,7 @@ local opt = lucid.args {
     .. "(lua/lucid/metric/coco.json) and plural rules, no tagger and no word vectors.",
   common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet json "
     .. lucid.generate.OPTIONS,
+  processes = true,
   required = { "annotations" },
   { "batch", 64, "captions that grow together" },
   { "annotations", "", "COCO's instances_*.json" },
@@ -21,7 +22,8 @@ local opt = lucid.args {
   { "bootstrap", 1000, "draws of the intervals; 0: none", { whole = true } },
 }
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
+local first = lucid.dist.first()
 local metric = lucid.metric.of(opt.metric, "descriptions")
 local nouns = opt.nouns ~= "" and lucid.nouns.read(opt.nouns) or lucid.nouns.coco()
 local pictures = lucid.data.chair.read(opt.annotations, nouns, opt.captions ~= "" and opt.captions or nil)
@@ -36,7 +38,7 @@ else
   for i = 1, most do records[i] = pictures[i] end
   lucid.data.chair.locate(opt.images, records)
 end
-local run = opt.out ~= "" and lucid.run.open(opt.out, "chair", opt,
+local run = first and opt.out ~= "" and lucid.run.open(opt.out, "chair", opt,
   lucid.run.hashes(opt, { "annotations", "captions", "responses", "nouns" }))
 if opt.responses == "" then
   local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
@@ -46,6 +48,7 @@ if opt.responses == "" then
     seed = opt.seed })
   if run then lucid.data.responses.write(run.out .. "/responses.json", records) end
 end
+if not first then return end
 
 local results = { chair = metric.score(records, { nouns = nouns, bootstrap = opt.bootstrap, seed = opt.seed }) }
 if run then

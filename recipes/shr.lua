@@ -10,6 +10,7 @@ local opt = lucid.args {
   common = "model vision bridge bert adapter data images out device dtype quant template threads seed limit batch cache quiet json "
     .. lucid.generate.OPTIONS,
   published = lucid.generate.OPTIONS,
+  processes = true,
   { "batch", 64, "descriptions that grow together" },
   { "data", "", "folder of val_images_final.json and shr_factual_part*.jsonl" },
   { "images", "", "Visual Genome root" },
@@ -27,12 +28,13 @@ local opt = lucid.args {
 
 -- ---- texts and labels -----------------------------------------------------------------------------------
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
+local first = lucid.dist.first()
 local metric = lucid.metric.of(opt.metric, "descriptions")
 local published_metric = lucid.metric.of("shr_published", "descriptions")
 local run = nil
 local function open_run()
-  run = opt.out ~= "" and lucid.run.open(opt.out, "shr", opt,
+  run = first and opt.out ~= "" and lucid.run.open(opt.out, "shr", opt,
     lucid.run.hashes(opt, { "responses", "judgements", "nouns", "prompt" })) or nil
 end
 
@@ -43,7 +45,7 @@ local function describe()
   end
   local nouns_path = opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json"
   local nouns = (opt.nouns ~= "" or lucid.file.exists(nouns_path)) and lucid.nouns.read(nouns_path) or nil
-  local judge = opt.judge ~= "none" and lucid.judge.open(opt, { nouns = nouns }) or nil
+  local judge = first and opt.judge ~= "none" and lucid.judge.open(opt, { nouns = nouns }) or nil
   local prompt = lucid.recipe.load(opt.prompt ~= "" and opt.prompt or "prompts/judge")
   if type(prompt) ~= "function" then
     error(("prompt %s: the file returns a %s, not a function"):format(opt.prompt, type(prompt)), 0)
@@ -83,6 +85,8 @@ else
   records, how, kind = describe()
   runs = { { name = "run1", records = records } }
 end
+
+if not first then return end                  -- one process judges and writes
 
 -- ---- numbers --------------------------------------------------------------------------------------------
 

@@ -289,4 +289,40 @@ describe("a job", function()
     assert.truthy(file.read(dir .. "/one.json"):find('"text"', 1, true))
     assert.equal(file.read(dir .. "/one.json"), file.read(dir .. "/two.json"))
   end)
+
+  case("describe for SHR, CHAIR and AMBER, and the files are those of one process", function()
+    local instances = { images = json.array {}, annotations = json.array {}, categories = json.array { { id = 1, name = "car" } } }
+    local queries, annotations = json.array {}, json.array {}
+    for i = 1, 6 do
+      local name = ("%d.jpg"):format(300000 + i)
+      instances.images[i] = { id = i, file_name = name, width = 64, height = 64 }
+      instances.annotations[i] = { image_id = i, category_id = 1, bbox = json.array { 0, 0, 9, 9 } }
+      local asks = i % 2 == 0
+      queries[i] = { id = i, image = name, query = asks and "Is there a cat in this image?" or "Describe this image." }
+      annotations[i] = { id = i, type = asks and "discriminative-hallucination" or "generative",
+        truth = asks and "no" or json.array { "car" }, hallu = json.array { "cat" } }
+    end
+    json.write(dir .. "/instances.json", instances)
+    file.mkdir(dir .. "/amber")
+    json.write(dir .. "/amber/queries.json", queries)
+    json.write(dir .. "/amber/annotations.json", annotations)
+    json.write(dir .. "/amber/relation.json", { car = json.array {}, cat = json.array {} })
+    file.write(dir .. "/amber/safe_words.txt", "line\n")
+    for name, words in pairs {
+      shr = ("--data %s/world/shr --images %s/world --beams 2"):format(dir, dir),
+      chair = ("--annotations %s/instances.json --images %s/world/VG_100K"):format(dir, dir),
+      amber = ("--data %s/amber --queries %s/amber/queries.json --images %s/world/VG_100K"):format(dir, dir, dir),
+    } do
+      for _, n in ipairs { 1, 3 } do
+        local status, err = run(n > 1 and n or nil, ("%s --model %s/model %s --max-new-tokens 8 --batch 2 --cache none --quiet"
+          .. " --out %s/%s-%d"):format(name, dir, words, dir, name, n))
+        assert.equal(0, status, err)
+      end
+      for _, entry in ipairs { "samples.jsonl", "responses.json" } do
+        assert.equal(file.read(("%s/%s-1/%s"):format(dir, name, entry)), file.read(("%s/%s-3/%s"):format(dir, name, entry)))
+      end
+      assert.same(json.read(("%s/%s-1/results.json"):format(dir, name))[name],
+        json.read(("%s/%s-3/results.json"):format(dir, name))[name])
+    end
+  end)
 end)
