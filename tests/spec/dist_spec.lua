@@ -140,9 +140,9 @@ describe("a command", function()
   end
 
   it("that works in one process says so under mpirun", function()
-    local status, err = run("pope --model x --images y --out z", "OMPI_COMM_WORLD_SIZE=2")
+    local status, err = run("score --model x --images y --out z", "OMPI_COMM_WORLD_SIZE=2")
     assert.equal(2, status)
-    assert.equal("lucid: pope works in one process, and 2 were started; start it without mpirun or srun\n", err)
+    assert.equal("lucid: score works in one process, and 2 were started; start it without mpirun or srun\n", err)
     status, err = run("inspect nowhere", "OMPI_COMM_WORLD_SIZE=1")
     assert.equal(1, status)
     assert.equal("lucid: inspect: nowhere: there is no such file or folder\n", err)
