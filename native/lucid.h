@@ -123,6 +123,7 @@ const lc_json *lc_json_next(const lc_json *v);                          /* its n
 const lc_json *lc_json_get(const lc_json *object, const char *key);     /* case-sensitive; NULL when absent */
 /* The records of a JSON array, an object's members, JSON lines or concatenated values, in bounded memory. */
 lc_json_reader *lc_json_open(const char *path);
+lc_json_reader *lc_json_open_list(const char *path, const char *member);   /* of the file's object: its list's elements */
 lc_json    *lc_json_read(lc_json_reader *r, int *done); /* the next record (free it); NULL: *done or an error */
 const char *lc_json_read_key(lc_json_reader *r, size_t *n);  /* of the last record when the file is an object, else NULL */
 int64_t     lc_json_read_line(lc_json_reader *r);            /* where the last record began, from 1 */

@@ -112,8 +112,10 @@ end
 --- file that holds one object alone is an object of members, but a record where it is named *.jsonl.
 --- Keys that stand twice in an object are counted, and told on stderr when the file has ended.
 ---@param path string
-function M.each(path)
-  local reader = C.lc_json_open(path)
+---@param member string|nil    the records are the elements of this list, a member of the file's object
+function M.each(path, member)
+  local reader = member and C.lc_json_open_list(path, member)
+  if not member then reader = C.lc_json_open(path) end
   if reader == nil then error(ffi.string(C.lc_error()), 0) end
   reader = ffi.gc(reader, C.lc_json_close)
   local done, number, repeated, first = ffi.new("int[1]"), 0, 0, nil

@@ -1,5 +1,6 @@
 /* json_reader.c - one record at a time: the elements of an array, the members of an object, JSON
- * lines, or values one after another. Only the record at hand is in memory. */
+ * lines, values one after another, or the elements of a list that is a member of the file's object.
+ * Only the record at hand is in memory. */
 #define _GNU_SOURCE
 #include "base/json.h"
 
@@ -23,6 +24,7 @@ struct lc_json_reader {
     int fd;
     enum layout layout;
     bool finished, started, ended; /* ended: the file has no more bytes */
+    bool within;                   /* what follows the records is not looked at */
 };
 
 int lc_json_step(struct lc_json_extent *e, char c) {
@@ -218,6 +220,7 @@ static int next_record(lc_json_reader *r) {
     if (r->layout == VALUES) return r->at < r->end;
     if (c == closing) {
         advance(r, 1);
+        if (r->within) return 0;
         c = peek(r);
         if (c < 0) return -1;
         return r->at < r->end ? refuse(r, "nothing may follow the end of the records") : 0;
@@ -231,6 +234,48 @@ static int next_record(lc_json_reader *r) {
     } else if (r->at == r->end) return refuse(r, "the file ends within its records");
     if (r->layout == OBJECT && read_key(r) < 0) return -1;
     return 1;
+}
+
+/* Passes over the value that begins here, however long it is. */
+static int skip_value(lc_json_reader *r) {
+    struct lc_json_extent e = {0};
+    for (bool begun = false;; begun = true) {
+        if (r->at == r->end) {
+            int got = more(r);
+            if (got < 0) return -1;
+            if (got == 0) return 0;
+        }
+        int how = lc_json_step(&e, r->data[r->at]);
+        if (how < 0) return refuse(r, "lists and objects nest deeper than 64");
+        if (how != 1 || !begun) advance(r, 1);
+        if (how > 0) return 0;
+    }
+}
+
+/* Goes to the elements of the list with this key in the file's object. */
+static int enter(lc_json_reader *r, const char *member) {
+    if (r->layout != OBJECT) return refuse(r, "an object is expected here");
+    for (;; r->started = true) {
+        int there = next_record(r);
+        if (there < 0) return -1;
+        if (there == 0)
+            return lc_fail(LC_EINVAL, "%s: there is no list '%s' in it", r->path, member);
+        if (r->key_length == strlen(member) && memcmp(r->key, member, r->key_length) == 0) break;
+        if (skip_value(r) < 0) return -1;
+    }
+    if (peek(r) != '[') return lc_fail(LC_EINVAL, "%s: its '%s' is no list", r->path, member);
+    advance(r, 1);
+    r->layout = ARRAY;
+    r->started = false;
+    r->within = true;
+    return 0;
+}
+
+lc_json_reader *lc_json_open_list(const char *path, const char *member) {
+    lc_json_reader *r = lc_json_open(path);
+    if (!r || enter(r, member) == 0) return r;
+    lc_json_close(r);
+    return NULL;
 }
 
 lc_json *lc_json_read(lc_json_reader *r, int *done) {

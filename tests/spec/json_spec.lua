@@ -283,6 +283,41 @@ describe("json.each", function()
     assert.is_true(native.C.lc_memory_peak() - before < 2 ^ 20)
   end)
 
+  it("reads a list within the file's object, whatever stands before and behind it", function()
+    local function within(text, member)
+      file.write(path, text)
+      local list = {}
+      for record, key, line in json.each(path, member) do list[#list + 1] = { record, key, line } end
+      return list
+    end
+    local text = '{"a": {"b": [7, "]"]}, "n": -1e3, "list": [{"x": 1},\n2], "t": true, "none": [], "last": [3]}'
+    assert.same({ { { x = 1 }, 1, 1 }, { 2, 2, 2 } }, within(text, "list"))
+    assert.same({}, within(text, "none"))
+    assert.same({ { 3, 1, 2 } }, within(text, "last"))
+    for member, what in pairs { b = "there is no list 'b'", a = "its 'a' is no list", n = "its 'n' is no list" } do
+      local ok, why = pcall(within, text, member)
+      assert.is_false(ok)
+      assert.is_truthy(why:find(what, 1, true), why)
+    end
+    for bad, what in pairs { ["[1]"] = "an object is expected", ['{"list": [1'] = ":1:12: ",
+      ['{"a": 1 "list": [1]}'] = ":1:9: " } do
+      local ok, why = pcall(within, bad, "list")
+      assert.is_false(ok)
+      assert.is_truthy(why:find(what, 1, true), why)
+    end
+  end)
+
+  it("passes over what is longer than memory should hold", function()
+    local record = json.encode { text = ("x"):rep(1000) }
+    file.write(path, '{"before": [' .. (record .. ",\n"):rep(20000) .. record .. '], "list": [1, 2]}')
+    collectgarbage()
+    native.C.lc_memory_peak_reset()
+    local before, count = native.C.lc_memory_used(), 0
+    for _ in json.each(path, "list") do count = count + 1 end
+    assert.equal(2, count)
+    assert.is_true(native.C.lc_memory_peak() - before < 2 ^ 20)
+  end)
+
   it("gives the row counts of POPE's files", function()
     local names = file.list(POPE .. "/coco_head")
     if not names then return pending("POPE's files are not here") end
