@@ -55,7 +55,7 @@ if opt.check then
   lucid.mine.check(questions, answers)
 end
 
-lucid.data.hadpo.write(run.out, descriptions, questions)
+lucid.data.pairfile.write(run.out, "list", descriptions, questions)
 local wrong = 0
 for _, q in ipairs(questions) do wrong = wrong + (q.correct and 0 or 1) end
 report.questions, report.questions_wrong, report.passed_over = #questions, wrong, passed

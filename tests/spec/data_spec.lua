@@ -5,6 +5,7 @@ local file = require "lucid.file"
 local hadpo = require "lucid.data.hadpo"
 local json = require "lucid.json"
 local jsonl = require "lucid.data.jsonl"
+local pairfile = require "lucid.data.pairfile"
 local pyrandom = require "lucid.data.pyrandom"
 local support = require "tests.support.folder"
 local vg = require "lucid.data.vg"
@@ -195,13 +196,35 @@ describe("preference files", function()
     assert.equal(2, missing)
   end)
 
-  it("come back as they were written", function()
-    hadpo.write(dir, { { image_id = 1, chosen = { "a" }, rejected = { "b" } } },
-      { { image_id = 1, question = "q", answer = "no", chosen = "No.", rejected = "Yes.", correct = true } })
-    assert.same({ { image_id = 1, chosen = { "a" }, rejected = { "b" } } }, hadpo.descriptions(dir .. "/desc_data.json"))
-    assert.same({ { image_id = 1, question = "q", answer = "no", chosen = "No.", rejected = "Yes.", correct = true } },
-      hadpo.questions(dir .. "/pope_data.json"))
-    assert.is_truthy(file.read(dir .. "/pope_data.json"):find('"reject"', 1, true))
+  it("come back as they were written, in the form of each model", function()
+    local descriptions = { { image_id = 1, chosen = { "a" }, rejected = { "b" } }, { image_id = 7, chosen = { "c", "d" }, rejected = { "e", "f" } },
+      { image_id = 7, chosen = { "g" }, rejected = { "h" } } }
+    local questions = { { image_id = 1, question = "q", answer = "no", chosen = "No.", rejected = "Yes.", correct = true },
+      { image_id = 7, question = "r", answer = "yes", chosen = "Yes.", rejected = "No.", correct = false } }
+    for form, f in pairs(pairfile.FORMS) do
+      assert.same({ desc = f.by_id and 2 or 3, pope = 2 }, pairfile.write(dir, form, descriptions, questions))
+      local read, asked = hadpo.descriptions(dir .. "/desc_data.json"), hadpo.questions(dir .. "/pope_data.json")
+      if f.by_id then
+        assert.same({ image_id = 7, chosen = { "c", "d", "g" }, rejected = { "e", "f", "h" } }, read[2])
+        assert.same({ chosen = { "a" }, rejected = { "b" } }, json.read(dir .. "/desc_data.json")["1"])
+      else
+        assert.same(descriptions, read)
+        assert.equal("7", json.read(dir .. "/desc_data.json")[2].image_id)
+      end
+      for i, q in ipairs(questions) do
+        assert.same({ image_id = q.image_id, question = q.question, chosen = q.chosen, rejected = q.rejected,
+          answer = f.answer and q.answer or nil, correct = f.correct and q.correct or false }, asked[i])
+        local written = json.read(dir .. "/pope_data.json")[i]
+        assert.equal(q.rejected, written[f.rejected])
+        assert.equal(f.correct, written.correct ~= nil or nil)
+        assert.equal(f.answer, written.answer ~= nil or nil)
+      end
+    end
+    assert.equal("rejected", pairfile.FORMS.instructblip.rejected)
+    assert.is_nil(file.kind(dir .. "/desc_data.json.part"))
+    pairfile.write(dir, "llava", {}, {})
+    assert.same({}, json.read(dir .. "/desc_data.json"))
+    raises("none of instructblip", pairfile.open, dir, "bard")
   end)
 end)
 

@@ -4,6 +4,7 @@ local annotation = require "lucid.judge.annotation"
 local hadpo = require "lucid.data.hadpo"
 local mine = require "lucid.mine"
 local nouns = require "lucid.nouns"
+local pairfile = require "lucid.data.pairfile"
 local sentences = require "lucid.sentences"
 local support = require "tests.support.folder"
 
@@ -217,7 +218,7 @@ describe("what is mined", function()
     local again, again_questions = run()
     assert.same(descriptions, again)
     assert.same(questions, again_questions)
-    hadpo.write(dir, descriptions, questions)
+    pairfile.write(dir, "list", descriptions, questions)
     assert.same(descriptions, hadpo.descriptions(dir .. "/desc_data.json"))
     assert.same(questions, hadpo.questions(dir .. "/pope_data.json"))
     support.remove(dir)

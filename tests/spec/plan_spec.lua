@@ -201,7 +201,7 @@ describe("lucid llava", function()
           answer = "no", chosen = "No.", rejected = "Yes.", correct = false }
       end
     end
-    lucid.data.hadpo.write(folder, descriptions, questions)
+    lucid.data.pairfile.write(folder, "list", descriptions, questions)
     words = ("%s llava --model %s/model --data %s --images %s/world --rank 2 --alpha 4 --lr 1e-3 --batch 8"):format(
       program, folder, folder, folder)
   end)

@@ -249,21 +249,4 @@ function M.read(opt)
   return kept, missing, counts
 end
 
---- Writes the two files in the published list forms.
----@param dir string
----@param descriptions table[]   { image_id, chosen, rejected }
----@param questions table[]      { image_id, question, answer, chosen, rejected, correct }
-function M.write(dir, descriptions, questions)
-  local desc, pope = json.array {}, json.array {}
-  for i, r in ipairs(descriptions) do
-    desc[i] = { image_id = ("%d"):format(r.image_id), chosen = r.chosen, rejected = r.rejected }
-  end
-  for i, r in ipairs(questions) do
-    pope[i] = { image_id = ("%d"):format(r.image_id), question = r.question, answer = r.answer,
-      chosen = r.chosen, reject = r.rejected, correct = r.correct }
-  end
-  json.write(dir .. "/desc_data.json", desc)
-  json.write(dir .. "/pope_data.json", pope)
-end
-
 return M
