@@ -24,7 +24,7 @@ struct lc_json_reader {
     int fd;
     enum layout layout;
     bool finished, started, ended; /* ended: the file has no more bytes */
-    bool within;                   /* what follows the records is not looked at */
+    bool within;                   /* a member's list: what follows it is not looked at */
 };
 
 int lc_json_step(struct lc_json_extent *e, char c) {
@@ -152,7 +152,7 @@ static int begin(lc_json_reader *r) {
     if (r->end >= 3 && memcmp(r->data, "\xEF\xBB\xBF", 3) == 0) r->at = 3;
     int c = peek(r);
     if (c == '{') {
-        int alone = single(r);
+        int alone = r->within ? 1 : single(r);
         if (alone < 0) return -1;
         if (alone) r->layout = OBJECT;
     } else if (c == '[') r->layout = ARRAY;
@@ -160,16 +160,18 @@ static int begin(lc_json_reader *r) {
     return c < 0 ? -1 : 0;
 }
 
-lc_json_reader *lc_json_open(const char *path) {
+static lc_json_reader *open_reader(const char *path, bool within) {
     lc_json_reader *r = lc_alloc_zero(sizeof *r);
     if (!r) return NULL;
-    *r = (lc_json_reader){.fd = -1, .room = 2 * PIECE, .line = 1, .column = 1};
+    *r = (lc_json_reader){.fd = -1, .room = 2 * PIECE, .line = 1, .column = 1, .within = within};
     r->path = lc_copy_text(path);
     r->data = lc_alloc(r->room);
     if (r->path && r->data && (r->fd = lc_open_file(path)) >= 0 && begin(r) == 0) return r;
     lc_json_close(r);
     return NULL;
 }
+
+lc_json_reader *lc_json_open(const char *path) { return open_reader(path, false); }
 
 void lc_json_close(lc_json_reader *r) {
     if (!r) return;
@@ -220,7 +222,7 @@ static int next_record(lc_json_reader *r) {
     if (r->layout == VALUES) return r->at < r->end;
     if (c == closing) {
         advance(r, 1);
-        if (r->within) return 0;
+        if (r->within && r->layout == ARRAY) return 0;
         c = peek(r);
         if (c < 0) return -1;
         return r->at < r->end ? refuse(r, "nothing may follow the end of the records") : 0;
@@ -267,12 +269,11 @@ static int enter(lc_json_reader *r, const char *member) {
     advance(r, 1);
     r->layout = ARRAY;
     r->started = false;
-    r->within = true;
     return 0;
 }
 
 lc_json_reader *lc_json_open_list(const char *path, const char *member) {
-    lc_json_reader *r = lc_json_open(path);
+    lc_json_reader *r = open_reader(path, true);
     if (!r || enter(r, member) == 0) return r;
     lc_json_close(r);
     return NULL;

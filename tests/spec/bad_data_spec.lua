@@ -249,8 +249,9 @@ describe("a bad record", function()
   row("responses", '{"run1": {"x": {}}}', "record 1: its key is no image id: 'run1'")
   row("responses", '{"image_id": 1, "response": "a"}', "record 1: its key is no image id: 'image_id'")
 
-  row("coco", "[]", "there are no 'images' in it")
-  row("coco", '{"images": [], "annotations": {}}', "there are no 'annotations' in it")
+  row("coco", "[]", "1:2: an object is expected here")
+  row("coco", "{}", "there is no list 'images' in it")
+  row("coco", '{"images": [], "annotations": {}, "categories": []}', "its 'annotations' is no list")
   row("coco", '{"images": [7], "annotations": [], "categories": []}', "image 1 is no object")
   row("coco", '{"images": [{"id": 1, "file_name": "a", "width": 8}], "annotations": [], "categories": []}', "image 1 has no 'height'")
   row("coco", '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',

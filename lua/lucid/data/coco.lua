@@ -1,10 +1,47 @@
--- COCO annotations (instances_*.json): pictures, categories and boxes. What cannot be used (a
--- crowd, a box without area, a row marked ignore, an unknown picture or category) is counted and
--- passed over.
+-- COCO annotations (instances_*.json): pictures, categories and boxes, read record by record. What cannot be used
+-- (a crowd, a box without area, a row marked ignore, an unknown picture or category) is counted and passed over.
 local json = require "lucid.json"
 local record = require "lucid.data.record"
 
 local M = {}
+
+-- The records of one of the file's lists: for r in records(path, "images", "image").
+local function records(path, list, noun)
+  local number, each = 0, json.each(path, list)
+  return function()
+    local value = each()
+    if value == nil then return nil end
+    number = number + 1
+    return record.of(value, path, number, noun)
+  end
+end
+
+--- The pictures, in the file's order: for p in coco.images(path): { image_id, file_name, width, height }.
+---@param path string
+function M.images(path)
+  local each, seen = records(path, "images", "image"), {}
+  return function()
+    local r = each()
+    if not r then return nil end
+    local id = r:id("id")
+    r:once(seen, id, "id")
+    return { image_id = id, file_name = r:text("file_name"), width = r:size("width"), height = r:size("height") }
+  end
+end
+
+--- The categories: their names by id, and as the file has them.
+---@param path string
+---@return table<integer, string> names, table[] categories
+function M.categories(path)
+  local names, list, seen = {}, {}, {}
+  for r in records(path, "categories", "category") do
+    local id = r:id("id")
+    r:once(seen, id, "id")
+    names[id] = r:text("name")
+    list[#list + 1] = r.value
+  end
+  return names, list
+end
 
 local function numbers(box)
   for i = 1, 4 do
@@ -13,64 +50,47 @@ local function numbers(box)
   return #box == 4
 end
 
-local function usable(a, images, names)
+local function usable(a, images, names, crowds)
   local b = a.bbox
-  return images[a.image_id] and names[a.category_id] and (a.iscrowd or 0) == 0
+  return images[a.image_id] and names[a.category_id] and (crowds or (a.iscrowd or 0) == 0)
     and (a.ignore or 0) == 0 and type(b) == "table" and numbers(b) and b[3] > 0 and b[4] > 0
 end
 
-local function pictures_of(root, path)
-  local pictures, by_id, seen = {}, {}, {}
-  for i, image in ipairs(root.images) do
-    local r = record.of(image, path, i, "image")
-    local id = r:id("id")
-    r:once(seen, id, "id")
-    pictures[i] = { image_id = id, file_name = r:text("file_name"), width = r:size("width"), height = r:size("height"),
-      objects = {} }
-    by_id[id] = pictures[i]
+--- What can be used of the annotations: for picture, category_id, box in coco.boxes(...); the box in fractions, inside the
+--- picture. For others picture is false.
+---@param path string
+---@param by_id table<integer, table>        pictures { width, height } by id
+---@param names table<integer, string>
+---@param opt table|nil                      crowds: those, too
+function M.boxes(path, by_id, names, opt)
+  local each = records(path, "annotations", "annotation")
+  return function()
+    local r = each()
+    if not r then return nil end
+    local a = r.value
+    if not usable(a, by_id, names, opt and opt.crowds) then return false end
+    local p, x, y, w, h = by_id[a.image_id], a.bbox[1], a.bbox[2], a.bbox[3], a.bbox[4]
+    return p, a.category_id, { math.max(0, x / p.width), math.max(0, y / p.height),
+      math.min(1, (x + w) / p.width), math.min(1, (y + h) / p.height) }
   end
-  return pictures, by_id
 end
 
-local function names_of(root, path)
-  local names, seen = {}, {}
-  for i, category in ipairs(root.categories) do
-    local r = record.of(category, path, i, "category")
-    local id = r:id("id")
-    r:once(seen, id, "id")
-    names[id] = r:text("name")
-  end
-  return names
-end
-
---- Reads an annotation file: a list of { image_id, file_name, width, height, objects = { {name,
---- box} } }, boxes as fractions inside the picture, in the file's order.
+--- Reads an annotation file: a list of { image_id, file_name, width, height, objects = { {name, box} } } in the file's
+--- order.
 ---@param path string
 ---@param opt table|nil      crowds: keep those, too
 ---@return table[] pictures, table categories, integer skipped
 function M.read(path, opt)
-  local root = json.read(path)
-  for _, name in ipairs { "images", "annotations", "categories" } do
-    if type(root) ~= "table" or not record.is_list(root[name]) then
-      error(("%s: there are no '%s' in it"):format(path, name), 0)
-    end
+  local pictures, by_id, skipped = {}, {}, 0
+  for p in M.images(path) do
+    p.objects = {}
+    pictures[#pictures + 1], by_id[p.image_id] = p, p
   end
-  local names, skipped = names_of(root, path), 0
-  local pictures, by_id = pictures_of(root, path)
-  for i, annotation in ipairs(root.annotations) do
-    local a = record.of(annotation, path, i, "annotation").value
-    if opt and opt.crowds and a.iscrowd == 1 then a.iscrowd = 0 end
-    local p = usable(a, by_id, names) and by_id[a.image_id]
-    if p then
-      local x, y, w, h = a.bbox[1], a.bbox[2], a.bbox[3], a.bbox[4]
-      local box = { math.max(0, x / p.width), math.max(0, y / p.height),
-        math.min(1, (x + w) / p.width), math.min(1, (y + h) / p.height) }
-      p.objects[#p.objects + 1] = { name = names[a.category_id], box = box }
-    else
-      skipped = skipped + 1
-    end
+  local names, categories = M.categories(path)
+  for p, category, box in M.boxes(path, by_id, names, opt) do
+    if p then p.objects[#p.objects + 1] = { name = names[category], box = box } else skipped = skipped + 1 end
   end
-  return pictures, root.categories, skipped
+  return pictures, categories, skipped
 end
 
 --- The distinct names among a picture's objects, in their order.
