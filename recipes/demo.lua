@@ -92,7 +92,7 @@ if not opt.fast then lucid.tinyworld.summary.check_base(before) end
 
 -- 4. Pairs from the model's own mistakes on other pictures, and preference training on them.
 local mining = { model = BASE, images = W .. "/wild", out = MINED, seed = opt.seed, omission = 2,
-  statistics = W .. "/sft", ["max-new-tokens"] = 160, check = false }
+  statistics = W .. "/sft", ["max-new-tokens"] = 160, check = false, ["min-ratio"] = 0, duplicates = true, overwrite = true }
 stages:run("mine", mining, { BASE .. "/model.safetensors", W .. "/wild/image_data.json" },
   { MINED .. "/desc_data.json", MINED .. "/pope_data.json" }, function() recipe("mine", mining) end)
 local function prefer(name, loss)

@@ -1,67 +1,61 @@
 -- Mining preference pairs: describe, find what is made up, correct, rewrite, ask.
---   lucid mine --model llava-1.5-7b-hf --images VG --out data/mined --judge annotation
+--   lucid mine --model llava-1.5-7b-hf --images VG --out data/mined --judge openai
+--   lucid mine ... --resume              goes on where it was cut off; what was edited in OUT/stages is taken as it is
+--   lucid mine ... --from gate           makes that stage and what follows anew
 local lucid = require "lucid"
 
 local opt = lucid.args {
-  about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined.",
-  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet max-new-tokens",
+  about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined. Its stages,\n"
+    .. table.concat(lucid.mine.STAGES, ", ") .. ", are files in OUT/stages that can be read and edited.",
+  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet "
+    .. lucid.generate.OPTIONS,
   required = { "model", "images", "out" },
-  { "images", "", "Visual Genome root" },
-  { "batch", 64, "descriptions that grow together" },
-  { "judge", "annotation", "a judge's name or a .lua file" },
-  { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json" },
-  { "statistics", "", "Visual Genome root in which co-occurrence is counted; empty: the mined pictures" },
-  { "min-objects", 1, "pictures with fewer annotated things are left out", { whole = true } },
-  { "max-objects", 100, "and those with more", { whole = true } },
-  { "variants", 3, "texts of each side of a pair", { whole = true, min = 1 } },
-  { "complete", false, "corrections also add the things that were left out" },
-  { "omission", 0, "pairs a picture whose rejected text leaves something out; 0.5: of every second one" },
-  { "omit", 1, "sentences that such a text leaves out", { whole = true, min = 1 } },
-  { "present", 2, "questions a picture about what is there", { whole = true } },
-  { "absent", 2, "and about what is not", { whole = true } },
-  { "check", true, "ask the model the questions and mark those it already answers right" },
+  { "images", "", "Visual Genome root, or the folder of the pictures that --annotations names" },
+  { "annotations", "", "COCO's instances_*.json, or JSON lines { image, objects, sentences }; empty: Visual Genome's own" },
+  { "captions", "", "COCO's captions_*.json: sentences that are true" },
+  { "batch", 64, "pictures that are worked on together" },
+  { "nouns", "", "noun table; empty: IMAGES/categories.json, else the things that --annotations names" },
+  { "from", "", "make this stage and what follows anew" },
+  { "until", "", "stop behind this stage" },
+  { "resume", false, "go on with what --out holds" },
+  { "overwrite", false, "replace the run that --out holds" },
+  groups = {
+    { title = "which pictures",
+      { "min-objects", 1, "pictures with fewer annotated things are left out", { whole = true } },
+      { "max-objects", 100, "and those with more", { whole = true } },
+      { "min-texts", 0, "and those with fewer annotated regions or sentences", { whole = true } },
+      { "skip-bad", false, "and those whose file is missing or cannot be read; else these stop the run" },
+    },
+    { title = "pairs",
+      { "variants", 3, "texts of each side of a pair", { whole = true, min = 1 } },
+      { "complete", false, "corrections also add the things that were left out" },
+      { "omission", 0, "pairs a picture whose rejected text leaves something out; 0.5: of every second one" },
+      { "omit", 1, "sentences that such a text leaves out", { whole = true, min = 1 } },
+      { "prompt-correct", "", "a .lua file that words the request; empty: recipes/prompts/correct.lua" },
+      { "prompt-rewrite", "", "the same for rewriting" },
+      { "form", "", "form of the files: llava, minigpt4, instructblip or list; empty: the mined model's",
+        { choices = "llava minigpt4 instructblip list" } },
+    },
+    { title = "questions",
+      { "questions", "annotations", "made from the annotations, or by the judge from what it found", { choices = "annotations judge" } },
+      { "present", 2, "questions a picture about what is there", { whole = true } },
+      { "absent", 2, "and about what is not", { whole = true } },
+      { "statistics", "", "Visual Genome root in which co-occurrence is counted; empty: the mined pictures" },
+      { "check", true, "ask the model the questions and mark those it already answers right" },
+      { "prompt-questions", "", "a .lua file that words the request for questions" },
+    },
+    { title = "the gate",
+      { "verify", "corrected", "what the judge judges again: the corrected texts, all right texts or none",
+        { choices = "corrected all none" } },
+      { "min-ratio", 0.5, "words of a right text to those of the wrong one: at least" },
+      { "max-ratio", 2, "and at most" },
+      { "balance", 0.6, "largest share of either answer among the questions; 1: any", { min = 0.5, max = 1 } },
+      { "duplicates", false, "keep pairs of texts and questions that a picture has twice" },
+      { "prompt-judge", "", "a .lua file that words the request for a judgement" },
+    },
+    lucid.judge.options,
+  },
 }
 
 lucid.threads(opt.threads)
-local nouns = lucid.nouns.read(opt.nouns ~= "" and opt.nouns or opt.images .. "/categories.json")
-local judge = lucid.judge[opt.judge].new { nouns = nouns }
-local prompts = {}
-for _, kind in ipairs { "judge", "correct", "rewrite" } do prompts[kind] = lucid.recipe.load("prompts/" .. kind) end
-local cache = lucid.cache.folder(opt.cache)
-local statistics = opt.statistics ~= "" and lucid.mine.contents(opt.statistics, nouns, cache) or nil
-local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
-  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
-local records, passed = lucid.mine.records(opt.images, { min_objects = opt.min_objects,
-  max_objects = opt.max_objects, limit = opt.limit, seed = opt.seed, cache = cache })
-if #records == 0 then
-  error(("%s: no picture there has %d to %d annotated things (--min-objects, --max-objects)"):format(opt.images,
-    opt.min_objects, opt.max_objects), 0)
-end
-local run = lucid.run.open(opt.out, "mine", opt)
-lucid.mine.describe(m, records, { generate = { max_new_tokens = opt.max_new_tokens }, batch = opt.batch,
-  seed = opt.seed, quiet = opt.quiet, instructions = true })
-
-local descriptions, report = lucid.mine.descriptions(records, judge, { nouns = nouns, prompts = prompts,
-  variants = opt.variants, complete = opt.complete, omission = opt.omission, omit = opt.omit, seed = opt.seed })
-local questions = lucid.mine.questions(records, { nouns = nouns, present = opt.present, absent = opt.absent,
-  seed = opt.seed, statistics = statistics })
-if opt.check then
-  local requests, path = {}, {}
-  for _, r in ipairs(records) do path[r.image_id] = r.image end
-  for i, q in ipairs(questions) do requests[i] = { image = path[q.image_id], prompt = q.question } end
-  local answers = m:generate_all(requests, { max_new_tokens = 64, batch = 128,
-    enough = function(text) return text:find(".", 1, true) ~= nil end })
-  for i, a in ipairs(answers) do answers[i] = a.text end
-  lucid.mine.check(questions, answers)
-end
-
-lucid.data.pairfile.write(run.out, "list", descriptions, questions)
-local wrong = 0
-for _, q in ipairs(questions) do wrong = wrong + (q.correct and 0 or 1) end
-report.questions, report.questions_wrong, report.passed_over = #questions, wrong, passed
-lucid.json.write(run.out .. "/report.json", report, { indent = 2 })
-if not opt.quiet then
-  io.stderr:write(("mined %d pictures: %d corrected and %d omission pairs, %d questions (%d answered wrong)\n"):format(
-    report.pictures, report.corrected, report.omission, #questions, wrong))
-end
-return report
+return lucid.mine.run(opt)

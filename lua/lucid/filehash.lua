@@ -49,6 +49,24 @@ function M.of(paths, folder, dry)
   return hashes
 end
 
+local WEIGHTS = { safetensors = true, bin = true, pth = true, model = true }
+
+--- What tells a model from another without reading its weights: its configuration and its files' sizes, a line each.
+---@param opt table         model, vision, bridge: folders or files, as recipes' options name them
+---@return string[]
+function M.sizes(opt)
+  local lines = {}
+  for _, part in ipairs { opt.model, opt.vision or "", opt.bridge or "" } do
+    if file.kind(part) == "file" then lines[#lines + 1] = ("%d"):format(file.size(part)) end
+    for _, name in ipairs(file.list(part) or {}) do
+      local path = part .. "/" .. name
+      if name == "config.json" then lines[#lines + 1] = file.hash(path)
+      elseif WEIGHTS[name:match("%.(%w+)$")] then lines[#lines + 1] = ("%s %d"):format(name, file.size(path)) end
+    end
+  end
+  return lines
+end
+
 -- The weights of a model that no file holds.
 local function of_tensors(model)
   local list = {}

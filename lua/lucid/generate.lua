@@ -284,7 +284,7 @@ local function batch_items(model, requests, from, to, s)
     local ids, image = request_ids(model, requests[i], s)
     for k = 1, copies do
       local item = prepare(model, ids, image, s)
-      item.stream = i - 1 + (k - 1) * 2 ^ 32
+      item.stream = (requests[i].stream or i - 1) + (k - 1) * 2 ^ 32
       items[#items + 1] = item
     end
   end
@@ -346,7 +346,8 @@ local function check_model(model)
 end
 
 --- Answers many requests { image=, prompt= (a question) or ids= }, in order. An answer does not depend on
---- the others of its batch. The processes of a job take batches as they come free, and all get all answers.
+--- the others of its batch; sampled ones depend on the request's place, or its own number `stream`. The processes of a
+--- job take batches as they come free, and all get all answers.
 ---@param model table
 ---@param requests table[]
 ---@param opt lucid.GenerateOptions|nil

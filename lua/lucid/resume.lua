@@ -61,22 +61,8 @@ local function hash_of_samples(samples)
   return sha256(table.concat(lines, "\n"))
 end
 
-local WEIGHTS = { safetensors = true, bin = true, pth = true, model = true }
-
--- The model's parts by its configuration and its files' sizes: reading tens of gigabytes would take its time at every
--- start, where no cache folder keeps what they hash to.
-local function hash_of_model(opt)
-  local lines = {}
-  for _, part in ipairs { opt.model, opt.vision or "", opt.bridge or "" } do
-    if file.kind(part) == "file" then lines[#lines + 1] = ("%d"):format(file.size(part)) end
-    for _, name in ipairs(file.list(part) or {}) do
-      local path = part .. "/" .. name
-      if name == "config.json" then lines[#lines + 1] = file.hash(path)
-      elseif WEIGHTS[name:match("%.(%w+)$")] then lines[#lines + 1] = ("%s %d"):format(name, file.size(path)) end
-    end
-  end
-  return sha256(table.concat(lines, "\n"))
-end
+-- Reading tens of gigabytes would take its time at every start, where no cache folder keeps what they hash to.
+local function hash_of_model(opt) return sha256(table.concat(filehash.sizes(opt), "\n")) end
 
 -- The weights themselves; nil: nothing keeps their hashes, or they are new ones that no file holds.
 local function hash_of_weights(model, opt)

@@ -128,7 +128,9 @@ end
 
 -- ---- statistics ------------------------------------------------------------------------------------------
 
-local function ranked(counts)
+--- The keys of counts, those of the highest first.
+---@param counts table<string, integer>
+function M.ranked(counts)
   local list = {}
   for name in pairs(counts) do list[#list + 1] = name end
   table.sort(list, function(a, b)
@@ -145,7 +147,7 @@ function M.frequencies(pictures)
   for _, p in ipairs(pictures) do
     for _, name in ipairs(p.names) do counts[name] = (counts[name] or 0) + 1 end
   end
-  return ranked(counts), counts
+  return M.ranked(counts), counts
 end
 
 --- name -> the names it occurs together with, most often first.
@@ -160,7 +162,7 @@ function M.cooccurrence(pictures)
     end
   end
   local lists = {}
-  for name, c in pairs(counts) do lists[name] = ranked(c) end
+  for name, c in pairs(counts) do lists[name] = M.ranked(c) end
   return lists
 end
 

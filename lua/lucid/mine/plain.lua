@@ -1,0 +1,88 @@
+-- Plain annotations: JSON lines { "image": "a/b.jpg", "objects": [...], "sentences": [...] }. An object is a name or
+-- { "name":, "attributes": [...], "box": [x1, y1, x2, y2] }, edges as fractions of the picture; sentences are true of
+-- the picture; both may be missing. "image_id" is a whole number, the line's number where there is none.
+local json = require "lucid.json"
+local record = require "lucid.data.record"
+
+local M = {}
+local Plain = {}
+Plain.__index = Plain
+
+local function box_of(o)
+  local box = o:find "box" and o:list "box"
+  if not box then return nil end
+  for i = 1, 4 do
+    if type(box[i]) ~= "number" or #box ~= 4 then o:wrong("box", "is not four numbers") end
+  end
+  return box
+end
+
+local function objects_of(r)
+  local list = {}
+  for i, value in ipairs(r:find "objects" and r:list "objects" or {}) do
+    if type(value) == "string" then value = { name = value } end
+    local o = record.of(value, r.path, i, "object", r)
+    list[i] = { name = o:text "name", attributes = o:find "attributes" and o:list "attributes" or {}, box = box_of(o) }
+  end
+  return list
+end
+
+local function texts_of(r)
+  return r:find "sentences" and #r:list "sentences" > 0 and r:texts "sentences" or {}
+end
+
+-- The place of every line, and its picture's id.
+local function scan(self)
+  local seen, number, place = {}, 0, 0
+  for line in assert(io.lines(self.path)) do
+    if line:find "%S" then
+      number = number + 1
+      local r = record.of(json.decode(line, ("%s: line %d"):format(self.path, number)), self.path, number)
+      r:text "image"
+      local id = r:find "image_id" and r:id "image_id" or number
+      r:once(seen, id, "image_id")
+      self.ids[number], self.places[id], self.numbers[id] = id, place, number
+      for _, o in ipairs(objects_of(r)) do
+        if not self.named[o.name] then
+          self.named[o.name] = true
+          self.categories[#self.categories + 1] = { name = o.name }
+        end
+      end
+      texts_of(r)
+    end
+    place = place + #line + 1
+  end
+  if number == 0 then error(self.path .. ": there are no records in it", 0) end
+end
+
+--- Opens a file; every record is looked at once.
+---@param path string
+---@param images string      the folder that images are named in
+function M.open(path, images)
+  local self = setmetatable({ path = path, images = images, ids = {}, places = {}, numbers = {}, categories = {}, named = {},
+    files = { path } }, Plain)
+  local reason
+  self.handle, reason = io.open(path, "rb")
+  if not self.handle then error(reason, 0) end
+  scan(self)
+  return self
+end
+
+local function read(self, id)
+  self.handle:seek("set", self.places[id])
+  return record.of(json.decode(self.handle:read "*l", self.path), self.path, self.numbers[id])
+end
+
+function Plain:size(id)
+  local r = read(self, id)
+  return #objects_of(r), #texts_of(r)
+end
+
+function Plain:get(id)
+  local r = read(self, id)
+  return { image_id = id, image = self.images .. "/" .. r:text "image", objects = objects_of(r), regions = {}, facts = texts_of(r) }
+end
+
+function Plain:passed() return {} end
+
+return M

@@ -1,0 +1,201 @@
+-- One stage of mining, done so that it can be cut off at any moment: its file grows by whole records, and a stamp beside
+-- it says what it was made from and with. A stage that is whole is not done again; one that was cut off goes on at its
+-- next record; one whose earlier files have changed, by hand or anew, is done again.
+--
+-- A stage is a table:
+--   from       names of the stages whose files it reads: the first is gone through, a batch at a time
+--   options    names of the options that its records depend on
+--   work       function(run, inputs) -> a record for each input
+--   begin      function(run) -> state: what has to be known of whole files first; run.state while it works
+--   each       function(run) -> iterator of inputs; default: what is not left out of the first file
+--   batch      function(run) -> inputs worked on together; default 64
+--   facts      function(run) -> what its stamp keeps beside the counts, for the report
+--   weights    whether its records depend on the model
+--   finish     in place of work: function(run) makes files at once; outputs names them
+local cache = require "lucid.cache"
+local file = require "lucid.file"
+local filehash = require "lucid.filehash"
+local json = require "lucid.json"
+local keys = require "lucid.keys"
+local lines = require "lucid.mine.lines"
+local native = require "lucid.native"
+local progress = require "lucid.progress"
+
+local M = {}
+local BATCH = 64
+
+-- ---- stamps -----------------------------------------------------------------------------------------
+
+--- A stage's stamp, or nil.
+function M.stamp(run, name)
+  local path = run:file(name, "json")
+  return file.exists(path) and json.read_object(path) or nil
+end
+
+-- What the records depend on, by name: the options, the files that they name, and the program.
+local function settings_of(run, stage)
+  local list = { version = native.version }
+  for _, name in ipairs(stage.options) do
+    local value = run.opt[name]
+    if value ~= nil then list["--" .. name] = value end
+    if type(value) == "string" and value ~= "" and file.kind(value) == "file" then
+      list["the file of --" .. name] = file.size(value) < 2 ^ 26 and file.hash(value) or ("%d bytes"):format(file.size(value))
+    end
+  end
+  if stage.weights then list["the model's files"] = cache.hash(table.concat(filehash.sizes(run.opt), "\n")) end
+  return list
+end
+
+local function differences(was, is)
+  local both, list = {}, {}
+  for name in pairs(was) do both[name] = true end
+  for name in pairs(is) do both[name] = true end
+  for _, name in ipairs(keys(both)) do
+    if was[name] ~= is[name] then
+      local shown = name:find "^%-%-" or name == "version"
+      list[#list + 1] = shown and ("%s (%s, now %s)"):format(name, tostring(was[name]), tostring(is[name])) or name
+    end
+  end
+  return list
+end
+
+local function hashes_of(run, stage)
+  local list = {}
+  for _, name in ipairs(stage.from) do list[name] = file.hash(run:file(name)) end
+  return list
+end
+
+-- Whether what a stage has made is still all there.
+local function complete(run, stage, stamp)
+  for _, path in ipairs(stage.outputs and stage.outputs(run) or { run:file(stage.name) }) do
+    if not file.exists(path) then return false end
+  end
+  return stamp.state == "whole"
+end
+
+-- ---- what is there already ------------------------------------------------------------------------------
+
+--- "whole", "begun" or "new": what there is of a stage. Raises what speaks against going on with it.
+local function look(run, stage, inputs, settings)
+  local stamp = M.stamp(run, stage.name)
+  if not stamp then return "new" end
+  for _, name in ipairs(stage.from) do
+    if stamp.inputs[name] ~= inputs[name] then
+      run:say("%s: %s has changed since; it is made anew", stage.name, run:file(name))
+      return "new"
+    end
+  end
+  local changed = differences(stamp.settings, settings)
+  if #changed > 0 then
+    error(("%s: stage %s was made with other settings: %s; give what it had, or --from %s makes it and what follows anew"):format(
+      run.out, stage.name, table.concat(changed, ", "), stage.name), 0)
+  end
+  if complete(run, stage, stamp) then
+    if stamp.hash and stamp.hash ~= file.hash(run:file(stage.name)) then
+      run:say("%s: %s was edited; it is taken as it is", stage.name, run:file(stage.name))
+    end
+    return "whole"
+  end
+  return file.exists(run:file(stage.name)) and "begun" or "new"
+end
+
+-- ---- working ---------------------------------------------------------------------------------------
+
+-- Goes over what is done already; the number of records.
+local function skip(path, each)
+  local done = 0
+  for r in lines.each(path) do
+    done = done + 1
+    local input = each()
+    if not input or input.image_id ~= r.image_id then
+      error(("%s: line %d is of picture %s, where %s is next; a stage that is not whole cannot be edited, --from makes it anew"):format(
+        path, done, tostring(r.image_id), input and tostring(input.image_id) or "no picture"), 0)
+    end
+  end
+  return done
+end
+
+local function take(each, n)
+  local list = {}
+  while #list < n do
+    local input = each()
+    if not input then break end
+    list[#list + 1] = input
+  end
+  return list
+end
+
+-- How many inputs a stage will see, where that is known.
+local function expected(run, stage)
+  local stamp = stage.from[1] and M.stamp(run, stage.from[1])
+  if run.total then return run.total end
+  if not stamp then return 0 end
+  local n = stamp.records
+  for _, count in pairs(stamp.left_out) do n = n - count end
+  return n
+end
+
+local function grow(run, stage)
+  local path = run:file(stage.name)
+  local each = stage.each and stage.each(run) or lines.kept(run:file(stage.from[1]))
+  lines.cut(path)
+  local done = skip(path, each)
+  local size = stage.batch and stage.batch(run) or BATCH
+  local bar = progress { total = math.max(expected(run, stage), done, 1), from = done, label = stage.name, unit = "pictures",
+    quiet = run.opt.quiet }
+  while true do
+    local inputs = take(each, size)
+    if #inputs == 0 then break end
+    lines.append(path, stage.work(run, inputs))
+    done = done + #inputs
+    bar:step(done, { count = #inputs })
+  end
+  bar:done()
+end
+
+-- What a whole file holds: records, and by reason those that are left out.
+local function count(path)
+  local records, left_out = 0, {}
+  for r in lines.each(path) do
+    records = records + 1
+    if r.left_out then left_out[r.left_out] = (left_out[r.left_out] or 0) + 1 end
+  end
+  return records, left_out
+end
+
+--- Does what is left to do of a stage.
+---@param run lucid.Mining
+---@param stage table
+function M.run(run, stage)
+  local path, stamp_path = run:file(stage.name), run:file(stage.name, "json")
+  local inputs, settings = hashes_of(run, stage), settings_of(run, stage)
+  local state = look(run, stage, inputs, settings)
+  if state == "whole" then return end
+  local stamp = { stage = stage.name, inputs = inputs, settings = settings, state = "begun" }
+  if state == "new" then                -- in this order: no stamp is ever beside records that it does not speak of
+    M.clear(run, stage)
+    if stage.work then file.write(path, "") end
+    json.write(stamp_path, stamp, { indent = 2 })
+  end
+  run.total = nil
+  run.state = stage.begin and stage.begin(run) or nil
+  if stage.finish then
+    stage.finish(run)
+  else
+    grow(run, stage)
+    stamp.records, stamp.left_out = count(path)
+    stamp.hash = file.hash(path)
+  end
+  stamp.facts = stage.facts and stage.facts(run) or nil
+  stamp.state = "whole"
+  json.write(stamp_path, stamp, { indent = 2 })
+end
+
+--- Removes what a stage has made.
+function M.clear(run, stage)
+  for _, kind in ipairs { "json", "jsonl" } do
+    if file.exists(run:file(stage.name, kind)) then file.remove(run:file(stage.name, kind)) end
+  end
+end
+
+return M
