@@ -10,7 +10,8 @@
 --   7 gate        what is good enough to train on
 --   8 write       desc_data.json, pope_data.json, report.json, report.txt
 --
---   lucid.mine.run(opt)       -- with the options of recipes/mine.lua
+--   lucid.mine.run(opt)                        -- with the options of recipes/mine.lua
+--   lucid.mine.run(opt, { judge = judge })     -- and a judge, or a model, of one's own
 local args = require "lucid.args"
 local cache = require "lucid.cache"
 local describe = require "lucid.mine.describe"
@@ -134,9 +135,11 @@ local function holds_run(out) return file.list(out .. "/stages") and #file.list(
 
 --- Mines, as the options of recipes/mine.lua say: what is there already is not done again.
 ---@param opt table
+---@param own table|nil         model, judge: objects in place of what the options name
 ---@return table|nil report     nil: --until a stage before the last
-function M.run(opt)
-  local self = setmetatable({ opt = opt, out = opt.out, cache = cache.folder(opt.cache), prompts = {} }, Run)
+function M.run(opt, own)
+  local self = setmetatable({ opt = opt, out = opt.out, cache = cache.folder(opt.cache), prompts = {},
+    opened_model = own and own.model, opened_judge = own and own.judge }, Run)
   local from, upto = place("from", opt.from, #M.STAGES + 1), place("until", opt["until"], #M.STAGES)
   if upto < from and opt.from ~= "" then args.usage("--until is before --from") end
   if opt.overwrite and (opt.resume or opt.from ~= "") then args.usage("--overwrite excludes --resume and --from") end

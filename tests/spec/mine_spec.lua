@@ -1,67 +1,86 @@
--- Mining: from descriptions with made-up sentences to pairs and questions, and back through the
--- readers.
-local annotation = require "lucid.judge.annotation"
+-- Mining: from descriptions with made-up sentences to pairs and questions, stage by stage, and back through the readers.
+-- That its runs can be cut off and gone on with is tests/spec/mine_resume_spec.lua.
+local asking = require "lucid.mine.asking"
+local check = require "lucid.mine.check"
+local file = require "lucid.file"
+local gate = require "lucid.mine.gate"
 local hadpo = require "lucid.data.hadpo"
+local json = require "lucid.json"
 local mine = require "lucid.mine"
-local nouns = require "lucid.nouns"
-local pairfile = require "lucid.data.pairfile"
+local mining = require "tests.support.mining"
+local questions = require "lucid.mine.questions"
+local rewrite = require "lucid.mine.rewrite"
+local select_stage = require "lucid.mine.select"
 local sentences = require "lucid.sentences"
 local support = require "tests.support.folder"
 
-local correct_prompt = dofile "recipes/prompts/correct.lua"
-local rewrite_prompt = dofile "recipes/prompts/rewrite.lua"
+local thing = mining.thing
+local dir
+before_each(function() dir = support.folder() end)
+after_each(function() support.remove(dir) end)
 
-local table_of = nouns.new({ { name = "car" }, { name = "road" }, { name = "sun" }, { name = "cloud" }, { name = "dog" },
-  { name = "ball" } }, { closed = true })
-local judge = annotation { nouns = table_of }
+-- Mines pictures; the report and the pictures' lines of the gate by id.
+local function run(more, pictures, judge)
+  pictures = pictures or mining.pictures()
+  mining.write(dir, pictures)
+  local report = mine.run(mining.options(dir, more), { model = mining.model(pictures), judge = judge or mining.judge() })
+  local by_id = {}
+  for _, r in ipairs(mining.lines(dir .. "/out", "7-gate")) do by_id[r.image_id] = r end
+  return report, by_id
+end
 
-local function thing(name, colour) return { name = name, attributes = { colour }, box = { 0.1, 0.1, 0.2, 0.2 } } end
-
-local function records()
-  return {
-    { image_id = 11, response = "There is a car at the top left in red. There is a road at the top left in blue.",
-      objects = { thing("car", "red") } },
-    { image_id = 12, response = "The sun at the top left is red. The ball at the top left is red.",
-      objects = { thing("sun", "red"), thing("dog", "green") } },
-    { image_id = 13, response = "The sun at the top left is red. The cloud at the top left is red.",
-      objects = { thing("sun", "red"), thing("cloud", "red") } },
-    { image_id = 14, response = "The road at the top left is red.", objects = {} },
-  }
+-- A judge that hands on what the annotation judge says, changed by f(reply, request).
+local function changed(f)
+  local judge = mining.judge()
+  return { ask = function(_, requests)
+    local replies = judge:ask(requests)
+    for i, r in ipairs(requests) do replies[i] = f(replies[i], r) or replies[i] end
+    return replies
+  end }
 end
 
 describe("description pairs", function()
   it("set the corrected text against the model's own, in the same forms", function()
-    local list, report = mine.descriptions(records(), judge, { nouns = table_of })
-    assert.equal(2, #list)
-    assert.equal(11, list[1].image_id)
+    local report, by_id = run()
+    local first, second = by_id[11].descriptions[1], by_id[12].descriptions[1]
     assert.same({ "There is a car at the top left in red.", "The car at the top left is red.",
-      "There is a car at the top left in red." }, list[1].chosen)
-    assert.equal("The car at the top left is red. The road at the top left is blue.", list[1].rejected[2])
-    assert.equal("The sun at the top left is red. The dog at the top left is green.", list[2].chosen[3])
-    assert.equal("The sun at the top left is red. The ball at the top left is red.", list[2].rejected[3])
-    assert.equal(2, report.corrected)
-    assert.equal(1, report.without_fault)
-    assert.equal(1, report.nothing_left)
-    assert.equal(0, report.omission)
+      "There is a car at the top left in red." }, first.chosen)
+    assert.equal("The car at the top left is red. The road at the top left is blue.", first.rejected[2])
+    assert.equal("The sun at the top left is red. The dog at the top left is green.", second.chosen[3])
+    assert.equal("The sun at the top left is red. The ball at the top left is red.", second.rejected[3])
+    assert.equal(2, report.descriptions.corrected)
+    assert.equal(0, report.descriptions.omission)
+    assert.same({ ["nothing is made up"] = 1, ["nothing true is left"] = 1 }, report.stages.rewrite.left_out)
+    assert.equal(6, report.descriptions.chosen_words.texts)
   end)
 
-  it("leave out corrections that are too short, when asked", function()
-    local list, report = mine.descriptions(records(), judge, { nouns = table_of, min_length = 0.8 })
-    assert.equal(1, #list)
-    assert.equal(12, list[1].image_id)
-    assert.equal(1, report.length)
+  it("leave out what is too short, too long, there already or the same", function()
+    local report, by_id = run { min_ratio = 0.8 }
+    assert.equal(0, #by_id[11].descriptions)
+    assert.equal(1, #by_id[12].descriptions)
+    assert.equal(3, report.descriptions.dropped.length)
+    report, by_id = run { resume = true, from = "gate", max_ratio = 0.9 }
+    assert.equal(1, #by_id[11].descriptions)
+    assert.equal(0, #by_id[12].descriptions)
+    report, by_id = run { from = "gate", duplicates = false }
+    assert.equal(2, #by_id[11].descriptions[1].chosen)          -- two forms: the third text repeats the first
+    assert.equal(2, report.descriptions.dropped["pair of texts there already"])
+    report = run({ overwrite = true }, nil, changed(function(reply, r)
+      if r.kind == "rewrite" then return { text = "1. One.\n2. Two.\n3. Three." } end
+    end))
+    assert.equal(6, report.descriptions.dropped["both texts the same"])
   end)
 
   it("also reject texts that leave out what is there, when asked", function()
-    local list, report = mine.descriptions(records(), judge, { nouns = table_of, omission = 1, seed = 3 })
-    assert.equal(2, report.omission)                    -- a text of one sentence has nothing to leave out
+    local report, by_id = run { omission = 1 }
+    assert.equal(2, report.descriptions.omission)                -- a text of one sentence has nothing to leave out
     local found = 0
-    for _, d in ipairs(list) do
-      for k = 1, #d.chosen do
-        local whole, part = sentences.split(d.chosen[k]), sentences.split(d.rejected[k])
-        if #part < #whole then
+    for _, r in pairs(by_id) do
+      for _, d in ipairs(r.descriptions) do
+        for k = 1, d.source == "omission" and #d.chosen or 0 do
           found = found + 1
-          for _, s in ipairs(part) do assert.is_truthy(d.chosen[k]:find(s, 1, true)) end
+          assert.is_true(#sentences.split(d.rejected[k]) < #sentences.split(d.chosen[k]))
+          for _, s in ipairs(sentences.split(d.rejected[k])) do assert.is_truthy(d.chosen[k]:find(s, 1, true)) end
         end
       end
     end
@@ -69,174 +88,299 @@ describe("description pairs", function()
   end)
 
   it("leave out first what is made up elsewhere", function()
-    local list = {}
+    local pictures = {}
     for i = 1, 20 do
-      list[i] = { image_id = i, response = "There is a sun. There is a cloud.", objects = { thing("sun") } }
-      list[20 + i] = { image_id = 20 + i, response = "There is a sun. There is a cloud.",
+      pictures[i] = { image_id = i, response = "There is a sun. There is a cloud.", objects = { thing("sun") } }
+      pictures[20 + i] = { image_id = 20 + i, response = "There is a sun. There is a cloud.",
         objects = { thing("sun"), thing("cloud") } }
     end
-    local out = mine.descriptions(list, judge, { nouns = table_of, omission = 1, variants = 1 })
-    local omissions = 0
-    for _, d in ipairs(out) do
-      if d.image_id > 20 then
-        omissions = omissions + 1
-        assert.equal("There is a sun.", d.rejected[1])
-      end
+    local _, by_id = run({ omission = 1, variants = 1 }, pictures)
+    for i = 21, 40 do
+      assert.equal("omission", by_id[i].descriptions[1].source)
+      assert.same({ "There is a sun." }, by_id[i].descriptions[1].rejected)
     end
-    assert.equal(20, omissions)
   end)
 
   it("leave out something else in each pair of a picture, and never everything", function()
-    local all = { "There is a sun.", "There is a cloud.", "There is a car." }
-    local list = {}
-    for i = 1, 30 do
-      list[i] = { image_id = i, response = table.concat(all, " "),
-        objects = { thing("sun"), thing("cloud"), thing("car") } }
-    end
-    local function rejected(omission, omit)
-      local out = {}
-      for _, d in ipairs(mine.descriptions(list, judge, { nouns = table_of, omission = omission, omit = omit,
-        variants = 1 })) do
-        out[d.image_id] = out[d.image_id] or {}
-        local text = d.rejected[1]
-        assert.is_nil(out[d.image_id][text])
-        out[d.image_id][text] = true
-        out[d.image_id].n = (out[d.image_id].n or 0) + 1
-        assert.equal(3 - omit, #sentences.split(text))
-      end
-      return out
-    end
-    for _, texts in pairs(rejected(2, 1)) do assert.equal(2, texts.n) end
-    for _, texts in pairs(rejected(9, 1)) do assert.equal(3, texts.n) end
-    for _, texts in pairs(rejected(9, 2)) do assert.equal(1, texts.n) end
-    local pairs_made = 0
-    for _, texts in pairs(rejected(1.5, 1)) do pairs_made = pairs_made + texts.n end
-    assert.is_true(pairs_made > 30 and pairs_made < 60)
-  end)
-
-  it("are checked by the judge again", function()
-    local stubborn = { ask = function(_, requests)
-      local out = judge:ask(requests)
-      for i, r in ipairs(requests) do
-        if r.kind == "correct" then
-          out[i] = { text = out[i].text:gsub("\nDescription:.*", "\nDescription:\nThere is a road. There is a car.") }
+    local list = { "There is a sun", "There is a cloud", "There is a car" }
+    for count, per in pairs { [2] = { 2, 1 }, [9] = { 1, 3 } } do
+      for id = 1, 10 do
+        local versions = rewrite.shortened(list, count, { omit = per[1], image_id = id, seed = 3, counts = {} })
+        local known = {}
+        for _, v in ipairs(versions) do
+          assert.equal(3 - per[1], #v)
+          local text = sentences.join(v)
+          assert.is_nil(known[text])
+          known[text] = true
         end
+        assert.equal(per[2], #versions, count)
       end
-      return out
-    end }
-    local list, report = mine.descriptions(records(), stubborn, { nouns = table_of })
-    assert.equal(0, #list)
-    assert.equal(3, report.still_wrong)
-    assert.equal(3, #mine.descriptions(records(), stubborn, { nouns = table_of, verify = false }))
+    end
+    local made = 0
+    for id = 1, 30 do
+      made = made + #rewrite.drafts({ image_id = id, corrected = sentences.join(list), faults = 0 },
+        { omission = 1.5, omit = 1, seed = 3, counts = {} })
+    end
+    assert.is_true(made > 30 and made < 60)
   end)
 
-  it("count replies that cannot be read", function()
-    local mute = { ask = function(_, requests)
-      local out = {}
-      for i = 1, #requests do out[i] = { text = "I would rather not." } end
-      return out
-    end }
-    local list, report = mine.descriptions(records(), mute, { nouns = table_of })
-    assert.equal(0, #list)
-    assert.equal(4, report.unjudged)
+  it("are judged again, and stay behind while the judge finds fault", function()
+    local stubborn = changed(function(reply, r)
+      if r.kind == "correct" then
+        return { text = reply.text:gsub("\nDescription:.*", "\nDescription:\nThere is a road. There is a car.") }
+      end
+    end)
+    local report = run(nil, nil, stubborn)
+    assert.equal(0, report.descriptions.corrected)
+    assert.equal(9, report.descriptions.dropped["correction still wrong"])
+    assert.equal(3, run({ overwrite = true, verify = "none" }, nil, stubborn).descriptions.corrected)
+    local sloppy = changed(function(_, r)                     -- rewriting puts something in
+      if r.kind == "rewrite" then
+        local text = sentences.join(r.sentences)
+        return { text = ("1. %s\n2. %s There is a dog.\n3. %s"):format(text, text, text) }
+      end
+    end)
+    assert.equal(2 * 3, run({ overwrite = true }, nil, sloppy).descriptions.chosen_words.texts)
+    local strict = run({ from = "gate", verify = "all" }, nil, sloppy)
+    assert.equal(2 * 2, strict.descriptions.chosen_words.texts)
+    assert.equal(2, strict.descriptions.dropped["correction still wrong"])
   end)
 
-  it("carry the prompts for language models", function()
+  it("are worded by the prompts in recipes/prompts, or by others", function()
     local seen = {}
-    local watching = { ask = function(_, requests)
-      for _, r in ipairs(requests) do seen[r.kind] = r.text end
-      return judge:ask(requests)
-    end }
-    mine.descriptions(records(), watching, { nouns = table_of, verify = false, prompts = { correct = correct_prompt, rewrite = rewrite_prompt } })
+    local watching = changed(function(_, r) seen[r.kind] = r.text end)
+    run(nil, nil, watching)
     assert.is_truthy(seen.correct:find("Description:", 1, true))
-    assert.is_truthy(seen.correct:find("1. The road at the top left is red\n", 1, true))
+    assert.is_truthy(seen.correct:find("\n1. T%a+ [%a ]+ red\n"))
     assert.is_truthy(seen.rewrite:find("3 times", 1, true))
+    assert.is_truthy(seen.judge:find("Judgement:", 1, true))
+    file.write(dir .. "/own.lua", "return function(r) return 'rewrite ' .. #r.sentences .. ' for me' end")
+    run({ overwrite = true, prompt_rewrite = dir .. "/own.lua" }, nil, watching)
+    assert.is_truthy(seen.rewrite:find("^rewrite %d for me$"))
+  end)
+end)
+
+describe("a judge's loss", function()
+  it("is counted by its reason, and leaves the picture out", function()
+    local how = { [11] = { text = "I would rather not." }, [12] = { refused = "against the rules" }, [13] = { error = "no answer" },
+      [14] = { cut = true, text = "Judgement:" } }
+    local report, by_id = run(nil, nil, changed(function(_, r) return r.kind == "correct" and how[r.image_id] or nil end))
+    assert.same({ unparsable = 1, refused = 1, ["the judge failed"] = 1, ["cut off"] = 1 }, report.stages.correct.left_out)
+    assert.same({}, by_id)
+    for _, r in ipairs(mining.lines(dir .. "/out", "3-correct")) do
+      assert.equal(({ [11] = "I would rather not.", [12] = "against the rules", [13] = "no answer", [14] = "Judgement:" })[r.image_id],
+        r.reply)
+    end
+    assert.same({}, json.read(dir .. "/out/desc_data.json"))
+  end)
+
+  it("is asked for again, a bounded number of times, each time as another request", function()
+    local tries = {}
+    local moody = changed(function(_, r)
+      if r.kind ~= "correct" then return end
+      tries[r.image_id] = (tries[r.image_id] or 0) + 1
+      assert.equal(tries[r.image_id] > 1 and tries[r.image_id] or nil, r.sample)
+      if r.image_id == 11 and tries[11] < 3 or r.image_id == 12 then return { text = "Well..." } end
+    end)
+    local report = run(nil, nil, moody)
+    assert.same({ [11] = 3, [12] = 3, [13] = 1, [14] = 1 }, tries)
+    assert.same({ unparsable = 1 }, report.stages.correct.left_out)
+    assert.equal(4, report.stages.correct.asked_again)
+    assert.equal(1, report.descriptions.corrected)
+  end)
+
+  it("is not asked for again where the judge has done so itself", function()
+    local asked = 0
+    local report = run(nil, nil, changed(function(_, r)
+      assert.is_true(r.accept and not r.accept "what?")
+      if r.kind ~= "correct" then return end
+      asked = asked + 1
+      return { text = "no", accepted = false, attempts = 3 }
+    end))
+    assert.equal(4, asked)
+    assert.equal(8, report.stages.correct.asked_again)
   end)
 end)
 
 describe("replies", function()
   it("of a correction are labels and a text", function()
-    local labels, text = mine.parse_correction("Judgement:\n1. correct: a\n2. hallucination: b\nDescription:\nA dog.\nA cat.\n")
-    assert.equal("hallucination", labels[2].label)
-    assert.equal("A dog.\nA cat.", text)
-    assert.is_nil(mine.parse_correction("Description:\nA dog."))
-    assert.is_nil(mine.parse_correction("Judgement:\n1. correct: a"))
+    local request = { sentences = { "a", "b" } }
+    local text = "Judgement:\n1. correct: a\n2. hallucination: b\nDescription:\nA dog.\nA cat.\n"
+    local found = asking.correction(text, request)
+    assert.equal("hallucination", found.labels[2].label)
+    assert.equal("A dog.\nA cat.", found.description)
+    assert.is_nil(asking.correction("Description:\nA dog.", request))
+    assert.is_nil(asking.correction("Judgement:\n1. correct: a\n2. correct: b", request))
+    assert.is_nil(asking.correction(text, { sentences = { "a" } }))
+    assert.is_nil(asking.correction(text:gsub("hallucination", "fiction"), request))
   end)
 
-  it("of a rewriting are numbered lines", function()
-    assert.same({ "A dog.", "The dog." }, mine.parse_versions("Here:\n1. A dog.\n\n2) The dog.\n"))
+  it("of a rewriting are as many numbered lines as were asked for", function()
+    assert.same({ "A dog.", "The dog." }, asking.versions("Here:\n1. A dog.\n\n2) The dog.\n", { variants = 2 }))
+    assert.same({ "A dog." }, asking.versions("1. A dog.\n2. The dog.\n", { variants = 1 }))
+    assert.is_nil(asking.versions("1. A dog.\n", { variants = 2 }))
+  end)
+
+  it("of a question carry both answers, the right one first", function()
+    assert.same({ { question = "Is there a dog?", answer = "no", chosen = "No, there is no dog.", rejected = "Yes, there is a dog." } },
+      asking.questions("Sure!\n1. Is there a dog? | No. | No, there is no dog. | Yes, there is a dog.\n"
+        .. "2. Is there a cat? | yes | No. | Yes.\n3. Say something | yes | Yes. | No.\n"))
+    assert.is_nil(asking.questions("1. Is there a dog?"))
   end)
 end)
 
 describe("questions", function()
   it("are about what is there and what most tempts to be seen", function()
-    local list = records()
-    mine.descriptions(list, judge, { nouns = table_of })
-    local questions, report = mine.questions(list, { nouns = table_of, statistics = {
-      { names = { "car", "road" } }, { names = { "car", "road" } }, { names = { "sun", "cloud" } }, { names = { "dog", "ball" } },
-    } })
-    local asked = {}
-    for _, q in ipairs(questions) do
-      asked[q.image_id] = asked[q.image_id] or {}
-      table.insert(asked[q.image_id], q)
-    end
-    local first = asked[11]
+    local counted = { { "car", "road" }, { "car", "road" }, { "sun", "cloud" }, { "dog", "ball" } }
+    local i = 0
+    local statistics = questions.statistics(function()
+      i = i + 1
+      return counted[i]
+    end, mining.nouns)
+    local how = { nouns = mining.nouns, present = 2, absent = 2, seed = 0 }
+    local pictures = mining.pictures()
+    local first = questions.of(pictures[1], { "road" }, statistics, how)
     assert.equal(3, #first)                              -- one thing is there
-    assert.equal("Is there a car in the image?", first[1].question)
-    assert.equal("Yes, there is a car.", first[1].chosen)
-    assert.equal("No, there is no car.", first[1].rejected)
-    assert.equal("yes", first[1].answer)
-    assert.equal("Is there a road in the image?", first[2].question)
-    assert.equal("No, there is no road.", first[2].chosen)
-    assert.equal("Yes, there is a road.", first[2].rejected)
-    local second = asked[12]
+    assert.same({ question = "Is there a car in the image?", answer = "yes", chosen = "Yes, there is a car.",
+      rejected = "No, there is no car." }, first[1])
+    assert.same({ question = "Is there a road in the image?", answer = "no", chosen = "No, there is no road.",
+      rejected = "Yes, there is a road." }, first[2])
+    local second = questions.of(pictures[2], { "ball" }, statistics, how)
     assert.equal(4, #second)
     assert.equal("Is there a ball in the image?", second[3].question)      -- made up here
     assert.equal("Is there a cloud in the image?", second[4].question)     -- beside the sun elsewhere
-    assert.equal(5, report.yes)
-    assert.equal(8, report.no)
   end)
 
   it("are marked when the model answers them right", function()
-    local questions = { { answer = "yes" }, { answer = "no" }, { answer = "no" } }
-    assert.equal(2, mine.check(questions, { "Yes, there is.", "Yes, there is.", "No." }))
-    assert.is_true(questions[1].correct)
-    assert.is_false(questions[2].correct)
-    assert.is_true(questions[3].correct)
+    local list = { { answer = "yes" }, { answer = "no" }, { answer = "no" } }
+    check.mark(list, { "Yes, there is.", "Yes, there is.", "No." })
+    assert.same({ true, false, true }, { list[1].correct, list[2].correct, list[3].correct })
+    local report = run()
+    assert.equal(report.questions.yes, report.questions.answered_right)      -- it says yes to everything
+    assert.same({ yes = 0, no = report.questions.no }, report.questions.trained_on)
+    report = run { overwrite = true, check = false }
+    assert.equal(0, report.questions.answered_right)
+    assert.is_nil(mining.lines(dir .. "/out", "6-check")[1].questions[1].reply)
+  end)
+
+  it("keep a balance of yes and no", function()
+    local report = run { present = 0, absent = 2 }
+    assert.equal(0, report.questions.yes)                                   -- nothing to balance with
+    for balance, share in pairs { [0.5] = 0.5, [0.6] = 0.6 } do
+      report = run { overwrite = true, present = 1, absent = 3, balance = balance }
+      local q = report.questions
+      assert.equal(3, q.yes)
+      assert.equal(math.floor(3 * share / (1 - share) + 1e-9), q.no)
+      assert.equal(12 - q.no, report.descriptions.dropped["too many of this answer"])
+    end
+  end)
+
+  it("are each asked once", function()
+    mining.write(dir, mining.pictures())
+    run()
+    local path = dir .. "/out/stages/5-questions.jsonl"
+    local list = mining.lines(dir .. "/out", "5-questions")
+    table.insert(list[1].questions, list[1].questions[1])
+    local texts = {}
+    for i, r in ipairs(list) do texts[i] = json.encode(r) .. "\n" end
+    file.write(path, table.concat(texts))
+    assert.equal(1, run { resume = true, from = "gate", duplicates = false }.descriptions.dropped["question asked already"])
   end)
 end)
 
 describe("what is mined", function()
   it("is the same for the same seed, and read by HA-DPO's reader", function()
-    local dir = support.folder()
-    local function run()
-      local list = records()
-      local descriptions = mine.descriptions(list, judge, { nouns = table_of, omission = 0.5, seed = 8 })
-      return descriptions, (mine.questions(list, { nouns = table_of, seed = 8 }))
+    local function files()
+      return file.read(dir .. "/out/desc_data.json") .. file.read(dir .. "/out/pope_data.json")
     end
-    local descriptions, questions = run()
-    local again, again_questions = run()
-    assert.same(descriptions, again)
-    assert.same(questions, again_questions)
-    pairfile.write(dir, "list", descriptions, questions)
-    assert.same(descriptions, hadpo.descriptions(dir .. "/desc_data.json"))
-    assert.same(questions, hadpo.questions(dir .. "/pope_data.json"))
-    support.remove(dir)
+    run { omission = 0.5 }
+    local first = files()
+    run { omission = 0.5, overwrite = true }
+    assert.equal(first, files())
+    run { omission = 0.5, overwrite = true, seed = 9 }
+    assert.not_equal(first, files())
+    for form, rejected in pairs { llava = "reject", minigpt4 = "reject", instructblip = "rejected" } do
+      local _, by_id = run { from = "write", omission = 0.5, seed = 9, form = form }
+      local asked, told = 0, 0
+      for _, r in pairs(by_id) do asked = asked + #r.questions end
+      for _, d in ipairs(hadpo.descriptions(dir .. "/out/desc_data.json")) do
+        for _, list in ipairs(by_id[d.image_id].descriptions) do told = told + #list.chosen end
+      end
+      assert.is_true(told > 0)
+      assert.equal(asked, #hadpo.questions(dir .. "/out/pope_data.json"))
+      assert.is_truthy(json.read(dir .. "/out/pope_data.json")[1][rejected])
+    end
   end)
 end)
 
 describe("pictures", function()
+  local function source(counts)
+    local ids = {}
+    for id in pairs(counts) do ids[#ids + 1] = id end
+    table.sort(ids)
+    return { ids = ids, size = function(_, id) return unpack(counts[id], 1, 2) end, get = function() return { image = dir } end }
+  end
+
   it("are chosen by how much is annotated, in an order of the seed", function()
-    local annotations, ids = {}, {}
-    for i = 1, 30 do
-      ids[i] = i
-      annotations[i] = { objects = {}, regions = {} }
-      for k = 1, i % 10 do annotations[i].objects[k] = thing("car") end
-    end
-    local list = mine.select(annotations, ids, { min_objects = 2, max_objects = 5, limit = 8, seed = 1 })
+    local counts = {}
+    for i = 1, 30 do counts[i] = { i % 10, i } end
+    local opt = { min_objects = 2, max_objects = 5, min_texts = 4, limit = 8, seed = 1 }
+    local list, passed = select_stage.choose(source(counts), opt)
     assert.equal(8, #list)
-    for _, id in ipairs(list) do assert.is_true(id % 10 >= 2 and id % 10 <= 5) end
-    assert.same(list, mine.select(annotations, ids, { min_objects = 2, max_objects = 5, limit = 8, seed = 1 }))
-    assert.not_same(list, mine.select(annotations, ids, { min_objects = 2, max_objects = 5, limit = 8, seed = 2 }))
+    for _, id in ipairs(list) do assert.is_true(id % 10 >= 2 and id % 10 <= 5 and id >= 4) end
+    assert.same({ ["too few objects"] = 6, ["too many objects"] = 12, ["too few texts"] = 2 }, passed)
+    assert.same(list, (select_stage.choose(source(counts), opt)))
+    opt.seed = 2
+    assert.not_same(list, (select_stage.choose(source(counts), opt)))
+  end)
+
+  it("are measured by their texts where nobody counted things", function()
+    local opt = { min_objects = 2, max_objects = 5, min_texts = 0, limit = 0, seed = 1 }
+    assert.same({ 7 }, (select_stage.choose(source { [7] = { nil, 3 }, [8] = { nil, 1 } }, opt)))
+  end)
+
+  it("have to be there, unless those that are not may be left out", function()
+    local pictures = mining.pictures()
+    mining.write(dir, pictures)
+    file.remove(dir .. "/12.png")
+    local opt = mining.options(dir)
+    local ok, reason = pcall(mine.run, opt, { model = mining.model(pictures), judge = mining.judge() })
+    assert.is_false(ok)
+    assert.is_truthy(reason:find("picture 12: there is no " .. dir .. "/12.png", 1, true), reason)
+    opt.overwrite, opt.skip_bad, opt["skip-bad"] = true, true, true
+    local report = mine.run(opt, { model = mining.model(pictures), judge = mining.judge() })
+    assert.equal(1, report.selection.passed_over["no such file"])
+    assert.equal(3, report.stages.select.records)
+  end)
+
+  it("that cannot be read are left out, too", function()
+    local pictures = mining.pictures()
+    mining.write(dir, pictures)
+    require("lucid.image").save(require("lucid").zeros({ 4, 4, 3 }, { dtype = "u8" }), dir .. "/11.png")
+    local model = mining.model(pictures)
+    local generate = model.generate_all
+    function model.generate_all(self, requests)
+      for _, r in ipairs(requests) do
+        if not r.image:find "11.png" then error(r.image .. ": this is no picture", 0) end
+      end
+      return generate(self, requests)
+    end
+    local opt = mining.options(dir)
+    local ok, reason = pcall(mine.run, opt, { model = model, judge = mining.judge() })
+    assert.is_false(ok)
+    assert.is_truthy(reason:find("--skip-bad", 1, true), reason)
+    opt.overwrite, opt.skip_bad, opt["skip-bad"], opt.check = true, true, true, false
+    assert.same({ ["unreadable picture"] = 3 }, mine.run(opt, { model = model, judge = mining.judge() }).stages.describe.left_out)
+  end)
+
+  it("come in an order that a gate file of another order is refused for", function()
+    run()
+    assert.is_nil(gate.surplus(dir .. "/out/stages/6-check.jsonl", { balance = 1, duplicates = true, seed = 1 }))
+    local path = dir .. "/out/stages/6-check.jsonl"
+    local first, rest = file.read(path):match "^(.-\n)(.*)$"
+    file.write(path, rest .. first)
+    local ok, reason = pcall(run, { resume = true })
+    assert.is_false(ok)
+    assert.is_truthy(reason:find("6-check.jsonl: picture", 1, true), reason)
   end)
 end)
