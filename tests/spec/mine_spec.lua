@@ -59,13 +59,13 @@ describe("description pairs", function()
     assert.equal(0, #by_id[11].descriptions)
     assert.equal(1, #by_id[12].descriptions)
     assert.equal(3, report.descriptions.dropped.length)
-    report, by_id = run { resume = true, from = "gate", max_ratio = 0.9 }
+    by_id = select(2, run { resume = true, from = "gate", max_ratio = 0.9 })
     assert.equal(1, #by_id[11].descriptions)
     assert.equal(0, #by_id[12].descriptions)
     report, by_id = run { from = "gate", duplicates = false }
     assert.equal(2, #by_id[11].descriptions[1].chosen)          -- two forms: the third text repeats the first
     assert.equal(2, report.descriptions.dropped["pair of texts there already"])
-    report = run({ overwrite = true }, nil, changed(function(reply, r)
+    report = run({ overwrite = true }, nil, changed(function(_, r)
       if r.kind == "rewrite" then return { text = "1. One.\n2. Two.\n3. Three." } end
     end))
     assert.equal(6, report.descriptions.dropped["both texts the same"])

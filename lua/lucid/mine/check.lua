@@ -12,8 +12,6 @@ local function enough(text) return text:find(".", 1, true) ~= nil end
 
 function M.begin(run) return { find = lines.ahead(run:file "select") } end
 
-function M.batch(run) return run.opt.batch end
-
 --- Marks questions by the model's answers, in the same order.
 ---@param questions table[]      get reply and correct
 ---@param answers string[]

@@ -16,8 +16,6 @@ function M.instruction(seed, id)
   return hadpo.INSTRUCTIONS[rng(seed, "mine:ask:" .. id):integer(#hadpo.INSTRUCTIONS)]
 end
 
-function M.batch(run) return run.opt.batch end
-
 -- Why a picture cannot be described, or nil.
 local function fault(path)
   local ok, reason = pcall(native.scope, function() image.load(path) end)

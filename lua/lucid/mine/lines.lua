@@ -84,7 +84,7 @@ function M.cut(path)
   while upto > 0 and keep == 0 do
     local from = math.max(0, upto - PIECE)
     f:seek("set", from)
-    local last = f:read(upto - from):match(".*()\n")
+    local last = f:read(upto - from):match("^.*()\n")
     if last then keep = from + last end
     upto = from
   end

@@ -8,7 +8,6 @@
 --   work       function(run, inputs) -> a record for each input
 --   begin      function(run) -> state: what has to be known of whole files first; run.state while it works
 --   each       function(run) -> iterator of inputs; default: what is not left out of the first file
---   batch      function(run) -> inputs worked on together; default 64
 --   facts      function(run) -> what its stamp keeps beside the counts, for the report
 --   weights    whether its records depend on the model
 --   finish     in place of work: function(run) makes files at once; outputs names them
@@ -22,7 +21,6 @@ local native = require "lucid.native"
 local progress = require "lucid.progress"
 
 local M = {}
-local BATCH = 64
 
 -- ---- stamps -----------------------------------------------------------------------------------------
 
@@ -140,11 +138,10 @@ local function grow(run, stage)
   local each = stage.each and stage.each(run) or lines.kept(run:file(stage.from[1]))
   lines.cut(path)
   local done = skip(path, each)
-  local size = stage.batch and stage.batch(run) or BATCH
   local bar = progress { total = math.max(expected(run, stage), done, 1), from = done, label = stage.name, unit = "pictures",
     quiet = run.opt.quiet }
   while true do
-    local inputs = take(each, size)
+    local inputs = take(each, run.opt.batch)
     if #inputs == 0 then break end
     lines.append(path, stage.work(run, inputs))
     done = done + #inputs

@@ -1,0 +1,190 @@
+-- Mining that is cut off goes on to the bytes of the run that was not; what is edited between stages is taken up; what
+-- speaks against going on is said. Many kills are in tests/slow/mine_spec.lua.
+local file = require "lucid.file"
+local json = require "lucid.json"
+local lines = require "lucid.mine.lines"
+local mine = require "lucid.mine"
+local mining = require "tests.support.mining"
+local program = require "tests.support.program"
+local support = require "tests.support.folder"
+local talker = dofile "tests/support/talker.lua"
+
+local dir, pictures
+before_each(function()
+  dir, pictures = support.folder(), {}
+  for i = 1, 7 do
+    pictures[i] = { image_id = i, objects = { mining.thing("car", "red"), mining.thing("sun", "red") },
+      response = ("There is a car. There is a cloud. There is a %s."):format(i % 2 == 0 and "dog" or "sun") }
+  end
+  mining.write(dir, pictures)
+end)
+after_each(function() support.remove(dir) end)
+
+-- Every file of a run but config.json, by name.
+local function files_of(out)
+  local list = {}
+  for _, folder in ipairs { "", "/stages" } do
+    for _, name in ipairs(file.list(out .. folder)) do
+      local path = out .. folder .. "/" .. name
+      if name ~= "config.json" and file.kind(path) == "file" then list[folder .. "/" .. name] = file.read(path) end
+    end
+  end
+  return list
+end
+
+-- A model and a judge that fail when together they have been called so often.
+local function failing(after)
+  local calls = 0
+  local function count()
+    calls = calls + 1
+    if calls > after then error("cut off", 0) end
+  end
+  local model, judge = mining.model(pictures), talker.new()
+  local generate = model.generate_all
+  function model.generate_all(self, requests)
+    count()
+    return generate(self, requests)
+  end
+  return { model = model, judge = { ask = function(_, requests)
+    count()
+    return judge:ask(requests)
+  end } }
+end
+
+local function own() return failing(math.huge) end
+
+local function fails(part, ...)
+  local ok, reason = pcall(...)
+  assert.is_false(ok)
+  assert.is_truthy(tostring(reason):find(part, 1, true), reason)
+end
+
+describe("a mining run", function()
+  it("that is cut off after any call goes on to the same bytes, through a judge that talks", function()
+    local how = { judge = "tests/support/talker.lua", omission = 1, questions = "judge", balance = 0.6, duplicates = false, verify = "all", judge_retries = 1 }
+    how.out = dir .. "/whole"
+    local report = mine.run(mining.options(dir, how), own())
+    local expected = files_of(how.out)
+    assert.is_true(report.descriptions.corrected > 0 and report.descriptions.omission > 0 and report.questions.all > 0)
+    local lost = 0
+    for _, stage in pairs(report.stages) do lost = lost + stage.asked_again end
+    assert.is_true(lost > 0)
+    for calls = 0, 60, 2 do
+      how.out = ("%s/%d"):format(dir, calls)
+      how.resume = false
+      local done, tries = false, 0
+      while not done do
+        tries = tries + 1
+        done = pcall(mine.run, mining.options(dir, how), failing(tries == 1 and calls or tries == 2 and 3 or math.huge))
+        assert.is_true(tries < 40)
+        if not done then                                          -- what a cut write leaves behind
+          for i, name in ipairs(mine.STAGES) do
+            local path = ("%s/stages/%d-%s"):format(how.out, i, name)
+            if file.exists(path .. ".json") and json.read(path .. ".json").state == "begun" and name ~= "write" then
+              file.append(path .. ".jsonl", '{"image_id": 3, "resp', false)
+            end
+          end
+        end
+        how.resume = true
+      end
+      assert.same(expected, files_of(how.out))
+      if tries == 1 then break end
+      support.remove(how.out)
+    end
+  end)
+
+  it("does no stage twice, and stops and begins where it is told to", function()
+    local all = own()
+    assert.is_nil(mine.run(mining.options(dir, { ["until"] = "describe" }), all))
+    assert.is_nil(file.kind(dir .. "/out/stages/3-correct.jsonl"))
+    assert.equal(7, all.model.asked)
+    mine.run(mining.options(dir, { resume = true, check = false }), all)
+    assert.equal(7, all.model.asked)
+    local before = files_of(dir .. "/out")
+    mine.run(mining.options(dir, { resume = true, check = false }), failing(0))
+    assert.same(before, files_of(dir .. "/out"))
+    mine.run(mining.options(dir, { from = "describe", check = false }), all)
+    assert.equal(14, all.model.asked)
+    assert.same(before, files_of(dir .. "/out"))
+  end)
+
+  it("is not gone on with by accident, or with other settings", function()
+    mine.run(mining.options(dir), own())
+    fails("holds a run already; --resume", mine.run, mining.options(dir), own())
+    fails("stage select was made with other settings: --limit (0, now 3), --seed (8, now 9); give what it had", mine.run,
+      mining.options(dir, { resume = true, seed = 9, limit = 3 }), own())
+    fails("stage gate was made with other settings: --balance (1, now 0.7), --min-ratio (0, now 0.4); give what it had, or --from gate",
+      mine.run, mining.options(dir, { resume = true, min_ratio = 0.4, balance = 0.7 }), own())
+    file.write(dir .. "/p.lua", "return function() return ('please '):rep(30) end")
+    mine.run(mining.options(dir, { from = "correct", prompt_correct = dir .. "/p.lua" }), own())
+    file.write(dir .. "/p.lua", "return function() return ('please, '):rep(30) end")
+    fails("stage correct was made with other settings: the file of --prompt-correct", mine.run,
+      mining.options(dir, { resume = true, prompt_correct = dir .. "/p.lua" }), own())
+  end)
+
+  it("takes up what was edited, and makes what follows anew", function()
+    mine.run(mining.options(dir), own())
+    local path = dir .. "/out/stages/2-describe.jsonl"
+    local kept = {}
+    for r in lines.each(path) do
+      if r.image_id ~= 5 then kept[#kept + 1] = r end               -- a picture that somebody takes out
+      if r.image_id == 6 then r.response = "There is a ball. There is a car." end
+    end
+    file.write(path, "")
+    lines.append(path, kept)
+    local all = own()
+    local report = mine.run(mining.options(dir, { resume = true, check = false, from = "check" }), all)
+    assert.equal(0, all.model.asked)
+    assert.equal(6, report.stages.correct.records)
+    assert.equal(7, report.stages.select.records)
+    for _, r in ipairs(mining.lines(dir .. "/out", "3-correct")) do
+      if r.image_id == 6 and not r.left_out then assert.equal("There is a ball", r.sentences[1].text) end
+    end
+  end)
+
+  it("says what is wrong with a stage that was edited before it was whole", function()
+    local opt = mining.options(dir)
+    fails("cut off", mine.run, opt, failing(6))           -- after four calls of the model and two of the judge
+    local path = dir .. "/out/stages/3-correct.jsonl"
+    local first, rest = file.read(path):match "^(.-\n)(.*)$"
+    assert.is_true(#rest > 0)
+    file.write(path, rest)
+    fails("3-correct.jsonl: line 1 is of picture", mine.run, mining.options(dir, { resume = true }), own())
+    file.write(path, first .. "{}\n")
+    fails("line 2 has no 'image_id'", mine.run, mining.options(dir, { resume = true }), own())
+    mine.run(mining.options(dir, { from = "correct" }), own())
+  end)
+end)
+
+describe("a line", function()
+  it("that is torn is cut off, and no other", function()
+    local path = dir .. "/x.jsonl"
+    for text, left in pairs { [""] = "", ["a"] = "", ["a\n"] = "a\n", ["a\nb"] = "a\n", ["\n\nb"] = "\n\n",
+      ["a\n" .. ("b"):rep(200000)] = "a\n", [("b"):rep(200000)] = "", [("b"):rep(65536) .. "\nc"] = ("b"):rep(65536) .. "\n" } do
+      file.write(path, text)
+      lines.cut(path)
+      assert.equal(left, file.read(path))
+    end
+  end)
+end)
+
+describe("lucid mine", function()
+  it("refuses what its options cannot mean in one line", function()
+    local common = ("mine --model %s --images %s --annotations %s/things.jsonl --out %s/out "):format(dir, dir, dir, dir)
+    for words, part in pairs {
+      ["--from there"] = "--from: 'there' is none of select, describe",
+      ["--until there"] = "--until: 'there' is none of",
+      ["--from gate --until correct"] = "--until is before --from",
+      ["--overwrite --resume"] = "--overwrite excludes",
+      ["--questions judge"] = "--questions judge: the annotation judge writes none",
+      ["--min-ratio 3"] = "--min-ratio is above --max-ratio",
+    } do
+      local pipe = io.popen(("%s %s %s 2>&1; echo status $?"):format(program, common, words))
+      local said = pipe:read "*a"
+      pipe:close()
+      assert.is_truthy(said:find(part, 1, true), said)
+      assert.is_truthy(said:find("status 2\n$"), said)
+      assert.is_nil(file.kind(dir .. "/out"))
+    end
+  end)
+end)
