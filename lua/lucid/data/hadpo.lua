@@ -180,9 +180,23 @@ end
 
 -- ---- pictures ---------------------------------------------------------------------------------------------
 
+-- Where every picture is, by id: as Visual Genome's image_data.json says, or the file images.jsonl that mining writes
+-- beside its pairs where the pictures are others.
+local function pictures_of(opt)
+  local beside = (opt.desc or opt.pope or ""):gsub("[^/]*$", "") .. "images.jsonl"
+  if file.exists(opt.images .. "/image_data.json") or not file.exists(beside) then return (vg.images(opt.images)) end
+  local by_id, seen = {}, {}
+  for r in records(beside) do
+    local id = r:id("image_id")
+    r:once(seen, id, "image_id")
+    by_id[id] = { path = opt.images .. "/" .. r:text("image") }
+  end
+  return by_id
+end
+
 -- Gives every pair its picture. A pair without one stops the run, or is left out and counted.
 local function attach_pictures(list, opt)
-  local images = vg.images(opt.images)
+  local images = pictures_of(opt)
   local there, kept, missing, told = {}, {}, 0, {}
   for _, p in ipairs(list) do
     local image = images[p.image_id]
