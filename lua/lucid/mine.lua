@@ -131,6 +131,13 @@ local function check(self)
   end
 end
 
+-- Removes what a killed run was just about to write.
+local function tidy(folder)
+  for _, name in ipairs(file.list(folder)) do
+    if name:find "%.tmp%.%d+$" or name:find "%.part$" then file.remove(folder .. "/" .. name) end
+  end
+end
+
 local function holds_run(out) return file.list(out .. "/stages") and #file.list(out .. "/stages") > 0 end
 
 --- Mines, as the options of recipes/mine.lua say: what is there already is not done again.
@@ -149,6 +156,8 @@ function M.run(opt, own)
   end
   check(self)
   file.mkdir(opt.out .. "/stages")
+  tidy(opt.out)
+  tidy(opt.out .. "/stages")
   run_folder.open(opt.out, "mine", opt)
   for i = opt.overwrite and 1 or from, #M.STAGES do stage.clear(self, { name = M.STAGES[i] }) end
   for i = 1, upto do

@@ -4,6 +4,15 @@ local shr = require "lucid.metric.shr"
 
 local M = {}
 
+--- The options that a stage that asks a judge depends on, and others.
+---@param others string     names between spaces
+---@return string[]
+function M.options(others)
+  local list = { "judge", "judge-model", "judge-parameters", "base-url", "nouns" }
+  for name in others:gmatch "%S+" do list[#list + 1] = name end
+  return list
+end
+
 ---@class lucid.MineRequest: lucid.JudgeRequest
 ---@field accept fun(text: string): boolean
 

@@ -6,7 +6,8 @@ local sentences = require "lucid.sentences"
 
 local M = {
   from = { "describe", "select" },
-  options = { "judge", "judge-model", "judge-parameters", "nouns", "prompt-correct", "complete" },
+  asks = true,
+  options = asking.options "prompt-correct complete",
 }
 
 -- The names of things in a false sentence that are not there, as far as a noun table knows them.

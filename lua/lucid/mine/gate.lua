@@ -9,8 +9,8 @@ local sentences = require "lucid.sentences"
 
 local M = {
   from = { "correct", "select", "rewrite", "check" },
-  options = { "judge", "judge-model", "judge-parameters", "nouns", "prompt-judge", "verify", "min-ratio", "max-ratio",
-    "duplicates", "balance", "seed" },
+  asks = true,
+  options = asking.options "prompt-judge verify min-ratio max-ratio duplicates balance seed",
 }
 
 --- The words of a text.

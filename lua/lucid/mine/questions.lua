@@ -11,8 +11,8 @@ local source = require "lucid.mine.source"
 
 local M = {
   from = { "correct", "select" },
-  options = { "questions", "judge", "judge-model", "judge-parameters", "nouns", "statistics", "prompt-questions", "present",
-    "absent", "seed" },
+  asks = true,
+  options = asking.options "questions statistics prompt-questions present absent seed",
 }
 
 -- The names of the annotated things of a picture, in their order.

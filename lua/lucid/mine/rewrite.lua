@@ -9,7 +9,8 @@ local sentences = require "lucid.sentences"
 
 local M = {
   from = { "correct", "select" },
-  options = { "judge", "judge-model", "judge-parameters", "nouns", "prompt-rewrite", "variants", "omission", "omit", "seed" },
+  asks = true,
+  options = asking.options "prompt-rewrite variants omission omit seed",
 }
 
 -- How often each thing was made up, over all pictures.

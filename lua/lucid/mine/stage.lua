@@ -10,6 +10,7 @@
 --   each       function(run) -> iterator of inputs; default: what is not left out of the first file
 --   facts      function(run) -> what its stamp keeps beside the counts, for the report
 --   weights    whether its records depend on the model
+--   asks       whether it asks a judge
 --   finish     in place of work: function(run) makes files at once; outputs names them
 local cache = require "lucid.cache"
 local file = require "lucid.file"
@@ -140,8 +141,10 @@ local function grow(run, stage)
   local done = skip(path, each)
   local bar = progress { total = math.max(expected(run, stage), done, 1), from = done, label = stage.name, unit = "pictures",
     quiet = run.opt.quiet }
+  -- A batch file is one file for all that is asked.
+  local size = stage.asks and (run.opt.batch_file or "") ~= "" and math.huge or run.opt.batch
   while true do
-    local inputs = take(each, run.opt.batch)
+    local inputs = take(each, size)
     if #inputs == 0 then break end
     lines.append(path, stage.work(run, inputs))
     done = done + #inputs

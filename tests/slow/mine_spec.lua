@@ -1,0 +1,63 @@
+-- Mining that is killed (SIGKILL) at random moments, resumed, killed again ... has the files of the run that was not.
+local file = require "lucid.file"
+local files = require "lucid.tinyworld.files"
+local folder = require "tests.support.folder"
+local lucid = require "lucid"
+local program = require "tests.support.program"
+local rng = require "lucid.rng"
+local tiny = require "tests.support.tiny"
+
+local KILLS, MOST = 30, 5        -- kills in all, and of one run
+
+describe("mining that is killed", function()
+  local dir
+  setup(function()
+    dir = folder.folder()
+    tiny.model(dir .. "/model", 3)
+    files.write { dir = dir .. "/world", split = "wild", seed = 3, count = 40, seen = 60 }
+  end)
+  teardown(function() folder.remove(dir) end)
+
+  -- Its exit status and what it said.
+  local function mine(out, more, prefix)
+    local words = ("%s %s mine --model %s/model --images %s/world --out %s --judge tests/support/talker.lua --questions judge"
+      .. " --omission 1 --verify all --batch 3 --max-new-tokens 40 --temperature 1 --threads 1 --seed 4 --quiet %s 2>%s/stderr"):format(prefix or "", program,
+      dir, dir, out, more or "", dir)
+    return os.execute(words), file.read(dir .. "/stderr")
+  end
+
+  local function hashes(out)
+    local list = {}
+    for _, sub in ipairs { "", "/stages" } do
+      for _, name in ipairs(file.list(out .. sub)) do
+        local path = out .. sub .. "/" .. name
+        if name ~= "config.json" and file.kind(path) == "file" then list[sub .. "/" .. name] = file.hash(path) end
+      end
+    end
+    return list
+  end
+
+  it("goes on to the same files", function()
+    local whole, from = dir .. "/whole", lucid.time()
+    assert.same({ 0, "" }, { mine(whole) })
+    local took, random, expected = lucid.time() - from, rng(os.time(), "kill"), hashes(whole)
+    assert.is_true(file.size(whole .. "/desc_data.json") > 2000 and file.size(whole .. "/pope_data.json") > 2000)
+    local killed, i, moments = 0, 0, {}
+    while killed < KILLS do
+      i = i + 1
+      assert.is_true(i <= 3 * KILLS, ("%d runs, but only %d were killed before their end"):format(i, killed))
+      local out, done = ("%s/%d"):format(dir, i), false
+      for attempt = 1, MOST do
+        local after = took * random:uniform()
+        local status, said = mine(out, "--resume", ("timeout -s KILL %.3f"):format(math.max(after, 0.001)))
+        if status == 0 then done = true break end
+        assert.equal(137 * 256, status, said)           -- timeout ends itself as it ended the program
+        killed = killed + 1
+        moments[#moments + 1] = ("%d.%d: %.3f s"):format(i, attempt, after)
+      end
+      if not done then assert.same({ 0, "" }, { mine(out, "--resume") }) end
+      assert.same(expected, hashes(out), table.concat(moments, ", "))
+      folder.remove(out)
+    end
+  end)
+end)
