@@ -3,6 +3,8 @@ local file = require "lucid.file"
 local files = require "lucid.tinyworld.files"
 local folder = require "tests.support.folder"
 local lucid = require "lucid"
+local mine = require "lucid.mine"
+local mining = require "tests.support.mining"
 local program = require "tests.support.program"
 local rng = require "lucid.rng"
 local tiny = require "tests.support.tiny"
@@ -19,7 +21,7 @@ describe("mining that is killed", function()
   teardown(function() folder.remove(dir) end)
 
   -- Its exit status and what it said.
-  local function mine(out, more, prefix)
+  local function run(out, more, prefix)
     local words = ("%s %s mine --model %s/model --images %s/world --out %s --judge tests/support/talker.lua --questions judge"
       .. " --omission 1 --verify all --batch 3 --max-new-tokens 40 --temperature 1 --threads 1 --seed 4 --quiet %s 2>%s/stderr"):format(prefix or "", program,
       dir, dir, out, more or "", dir)
@@ -39,7 +41,7 @@ describe("mining that is killed", function()
 
   it("goes on to the same files", function()
     local whole, from = dir .. "/whole", lucid.time()
-    assert.same({ 0, "" }, { mine(whole) })
+    assert.same({ 0, "" }, { run(whole) })
     local took, random, expected = lucid.time() - from, rng(os.time(), "kill"), hashes(whole)
     assert.is_true(file.size(whole .. "/desc_data.json") > 2000 and file.size(whole .. "/pope_data.json") > 2000)
     local killed, i, moments = 0, 0, {}
@@ -49,15 +51,55 @@ describe("mining that is killed", function()
       local out, done = ("%s/%d"):format(dir, i), false
       for attempt = 1, MOST do
         local after = took * random:uniform()
-        local status, said = mine(out, "--resume", ("timeout -s KILL %.3f"):format(math.max(after, 0.001)))
+        local status, said = run(out, "--resume", ("timeout -s KILL %.3f"):format(math.max(after, 0.001)))
         if status == 0 then done = true break end
         assert.equal(137 * 256, status, said)           -- timeout ends itself as it ended the program
         killed = killed + 1
         moments[#moments + 1] = ("%d.%d: %.3f s"):format(i, attempt, after)
       end
-      if not done then assert.same({ 0, "" }, { mine(out, "--resume") }) end
+      if not done then assert.same({ 0, "" }, { run(out, "--resume") }) end
       assert.same(expected, hashes(out), table.concat(moments, ", "))
       folder.remove(out)
     end
+  end)
+end)
+
+local function write_many(dir, count)
+  local pictures = {}
+  for i = 1, count do
+    pictures[i] = { image_id = i, objects = { mining.thing("car", "red"), mining.thing("sun", "red"), mining.thing("dog", "red") },
+      sentences = { ("The %dth picture has much to tell. "):format(i):rep(20) } }
+  end
+  mining.write(dir, pictures)
+end
+
+describe("mining of many pictures", function()
+  it("holds few of them at a time", function()
+    local dir, count, most = folder.folder(), 6000, 0
+    write_many(dir, count)
+    local model, asked, base = { kind = "llava" }, 0, nil
+    local function measure(n)
+      asked = asked + n
+      if asked % 1500 >= n then return end
+      collectgarbage()
+      base = base or collectgarbage "count"
+      most = math.max(most, collectgarbage "count" - base)
+    end
+    function model.generate_all(_, requests)
+      measure(#requests)
+      local answers = {}
+      for i in ipairs(requests) do answers[i] = { text = "There is a car. There is a ball. There is a dog." } end
+      return answers
+    end
+    local judge = mining.judge()
+    local watching = { ask = function(_, requests)
+      measure(#requests)
+      return judge:ask(requests)
+    end }
+    local report = mine.run(mining.options(dir, { batch = 50, min_objects = 1 }), { model = model, judge = watching })
+    assert.equal(count, report.descriptions.corrected)
+    assert.is_true(file.size(dir .. "/out/stages/1-select.jsonl") > 5 * 2 ^ 20)
+    assert.is_true(most < 2 ^ 11, ("%d KiB"):format(most))
+    folder.remove(dir)
   end)
 end)
