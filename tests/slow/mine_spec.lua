@@ -5,7 +5,6 @@ local folder = require "tests.support.folder"
 local lucid = require "lucid"
 local mine = require "lucid.mine"
 local mining = require "tests.support.mining"
-local program = require "tests.support.program"
 local rng = require "lucid.rng"
 local tiny = require "tests.support.tiny"
 
@@ -20,29 +19,10 @@ describe("mining that is killed", function()
   end)
   teardown(function() folder.remove(dir) end)
 
-  -- Its exit status and what it said.
-  local function run(out, more, prefix)
-    local words = ("%s %s mine --model %s/model --images %s/world --out %s --judge tests/support/talker.lua --questions judge"
-      .. " --omission 1 --verify all --batch 3 --max-new-tokens 40 --temperature 1 --threads 1 --seed 4 --quiet %s 2>%s/stderr"):format(prefix or "", program,
-      dir, dir, out, more or "", dir)
-    return os.execute(words), file.read(dir .. "/stderr")
-  end
-
-  local function hashes(out)
-    local list = {}
-    for _, sub in ipairs { "", "/stages" } do
-      for _, name in ipairs(file.list(out .. sub)) do
-        local path = out .. sub .. "/" .. name
-        if name ~= "config.json" and file.kind(path) == "file" then list[sub .. "/" .. name] = file.hash(path) end
-      end
-    end
-    return list
-  end
-
   it("goes on to the same files", function()
     local whole, from = dir .. "/whole", lucid.time()
-    assert.same({ 0, "" }, { run(whole) })
-    local took, random, expected = lucid.time() - from, rng(os.time(), "kill"), hashes(whole)
+    assert.same({ 0, "" }, { mining.run(dir, whole) })
+    local took, random, expected = lucid.time() - from, rng(os.time(), "kill"), mining.files(whole)
     assert.is_true(file.size(whole .. "/desc_data.json") > 2000 and file.size(whole .. "/pope_data.json") > 2000)
     local killed, i, moments = 0, 0, {}
     while killed < KILLS do
@@ -51,14 +31,14 @@ describe("mining that is killed", function()
       local out, done = ("%s/%d"):format(dir, i), false
       for attempt = 1, MOST do
         local after = took * random:uniform()
-        local status, said = run(out, "--resume", ("timeout -s KILL %.3f"):format(math.max(after, 0.001)))
+        local status, said = mining.run(dir, out, "--resume", ("timeout -s KILL %.3f"):format(math.max(after, 0.001)))
         if status == 0 then done = true break end
         assert.equal(137 * 256, status, said)           -- timeout ends itself as it ended the program
         killed = killed + 1
         moments[#moments + 1] = ("%d.%d: %.3f s"):format(i, attempt, after)
       end
-      if not done then assert.same({ 0, "" }, { run(out, "--resume") }) end
-      assert.same(expected, hashes(out), table.concat(moments, ", "))
+      if not done then assert.same({ 0, "" }, { mining.run(dir, out, "--resume") }) end
+      assert.same(expected, mining.files(out), table.concat(moments, ", "))
       folder.remove(out)
     end
   end)

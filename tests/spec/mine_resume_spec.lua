@@ -1,12 +1,15 @@
 -- Mining that is cut off goes on to the bytes of the run that was not; what is edited between stages is taken up; what
 -- speaks against going on is said. Many kills are in tests/slow/mine_spec.lua.
 local file = require "lucid.file"
+local files = require "lucid.tinyworld.files"
 local json = require "lucid.json"
 local lines = require "lucid.mine.lines"
+local lucid = require "lucid"
 local mine = require "lucid.mine"
 local mining = require "tests.support.mining"
 local program = require "tests.support.program"
 local support = require "tests.support.folder"
+local tiny = require "tests.support.tiny"
 local talker = dofile "tests/support/talker.lua"
 
 local dir, pictures
@@ -19,18 +22,6 @@ before_each(function()
   mining.write(dir, pictures)
 end)
 after_each(function() support.remove(dir) end)
-
--- Every file of a run but config.json, by name.
-local function files_of(out)
-  local list = {}
-  for _, folder in ipairs { "", "/stages" } do
-    for _, name in ipairs(file.list(out .. folder)) do
-      local path = out .. folder .. "/" .. name
-      if name ~= "config.json" and file.kind(path) == "file" then list[folder .. "/" .. name] = file.read(path) end
-    end
-  end
-  return list
-end
 
 -- A model and a judge that fail when together they have been called so often.
 local function failing(after)
@@ -64,7 +55,7 @@ describe("a mining run", function()
     local how = { judge = "tests/support/talker.lua", omission = 1, questions = "judge", balance = 0.6, duplicates = false, verify = "all", judge_retries = 1 }
     how.out = dir .. "/whole"
     local report = mine.run(mining.options(dir, how), own())
-    local expected = files_of(how.out)
+    local expected = mining.files(how.out)
     assert.is_true(report.descriptions.corrected > 0 and report.descriptions.omission > 0 and report.questions.all > 0)
     local lost = 0
     for _, stage in pairs(report.stages) do lost = lost + stage.asked_again end
@@ -87,7 +78,7 @@ describe("a mining run", function()
         end
         how.resume = true
       end
-      assert.same(expected, files_of(how.out))
+      assert.same(expected, mining.files(how.out))
       if tries == 1 then break end
       support.remove(how.out)
     end
@@ -100,12 +91,12 @@ describe("a mining run", function()
     assert.equal(7, all.model.asked)
     mine.run(mining.options(dir, { resume = true, check = false }), all)
     assert.equal(7, all.model.asked)
-    local before = files_of(dir .. "/out")
+    local before = mining.files(dir .. "/out")
     mine.run(mining.options(dir, { resume = true, check = false }), failing(0))
-    assert.same(before, files_of(dir .. "/out"))
+    assert.same(before, mining.files(dir .. "/out"))
     mine.run(mining.options(dir, { from = "describe", check = false }), all)
     assert.equal(14, all.model.asked)
-    assert.same(before, files_of(dir .. "/out"))
+    assert.same(before, mining.files(dir .. "/out"))
   end)
 
   it("is not gone on with by accident, or with other settings", function()
@@ -169,6 +160,23 @@ describe("a line", function()
 end)
 
 describe("lucid mine", function()
+  it("that is killed goes on to the same bytes", function()
+    tiny.model(dir .. "/model", 3)
+    files.write { dir = dir .. "/world", split = "wild", seed = 3, count = 8, seen = 60 }
+    local from = lucid.time()
+    assert.same({ 0, "" }, { mining.run(dir, dir .. "/whole") })
+    local took, killed = lucid.time() - from, 0
+    for _, part in ipairs { 0.5, 0.8, 0.95 } do
+      local status = mining.run(dir, dir .. "/cut", "--resume", ("timeout -s KILL %.3f"):format(part * took))
+      assert.is_true(status == 137 * 256 or status == 0)        -- timeout ends itself as it ended the program
+      killed = killed + (status > 0 and 1 or 0)
+    end
+    assert.is_true(killed > 0)
+    assert.same({ 0, "" }, { mining.run(dir, dir .. "/cut", "--resume") })
+    assert.same(mining.files(dir .. "/whole"), mining.files(dir .. "/cut"))
+    assert.is_true(#json.read(dir .. "/cut/pope_data.json") > 4)
+  end)
+
   it("refuses what its options cannot mean in one line", function()
     local common = ("mine --model %s --images %s --annotations %s/things.jsonl --out %s/out "):format(dir, dir, dir, dir)
     for words, part in pairs {

@@ -4,6 +4,7 @@ local annotation = require "lucid.judge.annotation"
 local file = require "lucid.file"
 local json = require "lucid.json"
 local nouns = require "lucid.nouns"
+local program = require "tests.support.program"
 
 local M = {}
 
@@ -81,6 +82,30 @@ function M.lines(out, name)
   local list = {}
   for r in json.each(("%s/stages/%s.jsonl"):format(out, name)) do list[#list + 1] = r end
   return list
+end
+
+--- Every file of a run but config.json: its hash, by name.
+function M.files(out)
+  local list = {}
+  for _, folder in ipairs { "", "/stages" } do
+    for _, name in ipairs(file.list(out .. folder)) do
+      local path = out .. folder .. "/" .. name
+      if name ~= "config.json" and file.kind(path) == "file" then list[folder .. "/" .. name] = file.hash(path) end
+    end
+  end
+  return list
+end
+
+--- Runs lucid mine on DIR/model and DIR/world, with the judge that talks: its exit status and what it said.
+---@param dir string
+---@param out string
+---@param more string|nil       further words
+---@param before string|nil     what the program is started by
+function M.run(dir, out, more, before)
+  local words = ("%s %s mine --model %s/model --images %s/world --out %s --judge tests/support/talker.lua --questions judge"
+    .. " --omission 1 --verify all --batch 3 --max-new-tokens 40 --temperature 1 --threads 1 --seed 4 --quiet %s 2>%s/stderr"):format(
+    before or "", program, dir, dir, out, more or "", dir)
+  return os.execute(words), file.read(dir .. "/stderr")
 end
 
 --- The annotation judge of the closed world.
