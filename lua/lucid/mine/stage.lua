@@ -182,7 +182,11 @@ function M.run(run, stage)
   if stage.finish then
     stage.finish(run)
   else
-    grow(run, stage)
+    local ok, reason = pcall(grow, run, stage)
+    if not ok then
+      run:say("stage %s is not whole; the same command with --resume goes on from there", stage.name)
+      error(reason, 0)
+    end
     stamp.records, stamp.left_out = count(path)
     stamp.hash = file.hash(path)
   end
