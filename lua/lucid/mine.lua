@@ -79,7 +79,7 @@ end
 
 --- The judge.
 function Run:judge()
-  self.opened_judge = self.opened_judge or judges.open(self.opt, { nouns = self:nouns() })
+  self.opened_judge = self.opened_judge or judges.open(self.opt, { nouns = self:nouns(), quiet = true })
   return self.opened_judge
 end
 

@@ -40,9 +40,9 @@ describe("COCO", function()
   it("gives things with boxes, and captions as what is true", function()
     local s = source.open { annotations = put("instances.json", INSTANCES), captions = put("captions.json", CAPTIONS), images = "coco" }
     assert.same({ 9, 4, 6 }, s.ids)
-    assert.same({ 2, 1 }, { s:size(9) })
-    assert.same({ 1, 2 }, { s:size(4) })
-    assert.same({ 0, 0 }, { s:size(6) })
+    assert.same({ 2, 1, "coco/9.jpg" }, { s:size(9) })
+    assert.same({ 1, 2, "coco/4.jpg" }, { s:size(4) })
+    assert.same({ 0, 0, "coco/6.jpg" }, { s:size(6) })
     assert.same({ annotations = 2 }, s:passed())
     assert.same({ image_id = 9, image = "coco/9.jpg", regions = {}, facts = { "A parked car." }, objects = {
       { name = "car", attributes = {}, box = { 0.1, 0.2, 0.4, 0.6 } }, { name = "dog", attributes = {}, box = { 0.9, 0.9, 1, 1 } },
@@ -80,8 +80,8 @@ describe("plain records", function()
       .. '\n{"image": "c.jpg"}\r\n{"image_id": "12", "image": "d.jpg", "objects": ["dog"]}')
     local s = source.open { annotations = path, images = "pics" }
     assert.same({ 1, 2, 12 }, s.ids)
-    assert.same({ 2, 1 }, { s:size(1) })
-    assert.same({ 0, 0 }, { s:size(2) })
+    assert.same({ 2, 1, "pics/a/b.jpg" }, { s:size(1) })
+    assert.same({ 0, 0, "pics/c.jpg" }, { s:size(2) })
     assert.same({ image_id = 1, image = "pics/a/b.jpg", regions = {}, facts = { "A dog plays." }, objects = {
       { name = "dog", attributes = {} }, { name = "red ball", attributes = {}, box = { 0, 0.5, 1, 1 } } } }, s:get(1))
     assert.equal("pics/d.jpg", s:get(12).image)

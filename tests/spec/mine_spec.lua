@@ -318,7 +318,7 @@ describe("pictures", function()
     local ids = {}
     for id in pairs(counts) do ids[#ids + 1] = id end
     table.sort(ids)
-    return { ids = ids, size = function(_, id) return unpack(counts[id], 1, 2) end, get = function() return { image = dir } end }
+    return { ids = ids, size = function(_, id) return counts[id][1], counts[id][2], dir end }
   end
 
   it("are chosen by how much is annotated, in an order of the seed", function()

@@ -82,7 +82,7 @@ end
 
 function Coco:size(id)
   local from, to = range(self, id)
-  return to - from, #(self.pictures[id].captions or {})
+  return to - from, #(self.pictures[id].captions or {}), self.images .. "/" .. self.pictures[id].file_name
 end
 
 function Coco:get(id)

@@ -75,7 +75,7 @@ end
 
 function Plain:size(id)
   local r = read(self, id)
-  return #objects_of(r), #texts_of(r)
+  return #objects_of(r), #texts_of(r), self.images .. "/" .. r:text "image"
 end
 
 function Plain:get(id)

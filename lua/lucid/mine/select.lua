@@ -7,9 +7,8 @@ local M = {
   options = { "images", "annotations", "captions", "seed", "limit", "min-objects", "max-objects", "min-texts", "skip-bad" },
 }
 
--- Whether a picture stays, by the numbers of its annotations; the counter of those that do not.
-local function verdict(source, id, opt)
-  local objects, texts = source:size(id)
+-- Why a picture is passed over, by the numbers of its annotations; nil: it stays.
+local function verdict(objects, texts, opt)
   local n = objects or texts
   if n < opt.min_objects then return "too few objects" end
   if n > opt.max_objects then return "too many objects" end
@@ -17,17 +16,16 @@ local function verdict(source, id, opt)
 end
 
 -- The first so many pictures of a shuffled list whose files are there.
-local function present(source, ids, opt, counts)
+local function present(ids, missing, opt, counts)
   local limit, list = opt.limit > 0 and opt.limit or #ids, {}
   for _, id in ipairs(ids) do
     if #list == limit then break end
-    local path = source:get(id).image
-    if file.exists(path) then
+    if not missing[id] then
       list[#list + 1] = id
     elseif opt.skip_bad then
       counts["no such file"] = (counts["no such file"] or 0) + 1
     else
-      error(("picture %d: there is no %s. Get it, or pass --skip-bad"):format(id, path), 0)
+      error(("picture %d: there is no %s. Get it, or pass --skip-bad"):format(id, missing[id]), 0)
     end
   end
   return list
@@ -38,13 +36,19 @@ end
 ---@param opt table      min_objects, max_objects, min_texts, limit, seed, skip_bad
 ---@return integer[] ids, table<string, integer> passed
 function M.choose(source, opt)
-  local kept, counts = {}, {}
+  local kept, missing, counts = {}, {}, {}
   for _, id in ipairs(source.ids) do
-    local reason = verdict(source, id, opt)
-    if reason then counts[reason] = (counts[reason] or 0) + 1 else kept[#kept + 1] = id end
+    local objects, texts, path = source:size(id)
+    local reason = verdict(objects, texts, opt)
+    if reason then
+      counts[reason] = (counts[reason] or 0) + 1
+    else
+      kept[#kept + 1] = id
+      if not file.exists(path) then missing[id] = path end
+    end
   end
   rng(opt.seed, "mine:select"):shuffle(kept)
-  return present(source, kept, opt, counts), counts
+  return present(kept, missing, opt, counts), counts
 end
 
 function M.begin(run)

@@ -5,7 +5,7 @@
 --   plain records            --annotations FILE.jsonl: { image, objects, sentences }, pictures under --images
 --
 -- A source has ids in the order of its file; size(id): the numbers of annotated things (nil: nobody counted them) and of
--- true texts; get(id): { image_id, image, objects, regions, facts }. What it holds of a large file are places in it, or
+-- true texts, and the picture's path; get(id): { image_id, image, objects, regions, facts }. What it holds of a large file are places in it, or
 -- for COCO 40 bytes a box and the captions.
 local coco = require "lucid.mine.coco"
 local file = require "lucid.file"
@@ -28,7 +28,7 @@ end
 
 function Vg:size(id)
   local a = self.annotations[id]
-  return a.objects and #a.objects, #a.regions
+  return a.objects and #a.objects, #a.regions, a.path
 end
 
 function Vg:get(id)
