@@ -131,6 +131,12 @@ local function check(self)
   end
 end
 
+local function stage_of(i)
+  local found = require("lucid.mine." .. M.STAGES[i])
+  found.name = M.STAGES[i]
+  return found
+end
+
 -- Removes what a killed run was just about to write.
 local function tidy(folder)
   for _, name in ipairs(file.list(folder)) do
@@ -158,13 +164,11 @@ function M.run(opt, own)
   file.mkdir(opt.out .. "/stages")
   tidy(opt.out)
   tidy(opt.out .. "/stages")
+  if opt.overwrite then from = 1 end
+  for i = 1, from - 1 do stage.refuse(self, stage_of(i)) end         -- before anything is changed
+  for i = from, #M.STAGES do stage.clear(self, stage_of(i)) end
   run_folder.open(opt.out, "mine", opt)
-  for i = opt.overwrite and 1 or from, #M.STAGES do stage.clear(self, { name = M.STAGES[i] }) end
-  for i = 1, upto do
-    local found = require("lucid.mine." .. M.STAGES[i])
-    found.name = M.STAGES[i]
-    stage.run(self, found)
-  end
+  for i = 1, upto do stage.run(self, stage_of(i)) end
   if upto < #M.STAGES then return nil end
   local numbers = report.read(opt.out)
   if not opt.quiet then io.stderr:write(report.text(numbers)) end

@@ -106,6 +106,7 @@ describe("a mining run", function()
       mining.options(dir, { resume = true, seed = 9, limit = 3 }), own())
     fails("stage gate was made with other settings: --balance (1, now 0.7), --min-ratio (0, now 0.4); give what it had, or --from gate",
       mine.run, mining.options(dir, { resume = true, min_ratio = 0.4, balance = 0.7 }), own())
+    assert.equal(1, json.read(dir .. "/out/config.json").options.balance)
     file.write(dir .. "/p.lua", "return function() return ('please '):rep(30) end")
     mine.run(mining.options(dir, { from = "correct", prompt_correct = dir .. "/p.lua" }), own())
     file.write(dir .. "/p.lua", "return function() return ('please, '):rep(30) end")

@@ -1,4 +1,5 @@
 -- What is mined from: Visual Genome, COCO and plain records give the same pictures, one at a time.
+local coco = require "lucid.data.coco"
 local file = require "lucid.file"
 local hadpo = require "lucid.data.hadpo"
 local json = require "lucid.json"
@@ -50,6 +51,21 @@ describe("COCO", function()
     assert.same({ { name = "dog", attributes = {}, box = { 0, 0, 0.5, 0.5 } } }, s:get(4).objects)
     assert.same({}, s:get(6).objects)
     assert.equal("dog", s.categories[2].name)
+  end)
+
+  it("reads the real file's nasty rows", function()
+    local path = "../shared/data/coco/mmyolo_coco_sample.json"
+    if not file.exists(path) then return pending("no ../shared/data") end
+    local s, whole = source.open { annotations = path, images = "" }, coco.read(path)
+    for i, p in ipairs(whole) do
+      assert.equal(p.image_id, s.ids[i])
+      local objects = s:get(p.image_id).objects
+      assert.equal(#p.objects, #objects)
+      for k, o in ipairs(p.objects) do
+        assert.equal(o.name, objects[k].name)
+        assert.same(o.box, objects[k].box)
+      end
+    end
   end)
 
   it("holds many boxes in their pictures' order", function()

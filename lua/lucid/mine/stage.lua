@@ -74,21 +74,35 @@ end
 
 -- ---- what is there already ------------------------------------------------------------------------------
 
---- "whole", "begun" or "new": what there is of a stage. Raises what speaks against going on with it.
-local function look(run, stage, inputs, settings)
-  local stamp = M.stamp(run, stage.name)
-  if not stamp then return "new" end
+-- The first of a stage's files that is not what it was made from; nil: all are.
+local function changed_input(run, stage, stamp)
   for _, name in ipairs(stage.from) do
-    if stamp.inputs[name] ~= inputs[name] then
-      run:say("%s: %s has changed since; it is made anew", stage.name, run:file(name))
-      return "new"
-    end
+    local path = run:file(name)
+    if not file.exists(path) or file.hash(path) ~= stamp.inputs[name] then return path end
   end
-  local changed = differences(stamp.settings, settings)
+end
+
+--- Raises what speaks against going on with a stage: other settings than it was made with.
+function M.refuse(run, stage)
+  local stamp = M.stamp(run, stage.name)
+  if not stamp or changed_input(run, stage, stamp) then return end
+  local changed = differences(stamp.settings, settings_of(run, stage))
   if #changed > 0 then
     error(("%s: stage %s was made with other settings: %s; give what it had, or --from %s makes it and what follows anew"):format(
       run.out, stage.name, table.concat(changed, ", "), stage.name), 0)
   end
+end
+
+-- "whole", "begun" or "new": what there is of a stage.
+local function look(run, stage)
+  local stamp = M.stamp(run, stage.name)
+  if not stamp then return "new" end
+  local path = changed_input(run, stage, stamp)
+  if path then
+    run:say("%s: %s has changed since; it is made anew", stage.name, path)
+    return "new"
+  end
+  M.refuse(run, stage)
   if complete(run, stage, stamp) then
     if stamp.hash and stamp.hash ~= file.hash(run:file(stage.name)) then
       run:say("%s: %s was edited; it is taken as it is", stage.name, run:file(stage.name))
@@ -168,10 +182,9 @@ end
 ---@param stage table
 function M.run(run, stage)
   local path, stamp_path = run:file(stage.name), run:file(stage.name, "json")
-  local inputs, settings = hashes_of(run, stage), settings_of(run, stage)
-  local state = look(run, stage, inputs, settings)
+  local state = look(run, stage)
   if state == "whole" then return end
-  local stamp = { stage = stage.name, inputs = inputs, settings = settings, state = "begun" }
+  local stamp = { stage = stage.name, inputs = hashes_of(run, stage), settings = settings_of(run, stage), state = "begun" }
   if state == "new" then                -- in this order: no stamp is ever beside records that it does not speak of
     M.clear(run, stage)
     if stage.work then file.write(path, "") end
