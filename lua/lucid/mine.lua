@@ -17,6 +17,7 @@ local cache = require "lucid.cache"
 local describe = require "lucid.mine.describe"
 local file = require "lucid.file"
 local judges = require "lucid.judge"
+local keys = require "lucid.keys"
 local models = require "lucid.model"
 local nouns = require "lucid.nouns"
 local recipe = require "lucid.recipe"
@@ -146,6 +147,13 @@ end
 
 local function holds_run(out) return file.list(out .. "/stages") and #file.list(out .. "/stages") > 0 end
 
+-- Says what the judge has counted in this run: requests, tokens, what it lost.
+local function tell_judge(self)
+  local counts, list = self.opened_judge and self.opened_judge.counts or {}, {}
+  for _, name in ipairs(keys(counts)) do list[#list + 1] = ("%s %s"):format(tostring(counts[name]), name) end
+  if #list > 0 then self:say("the judge, in this run: %s", table.concat(list, ", ")) end
+end
+
 --- Mines, as the options of recipes/mine.lua say: what is there already is not done again.
 ---@param opt table
 ---@param own table|nil         model, judge: objects in place of what the options name
@@ -169,6 +177,7 @@ function M.run(opt, own)
   for i = from, #M.STAGES do stage.clear(self, stage_of(i)) end
   run_folder.open(opt.out, "mine", opt)
   for i = 1, upto do stage.run(self, stage_of(i)) end
+  tell_judge(self)
   if upto < #M.STAGES then return nil end
   local numbers = report.read(opt.out)
   if not opt.quiet then io.stderr:write(report.text(numbers)) end
