@@ -10,6 +10,7 @@ local opt = lucid.args {
   common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet "
     .. lucid.generate.OPTIONS,
   required = { "model", "images", "out" },
+  processes = true,
   { "images", "", "Visual Genome root, or the folder of the pictures that --annotations names" },
   { "annotations", "", "COCO's instances_*.json, or JSON lines { image, objects, sentences }; empty: Visual Genome's own" },
   { "captions", "", "COCO's captions_*.json: sentences that are true" },
@@ -57,5 +58,5 @@ local opt = lucid.args {
   },
 }
 
-lucid.threads(opt.threads)
+lucid.dist.join(opt)
 return lucid.mine.run(opt)

@@ -14,6 +14,7 @@
 --   lucid.mine.run(opt, { judge = judge })     -- and a judge, or a model, of one's own
 local args = require "lucid.args"
 local cache = require "lucid.cache"
+local dist = require "lucid.dist"
 local describe = require "lucid.mine.describe"
 local file = require "lucid.file"
 local judges = require "lucid.judge"
@@ -52,7 +53,7 @@ function Run:file(name, kind) return ("%s/stages/%d-%s.%s"):format(self.out, NUM
 
 --- Says a line, unless the run is quiet.
 function Run:say(...)
-  if not self.opt.quiet then io.stderr:write("mine: ", string.format(...), "\n") end
+  if not self.opt.quiet and dist.first() then io.stderr:write("mine: ", string.format(...), "\n") end
 end
 
 -- ---- what is opened when it is first needed -----------------------------------------------------------
@@ -154,6 +155,15 @@ local function tell_judge(self)
   if #list > 0 then self:say("the judge, in this run: %s", table.concat(list, ", ")) end
 end
 
+-- Makes the run's folder ready: what is made anew goes.
+local function begin(self, from)
+  file.mkdir(self.out .. "/stages")
+  tidy(self.out)
+  tidy(self.out .. "/stages")
+  for i = from, #M.STAGES do stage.clear(self, stage_of(i)) end
+  run_folder.open(self.out, "mine", self.opt)
+end
+
 --- Mines, as the options of recipes/mine.lua say: what is there already is not done again.
 ---@param opt table
 ---@param own table|nil         model, judge: objects in place of what the options name
@@ -169,18 +179,16 @@ function M.run(opt, own)
       opt.out), 0)
   end
   check(self)
-  file.mkdir(opt.out .. "/stages")
-  tidy(opt.out)
-  tidy(opt.out .. "/stages")
   if opt.overwrite then from = 1 end
   for i = 1, from - 1 do stage.refuse(self, stage_of(i)) end         -- before anything is changed
-  for i = from, #M.STAGES do stage.clear(self, stage_of(i)) end
-  run_folder.open(opt.out, "mine", opt)
+  dist.wait()
+  if dist.first() then begin(self, from) end
+  dist.wait()
   for i = 1, upto do stage.run(self, stage_of(i)) end
   tell_judge(self)
   if upto < #M.STAGES then return nil end
   local numbers = report.read(opt.out)
-  if not opt.quiet then io.stderr:write(report.text(numbers)) end
+  if not opt.quiet and dist.first() then io.stderr:write(report.text(numbers)) end
   return numbers
 end
 

@@ -368,7 +368,7 @@ describe("pictures", function()
     local opt = mining.options(dir)
     local ok, reason = pcall(mine.run, opt, { model = model, judge = mining.judge() })
     assert.is_false(ok)
-    assert.is_truthy(reason:find("--skip-bad", 1, true), reason)
+    assert.is_truthy(reason:find("this is no picture", 1, true), reason)
     opt.overwrite, opt.skip_bad, opt["skip-bad"], opt.check = true, true, true, false
     assert.same({ ["unreadable picture"] = 3 }, mine.run(opt, { model = model, judge = mining.judge() }).stages.describe.left_out)
   end)

@@ -22,21 +22,19 @@ local function fault(path)
   return not ok and tostring(reason) or nil
 end
 
--- Answers to requests; where a picture is to blame that there are none, its answer is { fault = reason }.
+-- Answers to requests; under --skip-bad every picture is looked at first, and the answer of one that cannot be read is
+-- { fault = reason }.
 local function answers_to(run, requests)
-  local ok, answers = pcall(run.generate, run, requests)
-  if ok then return answers end
+  if not run.opt.skip_bad then return run:generate(requests) end
   local good, at, list = {}, {}, {}
   for i, r in ipairs(requests) do
     local reason = fault(r.image)
     if reason then
-      if not run.opt.skip_bad then error(("picture %d: %s. Repair it, or pass --skip-bad"):format(r.image_id, reason), 0) end
       list[i] = { fault = reason }
     else
       good[#good + 1], at[#at + 1] = r, i
     end
   end
-  if #good == #requests then error(answers, 0) end
   for k, a in ipairs(#good > 0 and run:generate(good) or {}) do list[at[k]] = a end
   return list
 end

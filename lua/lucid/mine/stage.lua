@@ -13,6 +13,7 @@
 --   asks       whether it asks a judge
 --   finish     in place of work: function(run) makes files at once; outputs names them
 local cache = require "lucid.cache"
+local dist = require "lucid.dist"
 local file = require "lucid.file"
 local filehash = require "lucid.filehash"
 local json = require "lucid.json"
@@ -151,16 +152,17 @@ end
 local function grow(run, stage)
   local path = run:file(stage.name)
   local each = stage.each and stage.each(run) or lines.kept(run:file(stage.from[1]))
-  lines.cut(path)
   local done = skip(path, each)
+  if stage.weights then dist.wait() end    -- nothing is added before all processes know what is there
   local bar = progress { total = math.max(expected(run, stage), done, 1), from = done, label = stage.name, unit = "pictures",
-    quiet = run.opt.quiet }
+    quiet = run.opt.quiet or not dist.first() }
   -- A batch file is one file for all that is asked.
   local size = stage.asks and (run.opt.batch_file or "") ~= "" and math.huge or run.opt.batch
   while true do
     local inputs = take(each, size)
     if #inputs == 0 then break end
-    lines.append(path, stage.work(run, inputs))
+    local list = stage.work(run, inputs)
+    if dist.first() then lines.append(path, list) end
     done = done + #inputs
     bar:step(done, { count = #inputs })
   end
@@ -177,35 +179,57 @@ local function count(path)
   return records, left_out
 end
 
---- Does what is left to do of a stage.
----@param run lucid.Mining
----@param stage table
-function M.run(run, stage)
-  local path, stamp_path = run:file(stage.name), run:file(stage.name, "json")
-  local state = look(run, stage)
-  if state == "whole" then return end
-  local stamp = { stage = stage.name, inputs = hashes_of(run, stage), settings = settings_of(run, stage), state = "begun" }
+-- Makes a stage's files ready to be worked on.
+local function prepare(run, stage, state, stamp)
+  local path = run:file(stage.name)
   if state == "new" then                -- in this order: no stamp is ever beside records that it does not speak of
     M.clear(run, stage)
     if stage.work then file.write(path, "") end
-    json.write(stamp_path, stamp, { indent = 2 })
+    json.write(run:file(stage.name, "json"), stamp, { indent = 2 })
   end
+  if stage.work then lines.cut(path) end
+end
+
+local function work(run, stage)
   run.total = nil
   run.state = stage.begin and stage.begin(run) or nil
-  if stage.finish then
-    stage.finish(run)
-  else
-    local ok, reason = pcall(grow, run, stage)
-    if not ok then
-      run:say("stage %s is not whole; the same command with --resume goes on from there", stage.name)
-      error(reason, 0)
-    end
-    stamp.records, stamp.left_out = count(path)
-    stamp.hash = file.hash(path)
+  if stage.finish then return stage.finish(run) end
+  local ok, reason = pcall(grow, run, stage)
+  if not ok then
+    run:say("stage %s is not whole; the same command with --resume goes on from there", stage.name)
+    error(reason, 0)
+  end
+end
+
+-- Says of a stage that it is whole.
+local function close(run, stage, stamp)
+  if stage.work then
+    stamp.records, stamp.left_out = count(run:file(stage.name))
+    stamp.hash = file.hash(run:file(stage.name))
   end
   stamp.facts = stage.facts and stage.facts(run) or nil
   stamp.state = "whole"
-  json.write(stamp_path, stamp, { indent = 2 })
+  json.write(run:file(stage.name, "json"), stamp, { indent = 2 })
+end
+
+--- Does what is left to do of a stage. Of several processes the first one writes; the others share the model's answers
+--- (lucid.generate), and wait where there is no model.
+---@param run lucid.Mining
+---@param stage table
+function M.run(run, stage)
+  local state = look(run, stage)
+  dist.wait()                              -- all have seen what is there
+  if state == "whole" then return end
+  local stamp = { stage = stage.name, inputs = hashes_of(run, stage), settings = settings_of(run, stage), state = "begun" }
+  if dist.first() then prepare(run, stage, state, stamp) end
+  dist.wait()
+  if stage.weights then
+    work(run, stage)
+  elseif dist.first() then
+    work(run, stage)
+  end
+  if dist.first() then close(run, stage, stamp) end
+  dist.wait()
 end
 
 --- Removes what a stage has made.
