@@ -44,6 +44,24 @@ describe("mining that is killed", function()
   end)
 end)
 
+local MPIRUN = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 120 mpirun --oversubscribe --bind-to none -n "
+
+describe("mining by several processes", function()
+  it("has the files of one, however many go on with it", function()
+    if os.execute "command -v mpirun >/dev/null 2>&1" ~= 0 then return pending "no mpirun" end
+    local dir = folder.folder()
+    tiny.model(dir .. "/model", 3)
+    files.write { dir = dir .. "/world", split = "wild", seed = 3, count = 40, seen = 60 }
+    assert.same({ 0, "" }, { mining.run(dir, dir .. "/one") })
+    for name, words in pairs { two = "", three = "--until describe" } do
+      assert.equal(0, (mining.run(dir, dir .. "/" .. name, words, MPIRUN .. (name == "two" and 2 or 3))))
+    end
+    assert.equal(0, (mining.run(dir, dir .. "/three", "--resume", MPIRUN .. 2)))
+    for _, name in ipairs { "two", "three" } do assert.same(mining.files(dir .. "/one"), mining.files(dir .. "/" .. name)) end
+    folder.remove(dir)
+  end)
+end)
+
 local function write_many(dir, count)
   local pictures = {}
   for i = 1, count do

@@ -149,6 +149,14 @@ local function expected(run, stage)
   return n
 end
 
+-- How many inputs are worked on before their records are written. A batch file is one file for all that is asked; of
+-- several processes each has a few batches of its own.
+local function inputs_at_once(run, stage)
+  if stage.asks and (run.opt.batch_file or "") ~= "" then return math.huge end
+  local shared = stage.weights and dist.size() > 1
+  return run.opt.batch * (shared and 4 * dist.size() or 1)
+end
+
 local function grow(run, stage)
   local path = run:file(stage.name)
   local each = stage.each and stage.each(run) or lines.kept(run:file(stage.from[1]))
@@ -156,8 +164,7 @@ local function grow(run, stage)
   if stage.weights then dist.wait() end    -- nothing is added before all processes know what is there
   local bar = progress { total = math.max(expected(run, stage), done, 1), from = done, label = stage.name, unit = "pictures",
     quiet = run.opt.quiet or not dist.first() }
-  -- A batch file is one file for all that is asked.
-  local size = stage.asks and (run.opt.batch_file or "") ~= "" and math.huge or run.opt.batch
+  local size = inputs_at_once(run, stage)
   while true do
     local inputs = take(each, size)
     if #inputs == 0 then break end
