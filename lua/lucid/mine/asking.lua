@@ -93,15 +93,13 @@ end
 
 -- ---- replies ----------------------------------------------------------------------------------------
 
-local LABELS = { hallucination = true, correct = true, ["cannot judge"] = true }
-
 --- A judgement: one known label for each of the request's sentences, or nil.
 ---@return table[]|nil labels    { label, reason }
 function M.judgement(text, request)
   local labels = shr.parse(text)
   if not labels or #labels ~= #request.sentences then return nil end
   for _, l in ipairs(labels) do
-    if not LABELS[l.label] then return nil end
+    if not shr.LABELS[l.label] then return nil end
   end
   return labels
 end
