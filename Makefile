@@ -16,8 +16,9 @@ Q      := $(if $(V),,@)#   make V=1 shows the commands
 
 # ---- packages ------------------------------------------------------------------------------------
 PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng-dev libstb-dev \
-  libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev libopenmpi-dev openmpi-bin
-TEST_PACKAGES := lua-busted lua-check clang-format
+  libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev libopenmpi-dev openmpi-bin \
+  libcurl4-openssl-dev
+TEST_PACKAGES := lua-busted lua-check clang-format libmicrohttpd-dev
 BROWSER := chromium
 
 define install_missing
@@ -50,12 +51,13 @@ $(BUILD)/features.mk: Makefile
 	   try CRYPTO openssl/evp.h '$(CC) -x c' -lcrypto; try UTF8PROC utf8proc.h '$(CC) -x c' -lutf8proc; \
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
 	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; \
+	   try CURL curl/curl.h '$(CC) -x c' -lcurl; try MHTTP microhttpd.h '$(CC) -x c' -lmicrohttpd; \
 	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; } > $@
 ifeq ($(filter deps deps-browser clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
-FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI,$(if $(HAVE_$f),-DLC_HAVE_$f))
+FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI CURL,$(if $(HAVE_$f),-DLC_HAVE_$f))
 LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
         $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm -ldl
 LUA_CFLAGS := $(shell pkg-config --cflags luajit 2>/dev/null)
@@ -72,14 +74,16 @@ LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
-             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c native/dist/comm.c)
+             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c native/dist/comm.c native/net/net.c)
 OBJECTS := $(SOURCES:native/%.c=$(BUILD)/obj/%.o)
 MPI     := $(BUILD)/obj/dist/mpi.o
 TEXT    := $(BUILD)/obj/text/sentencepiece.o
+NET     := $(BUILD)/obj/net/client.o
 HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 
 ## all: build bin/lucid and build/liblucid.so (the default)
-all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so)
+all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) \
+     $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so)
 
 $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	@mkdir -p $(@D)
@@ -118,12 +122,16 @@ $(BUILD)/liblucid_mpi.so: $(MPI)
 	@echo '  link $@'
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(MPI_LIBS)
 
+$(BUILD)/liblucid_net.so: $(NET)
+	@echo '  link $@'
+	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ -lcurl
+
 $(BIN)/lucid: $(HOST)
 	@mkdir -p $(@D)
 	@echo '  link $@'
 	$(Q)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(LUA_LIBS) $(if $(HAVE_EDIT),-ledit) -lm -ldl
 
--include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d)
+-include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d)
 
 # ---- running ---------------------------------------------------------------------------------------------
 # Goals beside deps wait for it: this make hands them to another one when the packages are there.

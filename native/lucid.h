@@ -42,6 +42,7 @@ typedef struct lc_batch lc_batch;
 typedef struct lc_generator lc_generator;
 typedef struct lc_reader lc_reader;
 typedef struct lc_adamw lc_adamw;
+typedef struct lc_http lc_http;
 
 /* ---- library ------------------------------------------------------------------------------ */
 
@@ -94,6 +95,7 @@ int         lc_file_append(const char *path, const void *data, size_t n, int syn
 int         lc_file_read_at(const char *path, int64_t offset, void *to, size_t n);   /* all n bytes, or -1 */
 int         lc_file_truncate(const char *path, int64_t size);
 int         lc_file_lock(const char *path);    /* waits until no other process holds it; the file is made when there is none */
+int         lc_file_try_lock(const char *path);                          /* does not wait: LC_EINVAL while another process holds it */
 void        lc_file_unlock(int lock);
 int         lc_file_kind(const char *path);    /* 0 nothing there, 1 file, 2 folder, 3 other */
 int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
@@ -140,6 +142,26 @@ int64_t     lc_json_index_number(const lc_json_index *x, int64_t row);      /* o
 /* Parsed strictly; free it.  NULL: "PATH: record N:line:column: what", line and column within the record. */
 lc_json    *lc_json_index_record(const lc_json_index *x, int64_t row);
 void        lc_json_index_free(lc_json_index *x);
+
+/* ---- HTTP client: many requests in flight, pulled by the caller; liblucid_net.so is opened at first use --- */
+
+/* A client of one endpoint, as "https://host/v1". Plain http is for this machine, and for others where there is no key.
+ * TLS is always verified (ca_file: what is trusted in place of the system's certificates, NULL: those); no redirect is
+ * followed; proxies come from the environment. A client belongs to one thread. */
+lc_http    *lc_http_open(const char *base, const char *ca_file);
+void        lc_http_close(lc_http *c);         /* with all that is in flight */
+/* Seconds to connect, until an answer is whole, and without a byte; most bytes of an answer. 15, 300, 120, 4 MiB. */
+void        lc_http_limits(lc_http *c, double connect, double whole, double stalled, int64_t most);
+/* The key that goes with every request: of a file that its owner alone may read, or of OPENAI_API_KEY (path NULL). It is
+ * handed out by no call and blotted out of answers, if it has 12 bytes or more. 1; 0: OPENAI_API_KEY is not set; -1. */
+int         lc_http_key(lc_http *c, const char *path);
+/* Posts JSON to base + path: its number, from 1; or -1. The body is copied. Nothing moves but in lc_http_wait. */
+int64_t     lc_http_send(lc_http *c, const char *path, const char *body, size_t n);
+int         lc_http_wait(lc_http *c, double seconds);  /* until an answer is there or so long: how many can be taken; -1: LC_EINTR */
+/* The next answer in the order of arrival: its number; 0: none is there. body and fault hold until the next call.
+ * status: HTTP's; 0: no whole answer came, and fault says why; -1: nor will it if the request is sent again.
+ * retry_after: seconds that the server asks for; 0: none. */
+int64_t     lc_http_take(lc_http *c, int *status, double *retry_after, const char **body, size_t *n, const char **fault);
 
 /* ---- tensors ------------------------------------------------------------------------------------ */
 

@@ -94,6 +94,11 @@ static const char features[] =
 #else
                                             "mpi: missing\n"
 #endif
+#ifdef LC_HAVE_CURL
+                                                                                                            "http client: liblucid_net.so\n"
+#else
+                                            "http client: missing\n"
+#endif
                                                                                                             "cuda: missing\n";
 
 const char *lc_features(void) { return features; }

@@ -271,6 +271,16 @@ int lc_file_lock(const char *path) {
     return -1;
 }
 
+int lc_file_try_lock(const char *path) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return lc_fail_errno(path, "opening");
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+    if (errno == EWOULDBLOCK) lc_fail(LC_EINVAL, "%s: another process works on it", path);
+    else lc_fail_errno(path, "locking");
+    close(fd);
+    return -1;
+}
+
 void lc_file_unlock(int lock) { close(lock); }
 
 /* ---- folders and names ---- */

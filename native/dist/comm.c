@@ -1,8 +1,6 @@
 /* comm.c - the processes of a job: sums, broadcasts and small messages among them. Where no job was
  * joined there is one process, and every call is done as soon as it is made. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/plugin.h"
 #include "dist/plugin.h"
 #include "tensor/tensor.h"
 
@@ -19,26 +18,14 @@ static int own, count = 1, local = 1;
 
 /* ---- joining ------------------------------------------------------------------------------------- */
 
-/* Beside the file that this function is in. */
 static int open_plugin(struct lc_comm *out) {
-    Dl_info self;
-    char path[PATH_MAX] = "liblucid_mpi.so";
-    if (dladdr((void *)(uintptr_t)open_plugin, &self) && self.dli_fname) {
-        const char *slash = strrchr(self.dli_fname, '/');
-        if (slash)
-            snprintf(path, sizeof path, "%.*s/liblucid_mpi.so", (int)(slash - self.dli_fname),
-                     self.dli_fname);
-    }
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        return lc_fail(LC_EMISSING,
-                       "several processes: this build has no MPI (%s); install libopenmpi-dev and "
-                       "openmpi-bin and run make",
-                       dlerror());
-    lc_comm_open_fn *fill = (lc_comm_open_fn *)(uintptr_t)dlsym(library, "lc_comm_open");
+    lc_comm_open_fn *fill = (lc_comm_open_fn *)(uintptr_t)lc_plugin(
+        "liblucid_mpi.so", "lc_comm_open", "several processes", "MPI",
+        "libopenmpi-dev and openmpi-bin");
     static const struct lc_comm_host host = {lc_fail, lc_alloc, lc_free};
-    if (!fill || fill(LC_COMM_VERSION, &host, out) < 0)
-        return lc_fail(LC_EMISSING, "%s is of another version; run make", path);
+    if (!fill) return -1;
+    if (fill(LC_COMM_VERSION, &host, out) < 0)
+        return lc_fail(LC_EMISSING, "liblucid_mpi.so is of another version; run make");
     return 0;
 }
 

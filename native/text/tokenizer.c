@@ -1,7 +1,5 @@
 /* tokenizer.c - tokenizers of both kinds: SentencePiece's, served by liblucid_text.so, which is opened
  * at the first use, and BERT's. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +8,7 @@
 #include "base/error.h"
 #include "base/foreign.h"
 #include "base/memory.h"
+#include "base/plugin.h"
 #include "text/plugin.h"
 #include "text/utf8.h"
 #include "text/wordpiece.h"
@@ -27,29 +26,14 @@ static struct lc_text text;
 static char trouble[512]; /* why it could not be opened */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* Beside the file that this function is in. */
 static void open_plugin(void) {
-    Dl_info self;
-    char path[PATH_MAX] = "liblucid_text.so";
-    if (dladdr((void *)(uintptr_t)open_plugin, &self) && self.dli_fname) {
-        const char *slash = strrchr(self.dli_fname, '/');
-        if (slash)
-            snprintf(path, sizeof path, "%.*s/liblucid_text.so", (int)(slash - self.dli_fname),
-                     self.dli_fname);
-    }
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        snprintf(trouble, sizeof trouble,
-                 "tokenizer: this build has no SentencePiece (%s); install libsentencepiece-dev "
-                 "and run make",
-                 dlerror());
-        return;
-    }
-    lc_text_open_fn *fill = (lc_text_open_fn *)(uintptr_t)dlsym(library, "lc_text_open");
+    lc_text_open_fn *fill = (lc_text_open_fn *)(uintptr_t)lc_plugin(
+        "liblucid_text.so", "lc_text_open", "tokenizer", "SentencePiece", "libsentencepiece-dev");
     static const struct lc_text_host host = {lc_fail, lc_alloc};
-    if (!fill || fill(LC_TEXT_VERSION, &host, &text) < 0)
-        snprintf(trouble, sizeof trouble, "tokenizer: %.400s is of another version; run make",
-                 path);
+    if (!fill) snprintf(trouble, sizeof trouble, "%s", lc_error());
+    else if (fill(LC_TEXT_VERSION, &host, &text) < 0)
+        snprintf(trouble, sizeof trouble,
+                 "tokenizer: liblucid_text.so is of another version; run make");
 }
 
 static int ready(void) {

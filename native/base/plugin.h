@@ -1,0 +1,10 @@
+/* plugin.h - libraries that are opened at the first use, so that start-up does not pay for them. */
+#ifndef LC_BASE_PLUGIN_H
+#define LC_BASE_PLUGIN_H
+
+/* The function SYMBOL of the library FILE that stands beside this one; NULL with a reason that begins with use ("tokenizer")
+ * and names what the build lacks and the packages to install. The library stays open. */
+void *lc_plugin(const char *file, const char *symbol, const char *use, const char *lacks,
+                const char *packages);
+
+#endif
