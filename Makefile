@@ -146,9 +146,17 @@ OUT ?= runs/demo
 demo: all
 	$(BIN)/lucid demo --seed $(SEED) --out $(OUT)
 
+# The judge that the specs of the HTTP client talk to; without libmicrohttpd they are skipped.
+TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server)
+$(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
+	@echo '  cc   $<'
+	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
+## test-tools: what the specs need beside lucid (test, test-slow, asan and ubsan build it)
+test-tools: $(TEST_TOOLS)
+
 SPECS ?= tests/spec
 ## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua)
-test: all
+test: all test-tools
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
 ## deps-browser: install Chromium, in which a slow test opens reports
@@ -156,14 +164,14 @@ deps-browser:
 	$(call install_missing,$(BROWSER))
 
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
-test-slow: all
+test-slow: all test-tools
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
 ## bench-true-size: memory and speed of LLaVA-1.5-7B, names of InstructBLIP-13B (20 minutes, 14 GB of disk)
 bench-true-size: all
 	@tests/bench/true_size.sh
 
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc))
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc tests/support/*.c))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
@@ -180,13 +188,13 @@ format:
 SANITIZED = BUILD=build-$@ BIN=bin-$@ CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_MALLOC_STATE'
 ## asan: the specs under the address sanitizer
 asan:
-	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE=-fsanitize=address all
+	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE=-fsanitize=address all test-tools
 	@LUCID_LIB=build-asan/liblucid.so LUCID_BIN=bin-asan/lucid \
 	 ASAN_OPTIONS=detect_leaks=1:intercept_tls_get_addr=0 bin-asan/lucid tests/run.lua $(SPECS)
 
 ## ubsan: the specs under the undefined-behaviour sanitizer
 ubsan:
-	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' all
+	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' all test-tools
 	@LUCID_LIB=build-ubsan/liblucid.so LUCID_BIN=bin-ubsan/lucid UBSAN_OPTIONS=print_stacktrace=1 \
 	 bin-ubsan/lucid tests/run.lua $(SPECS)
 
@@ -207,4 +215,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all deps deps-browser demo test test-slow bench-true-size check format asan ubsan install clean help
+.PHONY: all deps deps-browser demo test test-tools test-slow bench-true-size check format asan ubsan install clean help

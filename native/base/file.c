@@ -85,6 +85,15 @@ static int rename_within(int folder, const char *from, const char *to, const cha
     return 0;
 }
 
+/* So is a new name. */
+static int sync_folder_of(const char *path) {
+    int folder = open_folder_of(path), result = 0;
+    if (folder < 0) return -1;
+    if (fsync(folder) < 0 && errno != EINVAL) result = lc_fail_errno(path, "syncing its folder");
+    close(folder);
+    return result;
+}
+
 /* ---- reading ---- */
 
 /* Reads up to n bytes: fewer only at the end of the file. */
@@ -251,7 +260,10 @@ int lc_file_append(const char *path, const void *data, size_t n, int sync) {
         result = lc_fail_errno(path, "writing");
         /* Half a record would spoil the next one. */
         if (file && ftruncate(fd, before.st_size) < 0) result = -1;
-    } else if (sync && file && fsync(fd) < 0) result = lc_fail_errno(path, "syncing");
+    } else if (sync && file) {
+        if (fsync(fd) < 0) result = lc_fail_errno(path, "syncing");
+        else if (before.st_size == 0) result = sync_folder_of(path);
+    }
     if (close(fd) < 0 && result == 0) result = lc_fail_errno(path, "closing");
     return result;
 }

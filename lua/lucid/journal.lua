@@ -1,0 +1,99 @@
+-- A journal of answers that were paid for: JSON lines { "key": hash of the request, "reply": {...}, ... }. A line is
+-- appended and fsynced before its answer counts, so what was answered is never asked for again, whatever ended the
+-- program. One process writes at a time. A last line that was cut off by a crash is taken away.
+--
+--   local j = journal.open("runs/a/judge.jsonl");   j:get(key);   j:add { { key = key, reply = {...} } }
+local ffi = require "ffi"
+local native = require "lucid.native"
+local file = require "lucid.file"
+local json = require "lucid.json"
+
+local C = native.C
+local M = {}
+local Journal = {}
+Journal.__index = Journal
+
+-- Those that are open in this process, by path.
+local opened = setmetatable({}, { __mode = "v" })
+
+local function lock(path)
+  local fd = C.lc_file_try_lock(path)
+  if fd < 0 then error(ffi.string(C.lc_error()), 0) end
+  return ffi.gc(ffi.new("int[1]", fd), function(held) C.lc_file_unlock(held[0]) end)
+end
+
+local function parse(line)
+  local ok, record = pcall(json.decode, line)
+  if ok and type(record) == "table" and type(record.key) == "string" and type(record.reply) == "table" then
+    return record
+  end
+end
+
+-- Takes away a last line that is not whole; one that lacks its line end alone gets it.
+local function repair(path, text)
+  local tail = text:match("[^\n]*$")
+  if tail == "" then return text end
+  if parse(tail) then
+    file.append(path, "\n", true)
+    return text .. "\n"
+  end
+  io.stderr:write(("%s: the last line was cut off by a crash; its %d bytes are taken away\n"):format(path, #tail))
+  file.truncate(path, #text - #tail)
+  return text:sub(1, #text - #tail)
+end
+
+local function load(self)
+  local number = 0
+  for line in repair(self.path, file.read(self.path)):gmatch("([^\n]*)\n") do
+    number = number + 1
+    local record = parse(line)
+    if not record then
+      error(("%s: line %d is damaged; take that line away, and what it held is asked for again"):format(self.path, number), 0)
+    end
+    self.records[record.key] = record
+  end
+end
+
+--- Opens a journal, or begins one.
+---@param path string
+function M.open(path)
+  if opened[path] then return opened[path] end
+  local folder = path:match("^(.*)/[^/]*$")
+  if folder and folder ~= "" then file.mkdir(folder) end
+  local self = setmetatable({ path = path, held = lock(path), records = {} }, Journal)
+  load(self)
+  opened[path] = self
+  return self
+end
+
+--- The record of a key, or nil.
+function Journal:get(key) return self.records[key] end
+
+--- Every record, in no order.
+function Journal:each() return pairs(self.records) end
+
+--- Keeps records whose keys it does not have, on the disk before it returns; those that it kept.
+---@param records table[]     { key =, reply =, ... }
+---@return table[]
+function Journal:add(records)
+  local lines, new, kept = {}, {}, {}
+  for _, record in ipairs(records) do
+    if not self.records[record.key] and not new[record.key] then
+      lines[#lines + 1] = json.encode(record) .. "\n"
+      new[record.key] = record
+      kept[#kept + 1] = record
+    end
+  end
+  if #lines > 0 then file.append(self.path, table.concat(lines), true) end
+  for key, record in pairs(new) do self.records[key] = record end
+  return kept
+end
+
+--- Lets other processes write.
+function Journal:close()
+  opened[self.path] = nil
+  if self.held then C.lc_file_unlock(ffi.gc(self.held, nil)[0]) end
+  self.held = nil
+end
+
+return M
