@@ -32,18 +32,18 @@ end
 
 --- The SHA-256 of files, by path. Where the folder cannot be written they are taken again every time.
 ---@param paths string[]
----@param folder string         the cache folder
+---@param folder string|nil     the cache folder; nil: there is none
 ---@param dry boolean|nil       nothing is written
 ---@return table<string, string>
 function M.of(paths, folder, dry)
-  local index = folder .. "/hashes.jsonl"
-  local kept, hashes = read(index), {}
+  local index = folder and folder .. "/hashes.jsonl"
+  local kept, hashes = index and read(index) or {}, {}
   for _, path in ipairs(paths) do
     local who = identity(path)
     hashes[path] = kept[who]
     if not hashes[path] then
       hashes[path] = file.hash(path)
-      if not dry then pcall(keep, folder, index, who, hashes[path]) end
+      if index and not dry then pcall(keep, folder, index, who, hashes[path]) end
     end
   end
   return hashes

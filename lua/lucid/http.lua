@@ -117,12 +117,11 @@ local function retryable(status)
   return status == 0 or status == 408 or status == 409 or status == 429 or status >= 500
 end
 
-local function put_off(self, run, job, seconds)
+local function put_off(run, job, seconds)
   local at = C.lc_seconds() + seconds
   local place = #run.paused + 1
   while place > 1 and run.paused[place - 1].at > at do place = place - 1 end
   table.insert(run.paused, place, { at = at, job = job })
-  self.faults = self.faults + 1
 end
 
 -- Another try, or the end of a job's tries.
@@ -131,12 +130,13 @@ local function fault(self, run, job, what, retry_after)
     return stop(run, ("the server asks to wait %.0f seconds (%s)"):format(retry_after, what))
   end
   if retry_after > 0 then self.not_before = math.max(self.not_before or 0, C.lc_seconds() + retry_after) end
+  self.faults = self.faults + 1
   job.tries = (job.tries or 0) + 1
   if job.tries < self.tries then
     local pause = math.min(LONGEST, self.pause * 2 ^ (job.tries - 1))
     -- Jitter: those that failed together do not come back together.
     local u = C.lc_uniform(1e6 * C.lc_seconds(), 0, self.sent)
-    return put_off(self, run, job, math.max(retry_after, pause * (0.5 + 0.5 * u)))
+    return put_off(run, job, math.max(retry_after, pause * (0.5 + 0.5 * u)))
   end
   run.finished[#run.finished + 1] = { job = job, fault = what }
   run.dead = run.dead + 1
@@ -173,7 +173,7 @@ local function arrived(self, run, job, answer)
   elseif value == false then
     stop(run, what)
   elseif what == "now" then
-    put_off(self, run, job, 0)
+    put_off(run, job, 0)
   else
     fault(self, run, job, what, answer.retry_after)
   end

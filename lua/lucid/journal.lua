@@ -84,14 +84,17 @@ function Journal:add(records)
       kept[#kept + 1] = record
     end
   end
-  if #lines > 0 then file.append(self.path, table.concat(lines), true) end
+  if #lines > 0 and self.path then file.append(self.path, table.concat(lines), true) end
   for key, record in pairs(new) do self.records[key] = record end
   return kept
 end
 
+--- A journal that no file keeps.
+function M.memory() return setmetatable({ records = {} }, Journal) end
+
 --- Lets other processes write.
 function Journal:close()
-  opened[self.path] = nil
+  if self.path then opened[self.path] = nil end
   if self.held then C.lc_file_unlock(ffi.gc(self.held, nil)[0]) end
   self.held = nil
 end

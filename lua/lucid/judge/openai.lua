@@ -5,16 +5,16 @@
 --   local replies = judge:ask { { kind = "judge", text = prompt, accept = readable } }
 --
 -- The key comes from OPENAI_API_KEY or a file, is read by the core, and no Lua code sees it.
-local ffi = require "ffi"
-local native = require "lucid.native"
 local batchfile = require "lucid.batchfile"
 local budget = require "lucid.budget"
+local cache = require "lucid.cache"
 local completion = require "lucid.completion"
 local http = require "lucid.http"
+local inquiry = require "lucid.inquiry"
 local journal = require "lucid.journal"
 local json = require "lucid.json"
+local progress = require "lucid.progress"
 
-local C = native.C
 local M = {}
 local Judge = {}
 Judge.__index = Judge
@@ -42,9 +42,9 @@ function M.new(opt)
   end
   local parameters = opt.parameters
   if type(parameters) == "string" then parameters = json.read_object(parameters) end
-  local self = setmetatable({ opt = opt, model = opt.model or "gpt-4", retries = opt.retries or 2,
+  local self = setmetatable({ opt = opt, model = opt.model or "gpt-4",
     base = (opt.base_url or os.getenv("OPENAI_BASE_URL") or M.ENDPOINT):gsub("/+$", ""), parameters = parameters or {},
-    counts = { requests = 0, refused = 0, empty = 0, too_long = 0, cut = 0, unreadable = 0, again = 0, sent = 0, faults = 0 },
+    counts = { sent = 0, faults = 0 },
   }, Judge)
   self.budget = budget { model = self.model, max_cost = opt.max_cost, max_requests = opt.max_requests,
     price_in = opt.price_in, price_out = opt.price_out }
@@ -57,45 +57,10 @@ end
 -- ---- requests --------------------------------------------------------------------------------------------
 
 -- The question of one attempt: what is posted, and the key that its answer is kept under.
-local function question(self, request, attempt)
+local function question_of(self, request, attempt)
   local body = json.encode(completion.body(request, self.model, self.parameters))
-  local who = json.encode { url = self.base .. PATH, body = body, sample = request.sample or 1, attempt = attempt }
-  local hex = ffi.new("char[65]")
-  native.check(C.lc_sha256(who, #who, hex))
-  return { key = ffi.string(hex, 64), path = PATH, body = body, request = request, attempt = attempt }
-end
-
-local function reply_of(record, attempt)
-  local reply = {}
-  for name, value in pairs(record.reply) do reply[name] = value end
-  reply.attempts = attempt
-  return reply
-end
-
--- Follows a request through the answers that are kept: to its reply, or to the question that is to be asked next.
-local function follow(self, state, i)
-  local request = state.requests[i]
-  local retries = request.accept and (request.retries or self.retries) or 0
-  for attempt = state.attempt[i], retries + 1 do
-    state.attempt[i] = attempt
-    local q = question(self, request, attempt)
-    local record = self.journal:get(q.key)
-    if not record then
-      local waiting = state.waiting[q.key]
-      if waiting then waiting[#waiting + 1] = i return end
-      state.waiting[q.key] = { i }
-      state.queue[#state.queue + 1] = q
-      return
-    end
-    local reply = reply_of(record, attempt)
-    local readable = not request.accept or request.accept(reply.text)
-    if not readable then reply.accepted = false end
-    -- What is refused or too long is so again.
-    if readable or reply.refused or reply.too_long or attempt > retries then
-      state.replies[i] = reply
-      return
-    end
-  end
+  local key = cache.key { url = self.base .. PATH, body = body, sample = request.sample or 1, attempt = attempt }
+  return { key = key, path = PATH, body = body }
 end
 
 -- ---- asking ----------------------------------------------------------------------------------------------
@@ -113,131 +78,99 @@ local function client_of(self)
   return self.client
 end
 
-local function record_of(job, reply)
-  local request = job.request
-  return { key = job.key, kind = request.kind, image_id = request.image_id, sample = request.sample,
-    attempt = job.attempt > 1 and job.attempt or nil, reply = reply }
-end
-
--- Keeps what came, then lets every request that waited for it go on.
-local function keep(self, state, list)
+local function keep(self, q, state, list)
   local records = {}
   for _, entry in ipairs(list) do
-    if entry.value then records[#records + 1] = record_of(entry.job, entry.value)
-    else state.failed[#state.failed + 1] = entry end
+    if entry.value then
+      records[#records + 1] = inquiry.record(entry.job, entry.value)
+      self.budget:keep(entry.value.usage)
+    else
+      state.failed[#state.failed + 1] = entry
+    end
   end
-  self.journal:add(records)
-  for _, record in ipairs(records) do
-    self.budget:keep(record.reply.usage or {})
-    local waiting = state.waiting[record.key]
-    state.waiting[record.key] = nil
-    for _, i in ipairs(waiting) do follow(self, state, i) end
-  end
-  if state.progress then state.progress(state) end
+  q:keep(records)
+  state.bar:step(q.answered, { count = #records })
 end
 
--- Takes the questions of the queue in their order; re-asked ones come behind it.
-local function next_question(self, state)
-  state.at = state.at + 1
-  local q = state.queue[state.at]
-  if not q then
-    state.at = state.at - 1
-    return nil
-  end
-  q.estimate = completion.estimate(q.body)
-  q.tokens = q.estimate.prompt + q.estimate.completion
-  self.counts.again = self.counts.again + (q.attempt > 1 and 1 or 0)
-  return q
+local function next_question(q)
+  local question = q:next()
+  if not question then return nil end
+  question.estimate = completion.estimate(question.body)
+  question.tokens = question.estimate.prompt + question.estimate.completion
+  return question
 end
 
-local function ask_online(self, state)
+local function ask_online(self, q)
   local client, spent = client_of(self), self.budget
   local sent, faults = client.sent, client.faults
+  local state = { failed = {}, bar = progress { total = #q.requests, from = q.answered, label = "judge", unit = "answers",
+    quiet = self.opt.quiet } }
   local reason = client:run {
-    next = function() return next_question(self, state) end,
+    next = function() return next_question(q) end,
     may = function(job) return spent:fits(job.estimate) end,
     sent = function(job) spent:send(job.estimate) end,
     came = function(job) spent:came(job.estimate) end,
     lasting = completion.lasting,
     read = completion.read,
-    done = function(list) keep(self, state, list) end,
+    done = function(list) keep(self, q, state, list) end,
   }
+  state.bar:done()
   self.counts.sent = self.counts.sent + client.sent - sent
   self.counts.faults = self.counts.faults + client.faults - faults
-  return reason
+  return reason, state.failed
 end
 
 -- ---- what is left ----------------------------------------------------------------------------------------
 
-local function answered(state)
-  local n = 0
-  for i = 1, #state.requests do n = n + (state.replies[i] and 1 or 0) end
-  return n
+local function stop(self, q, why, how)
+  error(("judge openai: %s; %d of %d requests are answered and kept in %s (%s), %d are left; %s"):format(why, q.answered,
+    #q.requests, self.journal.path, self.budget:text(), #q.requests - q.answered, how), 0)
 end
 
-local function stop(self, state, why, how)
-  local done = answered(state)
-  error(("judge openai: %s; %d of %d requests are answered and kept in %s (%s), %d are left; %s"):format(why, done,
-    #state.requests, self.journal.path, self.budget:text(), #state.requests - done, how), 0)
-end
-
-local function look_at_end(self, state, reason)
+local function look_at_end(self, q, reason, failed)
   if reason then
     local limit = reason:match("^(%-%-max%-%a+)")
-    stop(self, state, reason, limit and ("the same command with a larger %s goes on from there"):format(limit)
+    stop(self, q, reason, limit and ("the same command with a larger %s goes on from there"):format(limit)
       or "the same command goes on from there")
   end
-  local failed = state.failed[1]
-  if failed then
-    stop(self, state, ("%d had no answer after %d tries (%s)"):format(#state.failed, self.client.tries, failed.fault),
+  if #failed > 0 then
+    stop(self, q, ("%d had no answer after %d tries (%s)"):format(#failed, self.client.tries, failed[1].fault),
       "the same command asks for them again")
   end
 end
 
-local function ask_by_file(self, state)
-  local written = batchfile.write(self.opt.batch_file, state.queue)
-  stop(self, state, ("%d requests are in %s"):format(written, self.opt.batch_file),
-    ("have it answered as a batch, put the result beside it as %s, and the same command goes on"):format(
-      batchfile.output(self.opt.batch_file)))
-end
+-- ---- by a file -------------------------------------------------------------------------------------------
 
-local function count(self, replies)
-  local c = self.counts
-  for _, reply in ipairs(replies) do
-    c.requests = c.requests + 1
-    for _, what in ipairs { "refused", "empty", "too_long", "cut" } do
-      if reply[what] then c[what] = c[what] + 1 end
-    end
-    if reply.accepted == false then c.unreadable = c.unreadable + 1 end
+local function read_batch(self)
+  for _, record in ipairs(self.journal:add(batchfile.read(self.opt.batch_file))) do
+    self.budget:count(record.reply.usage, true)
   end
 end
+
+local function write_batch(self, q)
+  local path, questions = self.opt.batch_file, {}
+  for question in q.next, q do questions[#questions + 1] = question end
+  local written = batchfile.write(path, questions)
+  stop(self, q, ("%d requests are written to %s"):format(written, path),
+    ("have it answered as a batch, put the result beside it as %s, and the same command goes on"):format(
+      batchfile.output(path)))
+end
+
+-- ---- the judge -------------------------------------------------------------------------------------------
 
 --- Answers requests, in their order. An error says what is done, what is left, and how to go on.
 ---@param requests lucid.JudgeRequest[]
----@param opt table|nil     progress: function(answered, of)
 ---@return table[] replies
-function Judge:ask(requests, opt)
-  local state = { requests = requests, replies = {}, attempt = {}, waiting = {}, queue = {}, failed = {}, at = 0 }
-  local progress = opt and opt.progress
-  if progress then state.progress = function() progress(answered(state), #requests) end end
-  if self.opt.batch_file then
-    for _, record in ipairs(self.journal:add(batchfile.read(self.opt.batch_file))) do
-      self.budget:count(record.reply.usage, true)
-    end
+function Judge:ask(requests)
+  if self.opt.batch_file then read_batch(self) end
+  local q = inquiry.new { requests = requests, journal = self.journal, retries = self.opt.retries,
+    question = function(request, attempt) return question_of(self, request, attempt) end }
+  if q:open() > 0 then
+    if self.opt.batch_file then write_batch(self, q) end
+    look_at_end(self, q, ask_online(self, q))
   end
-  for i, request in ipairs(requests) do
-    if not (request.text or request.question) then
-      error(("judge openai: request %d (%s) has no text; a prompt writes it"):format(i, tostring(request.kind)), 2)
-    end
-    state.attempt[i] = 1
-    follow(self, state, i)
-  end
-  if #state.queue > 0 then
-    if self.opt.batch_file then ask_by_file(self, state) end
-    look_at_end(self, state, ask_online(self, state))
-  end
-  count(self, state.replies)
-  return state.replies
+  q:count(self.counts)
+  return q.replies
 end
 
 --- Ends connections and lets other processes use the journal.
