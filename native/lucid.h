@@ -95,7 +95,7 @@ int         lc_file_append(const char *path, const void *data, size_t n, int syn
 int         lc_file_read_at(const char *path, int64_t offset, void *to, size_t n);   /* all n bytes, or -1 */
 int         lc_file_truncate(const char *path, int64_t size);
 int         lc_file_lock(const char *path);    /* waits until no other process holds it; the file is made when there is none */
-int         lc_file_try_lock(const char *path);                          /* does not wait: LC_EINVAL while another process holds it */
+int         lc_file_lock_within(const char *path, double seconds);       /* LC_EINVAL when another process holds it so long */
 void        lc_file_unlock(int lock);
 int         lc_file_kind(const char *path);    /* 0 nothing there, 1 file, 2 folder, 3 other */
 int64_t     lc_file_size(const char *path);    /* -1: lc_error() */

@@ -16,8 +16,10 @@ Journal.__index = Journal
 -- Those that are open in this process, by path.
 local opened = setmetatable({}, { __mode = "v" })
 
+local WAIT = 5                -- seconds: a process that was killed may need some to end
+
 local function lock(path)
-  local fd = C.lc_file_try_lock(path)
+  local fd = C.lc_file_lock_within(path, WAIT)
   if fd < 0 then error(ffi.string(C.lc_error()), 0) end
   return ffi.gc(ffi.new("int[1]", fd), function(held) C.lc_file_unlock(held[0]) end)
 end

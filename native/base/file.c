@@ -16,6 +16,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 int lc_fail_errno(const char *path, const char *what) {
@@ -283,10 +284,15 @@ int lc_file_lock(const char *path) {
     return -1;
 }
 
-int lc_file_try_lock(const char *path) {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+int lc_file_lock_within(const char *path, double seconds) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), locked;
     if (fd < 0) return lc_fail_errno(path, "opening");
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+    for (double end = lc_seconds() + seconds;;) {
+        locked = flock(fd, LOCK_EX | LOCK_NB);
+        if (locked == 0 || errno != EWOULDBLOCK || lc_interrupted() || lc_seconds() >= end) break;
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    if (locked == 0) return fd;
     if (errno == EWOULDBLOCK) lc_fail(LC_EINVAL, "%s: another process works on it", path);
     else lc_fail_errno(path, "locking");
     close(fd);

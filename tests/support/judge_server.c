@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 600 };
+enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 200 };
 
 static const char *const faults[] = {"busy",  "broken", "badjson", "badutf8", "half",
                                      "stall", "large",  "drop",    "page"};
@@ -127,13 +127,11 @@ static enum MHD_Result stream(struct MHD_Connection *c, uint64_t size,
     return done;
 }
 
-static enum MHD_Result misbehave(struct MHD_Connection *c, struct request *r, uint64_t dice) {
+static enum MHD_Result misbehave(struct MHD_Connection *c, const struct request *r) {
     const char *f = r->what;
-    if (!strcmp(f, "busy")) {
-        int wait = dice % 20 == 0;
-        if (wait) r->what = "busy1";
-        return reply(c, 429, "{\"error\":{\"message\":\"slower\"}}", "Retry-After",
-                     wait ? "1" : "0");
+    if (!strncmp(f, "busy", 4)) {
+        const char *wait = strcmp(f, "busy1") == 0 ? "1" : "0";
+        return reply(c, 429, "{\"error\":{\"message\":\"slower\"}}", "Retry-After", wait);
     }
     if (!strcmp(f, "broken")) return reply(c, 500, "{\"error\":{\"message\":\"oh\"}}", NULL, NULL);
     if (!strcmp(f, "badjson")) return reply(c, 200, "{\"choices\":[{\"message\":", NULL, NULL);
@@ -159,7 +157,7 @@ static int most_tokens(const struct request *r) {
 }
 
 /* The answers that a prompt asks for by name; 1: *done is it. */
-static int directed(struct MHD_Connection *c, struct request *r, enum MHD_Result *done) {
+static int directed(struct MHD_Connection *c, const struct request *r, enum MHD_Result *done) {
     const char *key = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
     char text[256], date[64];
     snprintf(text, sizeof text, "\"your key is %.200s\"", key ? key : "none");
@@ -190,42 +188,49 @@ static int directed(struct MHD_Connection *c, struct request *r, enum MHD_Result
     return 1;
 }
 
+/* What this try of a request meets. */
+static const char *draw(const struct request *r, const char *url, uint64_t dice) {
+    char word[32];
+    if (strcmp(url, "/v1/chat/completions") != 0) return "elsewhere";
+    for (int i = 0; i < FAULTS; i++) {
+        snprintf(word, sizeof word, "fault:%s", faults[i]);
+        if (r->attempt == 1 && says(r, word)) return faults[i];
+    }
+    if (r->attempt > 3 || (int)(dice % 100) >= server.faults) return "answer";
+    const char *fault = faults[(dice >> 20) % FAULTS];
+    return !strcmp(fault, "busy") && (dice >> 32) % 20 == 0 ? "busy1" : fault;
+}
+
+static enum MHD_Result judge(struct MHD_Connection *c, const struct request *r, uint64_t dice) {
+    static const char *const labels[] = {"hallucination", "correct", "cannot judge"};
+    char text[128];
+    snprintf(text, sizeof text, "\"Judgement:\\n1. %s: caf\xC3\xA9 %016llx\"", labels[r->hash % 3],
+             (unsigned long long)r->hash);
+    if (server.delay) pause_for((long)((dice >> 40) % (uint64_t)server.delay));
+    return completion(c, r, text, "null", "stop");
+}
+
 static enum MHD_Result answer(struct MHD_Connection *c, struct request *r, const char *url) {
     r->hash = hash_of(r->body, r->n);
     pthread_mutex_lock(&lock);
     r->attempt = count_try(r->hash);
-    int flying = ++server.flying;
-    pthread_mutex_unlock(&lock);
     uint64_t dice = mix(r->hash ^ mix(server.seed + (uint64_t)r->attempt));
-    r->what = "answer";
-    char word[32];
-    if (strcmp(url, "/v1/chat/completions") != 0) r->what = "elsewhere";
-    else if (r->attempt <= 3 && (int)(dice % 100) < server.faults)
-        r->what = faults[(dice >> 20) % FAULTS];
-    for (int i = 0; i < FAULTS; i++) {
-        snprintf(word, sizeof word, "fault:%s", faults[i]);
-        if (r->attempt == 1 && says(r, word)) r->what = faults[i];
-    }
-    enum MHD_Result done = MHD_NO;
-    int named = !strcmp(r->what, "answer") && directed(c, r, &done);
-    if (named) r->what = "directed";
-    else if (!strcmp(r->what, "answer")) {
-        static const char *const labels[] = {"hallucination", "correct", "cannot judge"};
-        char text[128];
-        snprintf(text, sizeof text, "\"Judgement:\\n1. %s: caf\xC3\xA9 %016llx\"",
-                 labels[r->hash % 3], (unsigned long long)r->hash);
-        if (server.delay) pause_for((long)((dice >> 40) % (uint64_t)server.delay));
-        done = completion(c, r, text, "null", "stop");
-    } else if (!strcmp(r->what, "elsewhere")) done = reply(c, 200, "{}", NULL, NULL);
-    else done = misbehave(c, r, dice >> 32);
-    pthread_mutex_lock(&lock);
+    r->what = draw(r, url, dice);
+    server.flying++;
     if (server.log) {
         fprintf(server.log, "ask %016llx %d %s %ld %d\n", (unsigned long long)r->hash, r->attempt,
-                r->what, milliseconds(), flying);
+                r->what, milliseconds(), server.flying);
         fflush(server.log);
     }
     pthread_mutex_unlock(&lock);
-    return done;
+    enum MHD_Result done = MHD_NO;
+    if (!strcmp(r->what, "elsewhere")) return reply(c, 200, "{}", NULL, NULL);
+    if (strcmp(r->what, "answer") != 0) return misbehave(c, r);
+    if (directed(c, r, &done)) {
+        r->what = "directed";
+        return done;
+    }
+    return judge(c, r, dice);
 }
 
 /* ---- the server ---------------------------------------------------------------------------------------- */
