@@ -32,21 +32,23 @@ local function parse(line)
 end
 
 -- Takes away a last line that is not whole; one that lacks its line end alone gets it.
-local function repair(path, text)
+local function repair(path, text, quiet)
   local tail = text:match("[^\n]*$")
   if tail == "" then return text end
   if parse(tail) then
     file.append(path, "\n", true)
     return text .. "\n"
   end
-  io.stderr:write(("%s: the last line was cut off by a crash; its %d bytes are taken away\n"):format(path, #tail))
+  if not quiet then
+    io.stderr:write(("%s: the last line was cut off by a crash; its %d bytes are taken away\n"):format(path, #tail))
+  end
   file.truncate(path, #text - #tail)
   return text:sub(1, #text - #tail)
 end
 
-local function load(self)
+local function load(self, quiet)
   local number = 0
-  for line in repair(self.path, file.read(self.path)):gmatch("([^\n]*)\n") do
+  for line in repair(self.path, file.read(self.path), quiet):gmatch("([^\n]*)\n") do
     number = number + 1
     local record = parse(line)
     if not record then
@@ -58,12 +60,13 @@ end
 
 --- Opens a journal, or begins one.
 ---@param path string
-function M.open(path)
+---@param quiet boolean|nil     nothing on stderr
+function M.open(path, quiet)
   if opened[path] then return opened[path] end
   local folder = path:match("^(.*)/[^/]*$")
   if folder and folder ~= "" then file.mkdir(folder) end
   local self = setmetatable({ path = path, held = lock(path), records = {} }, Journal)
-  load(self)
+  load(self, quiet)
   opened[path] = self
   return self
 end

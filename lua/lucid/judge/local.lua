@@ -34,7 +34,7 @@ function M.new(opt)
   local m = opt.model
   if type(m) == "string" then m = model(m, { device = opt.device, dtype = opt.dtype }) end
   local self = setmetatable({ model = m, batch = opt.batch or 16, retries = opt.retries, quiet = opt.quiet,
-    journal = opt.journal and journal.open(opt.journal) or journal.memory(), counts = {} }, Judge)
+    journal = opt.journal and journal.open(opt.journal, opt.quiet) or journal.memory(), counts = {} }, Judge)
   -- A journal's answers are this model's own.
   self.who = opt.journal and { weights = filehash.of_weights(m, cache.folder(opt.cache or "")), config = m.config,
     dtype = m.dtype, quant = m.quant or "none", version = native.version }

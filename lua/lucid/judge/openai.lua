@@ -48,7 +48,7 @@ function M.new(opt)
   }, Judge)
   self.budget = budget { model = self.model, max_cost = opt.max_cost, max_requests = opt.max_requests,
     price_in = opt.price_in, price_out = opt.price_out }
-  self.journal = journal.open(opt.journal)
+  self.journal = journal.open(opt.journal, opt.quiet)
   for _, record in self.journal:each() do self.budget:count(record.reply.usage or {}, record.batch) end
   self.identity = { judge = "openai", model = self.model, endpoint = self.base, parameters = self.parameters }
   return self
