@@ -84,19 +84,20 @@ end
 
 local function stop(run, reason) run.reason = run.reason or reason end
 
--- The job whose turn it is: one whose pause has ended, else a new one.
-local function choose(run, now)
+-- The job whose turn it is: one whose pause has ended, else a new one, unless many wait: an endpoint that has trouble
+-- is not given more.
+local function choose(self, run, now)
   if run.ready then return run.ready end
   local first = run.paused[1]
   if first and first.at <= now then return table.remove(run.paused, 1).job end
-  return run.handlers.next()
+  return #run.paused < self.concurrency and run.handlers.next() or nil
 end
 
 -- Sends what may go now; the seconds until something else may.
 local function send_due(self, run)
   while run.count < self.concurrency and not run.reason do
     local now = C.lc_seconds()
-    run.ready = choose(run, now)
+    run.ready = choose(self, run, now)
     if not run.ready then return run.paused[1] and run.paused[1].at - now or 1 end
     local seconds, reason = held_back(self, run.ready, now), run.handlers.may and run.handlers.may(run.ready)
     if reason then
