@@ -14,6 +14,7 @@
 local ffi = require "ffi"
 local native = require "lucid.native"
 local bucket = require "lucid.bucket"
+local options = require "lucid.options"
 
 local C, check = native.C, native.check
 local M = {}
@@ -38,15 +39,28 @@ local DEAD = 10               -- requests without an answer, one after another, 
 ---@field requests_per_minute number|nil
 ---@field tokens_per_minute number|nil
 ---@field quiet boolean|nil               nothing on stderr
+local FIELDS = options("base key_file ca_file concurrency tries pause connect timeout stall most requests_per_minute "
+  .. "tokens_per_minute quiet")
+
+-- Which variable names a proxy: libcurl takes it, and it may hold a password.
+local function proxy(base)
+  if base:find("^http://") then return os.getenv("http_proxy") and "http_proxy" end
+  for _, name in ipairs { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY" } do
+    if os.getenv(name) then return name end
+  end
+end
 
 ---@param opt lucid.HttpOptions
 function M.open(opt)
+  FIELDS:check("http.open", opt)
   local handle = C.lc_http_open(opt.base, opt.ca_file)
   if handle == nil then error(ffi.string(C.lc_error()), 0) end
   handle = ffi.gc(handle, C.lc_http_close)
   C.lc_http_limits(handle, opt.connect or 15, opt.timeout or 300, opt.stall or 120, opt.most or 4 * 2 ^ 20)
   local keyed = C.lc_http_key(handle, opt.key_file)
   if keyed < 0 then error(ffi.string(C.lc_error()), 0) end
+  local variable = not opt.quiet and proxy(opt.base)
+  if variable then io.stderr:write(("http: through the proxy that %s names, unless no_proxy says otherwise\n"):format(variable)) end
   local now = C.lc_seconds()
   local function limit(per_minute) return (per_minute or 0) > 0 and bucket(per_minute, now) or nil end
   return setmetatable({

@@ -77,6 +77,9 @@ function Journal:get(key) return self.records[key] end
 --- Every record, in no order.
 function Journal:each() return pairs(self.records) end
 
+--- The key of some record; nil: there is none yet.
+function Journal:first() return (next(self.records)) end
+
 --- Keeps records whose keys it does not have, on the disk before it returns; those that it kept.
 ---@param records table[]     { key =, reply =, ... }
 ---@return table[]

@@ -14,6 +14,9 @@
 -- A reply has text and, by the judge, labels, usage { prompt_tokens, completion_tokens }, attempts, and what went
 -- otherwise than well: accepted = false, refused (with the reason as text), empty, too_long, cut (at the most tokens).
 -- A judge that counts these has them in judge.counts, and what it is in judge.identity, for results.
+--
+-- In a job of several processes the judge is rank 0's: journal and budget are one.
+local native = require "lucid.native"
 local plug = require "lucid.plug"
 
 local M = plug("judge")
@@ -22,7 +25,7 @@ local WHOLE = { whole = true }
 
 M.options = {
   title = "the judge",
-  { "judge", "annotation", "annotation, openai, local, replay, or a .lua file" },
+  { "judge", "annotation", "annotation, openai, local, replay, or a .lua file", { check = plug.check("judge", "none") } },
   { "judge-model", "", "openai: the model's name, empty: gpt-4; local: a model folder" },
   { "judge-retries", 2, "times that an answer which cannot be read is asked for again", WHOLE },
   { "judge-batch", 16, "local: requests answered together", { whole = true, min = 1 } },
@@ -63,11 +66,16 @@ function M.settings(opt, more)
   return settings
 end
 
+-- What the other ranks have.
+local elsewhere = { ask = function() error("judge: rank 0 alone asks it", 2) end }
+
 --- Opens the judge that a recipe's parsed options name.
 ---@param opt table
----@param more table|nil     what the recipe adds, as nouns
----@return table judge       judge:ask(requests) -> replies
+---@param more table|nil       what the recipe adds, as nouns
+---@return table|nil judge     judge:ask(requests) -> replies; nil for --judge none
 function M.open(opt, more)
+  if opt.judge == "none" then return nil end
+  if native.C.lc_comm_rank() ~= 0 then return elsewhere end
   local settings = M.settings(opt, more)
   if opt.judge == "replay" then settings.path = opt.journal ~= "" and opt.journal or nil end
   return M[opt.judge].new(settings)

@@ -50,6 +50,8 @@ function M.new(opt)
     price_in = opt.price_in, price_out = opt.price_out }
   self.journal = journal.open(opt.journal, opt.quiet)
   for _, record in self.journal:each() do self.budget:count(record.reply.usage or {}, record.batch) end
+  -- A first run fails here and not after hours of other work.
+  if not self.journal:first() and not opt.batch_file then self:connect() end
   self.identity = { judge = "openai", model = self.model, endpoint = self.base, parameters = self.parameters }
   return self
 end
@@ -65,7 +67,8 @@ end
 
 -- ---- asking ----------------------------------------------------------------------------------------------
 
-local function client_of(self)
+--- Opens the client: endpoint, key and certificates are looked at, nothing is sent.
+function Judge:connect()
   if self.client then return self.client end
   local opt = self.opt
   self.client = http.open { base = self.base, key_file = opt.api_key_file, ca_file = opt.ca_file,
@@ -101,7 +104,7 @@ local function next_question(q)
 end
 
 local function ask_online(self, q)
-  local client, spent = client_of(self), self.budget
+  local client, spent = self:connect(), self.budget
   local sent, faults = client.sent, client.faults
   local state = { failed = {}, bar = progress { total = #q.requests, from = q.answered, label = "judge", unit = "answers",
     quiet = self.opt.quiet } }
@@ -115,6 +118,9 @@ local function ask_online(self, q)
     done = function(list) keep(self, q, state, list) end,
   }
   state.bar:done()
+  if not self.opt.quiet then
+    io.stderr:write(("judge: %s in all (%s), %d faults on the way\n"):format(spent:text(), self.journal.path, client.faults - faults))
+  end
   self.counts.sent = self.counts.sent + client.sent - sent
   self.counts.faults = self.counts.faults + client.faults - faults
   return reason, state.failed
