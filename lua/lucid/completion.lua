@@ -50,7 +50,7 @@ local function usage_of(body)
   local usage = field(body, "usage")
   local function count(name)
     local n = field(usage, name)
-    return type(n) == "number" and n or 0
+    return type(n) == "number" and n >= 0 and n < 2 ^ 53 and n or 0
   end
   return { prompt_tokens = count("prompt_tokens"), completion_tokens = count("completion_tokens") }
 end

@@ -1,4 +1,4 @@
--- A journal of answers that were paid for: JSON lines { "key": hash of the request, "reply": {...}, ... }. A line is
+-- A journal of answers that were paid for: JSON lines { "key": hash of the request, "reply": { "text", ... }, ... }. A line is
 -- appended and fsynced before its answer counts, so what was answered is never asked for again, whatever ended the
 -- program. One process writes at a time. A last line that was cut off by a crash is taken away.
 --
@@ -26,9 +26,8 @@ end
 
 local function parse(line)
   local ok, record = pcall(json.decode, line)
-  if ok and type(record) == "table" and type(record.key) == "string" and type(record.reply) == "table" then
-    return record
-  end
+  if ok and type(record) == "table" and type(record.key) == "string" and type(record.reply) == "table"
+    and type(record.reply.text) == "string" then return record end
 end
 
 -- Takes away a last line that is not whole; one that lacks its line end alone gets it.

@@ -59,6 +59,7 @@ end)
 
 describe("an HTTP client", function()
   it("refuses endpoints that are none, and keys over plain http", function()
+    if judge.missing() == "no HTTP client" then return pending(judge.missing()) end
     local function opens(base) return reason_of(http.open, { base = base }) end
     has(opens("no url at all"), "is no URL")
     has(opens("ftp://host/v1"), "neither https nor http")
@@ -91,6 +92,7 @@ describe("an HTTP client", function()
 
   it("believes no certificate that it cannot trust, and sends such a server nothing", function()
     if os.execute("openssl version >/dev/null 2>&1") ~= 0 then return pending("no openssl") end
+    if judge.missing() == "no HTTP client" then return pending(judge.missing()) end
     local dir = folder.folder()
     assert.equal(0, os.execute(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other.invalid -addext "
       .. "subjectAltName=DNS:other.invalid -keyout %s/k.pem -out %s/c.pem 2>/dev/null"):format(dir, dir)))
@@ -156,6 +158,25 @@ describe("the judge openai", function()
     assert.is_nil(body.max_tokens)
     assert.is_nil(body.stop)
     assert.equal(900, body.max_completion_tokens)
+  end)
+
+  it("takes no answer for one that is none", function()
+    local completion = require "lucid.completion"
+    for _, text in ipairs { "3", "null", "[]", "{}", '{"choices":[]}', '{"choices":{}}', '{"choices":[3]}', '{"choices":[{}]}',
+      '{"choices":[{"message":null}]}', '{"choices":[{"message":{"content":{"a":1}}}]}', '{"choices":[{"message":{"content":7}}]}',
+      '{"error":"no"}', "", "<html>", '{"choices":[{"message":{"content":"\xff"}}]}' } do
+      local reply, fault = completion.read({ body = "" }, { status = 200, body = text })
+      assert.is_nil(reply, text)
+      assert.is_string(fault)
+    end
+    local reply = completion.read({ body = "" }, { status = 200, body =
+      '{"choices":[{"message":{"content":null}}],"usage":{"prompt_tokens":-5,"completion_tokens":1e300}}' })
+    assert.same({ text = "", empty = true, usage = { prompt_tokens = 0, completion_tokens = 0 } }, reply)
+    for status, text in pairs { [400] = "", [401] = "null", [403] = '{"error":7}', [422] = '{"error":{"message":[1]}}', [302] = "x" } do
+      local stopped, reason = completion.read({ body = "" }, { status = status, body = text })
+      assert.is_false(stopped)
+      assert.is_truthy(reason:find("HTTP " .. status, 1, true))
+    end
   end)
 
   test("counts refused, filtered, empty, cut and overlong requests and answers the others", function()
@@ -340,6 +361,11 @@ describe("the judge openai", function()
     assert.same({ "1", "Judgement:", "3", "" }, { replies[1].text, replies[2].text, replies[3].text, replies[4].text })
     assert.is_true(replies[4].too_long)
     assert.equal(asked, server:asked())
+    j:close()
+
+    -- A budget bounds what a batch holds: 2 more requests, though 3 are new.
+    j = open { journal = opt.journal, batch_file = batch, max_requests = 7 }
+    has(reason_of(j.ask, j, { ask "five", ask "six", ask "seven" }), "2 requests are written")
     j:close()
   end)
 

@@ -154,8 +154,14 @@ local function read_batch(self)
 end
 
 local function write_batch(self, q)
-  local path, questions = self.opt.batch_file, {}
-  for question in q.next, q do questions[#questions + 1] = question end
+  local path, questions, reason = self.opt.batch_file, {}, nil
+  for question in next_question, q do
+    reason = self.budget:fits(question.estimate)
+    if reason then break end
+    self.budget:send(question.estimate)
+    questions[#questions + 1] = question
+  end
+  if #questions == 0 then look_at_end(self, q, reason) end
   local written = batchfile.write(path, questions)
   stop(self, q, ("%d requests are written to %s"):format(written, path),
     ("have it answered as a batch, put the result beside it as %s, and the same command goes on"):format(
