@@ -153,6 +153,7 @@ $(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
 	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
 ## test-tools: what the specs need beside lucid (test, test-slow, asan and ubsan build it)
 test-tools: $(TEST_TOOLS)
+	$(if $(HAVE_MHTTP),,@echo 'test-tools: no libmicrohttpd; the specs that need a server are skipped')
 
 SPECS ?= tests/spec
 ## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua)

@@ -218,12 +218,22 @@ local function run_all(self, run)
   end
 end
 
+-- What an error leaves in flight nobody knows any more.
+local function run_or_close(self, run)
+  local ok, reason = pcall(run_all, self, run)
+  if not ok then
+    self:close()
+    error(reason, 0)
+  end
+  return reason
+end
+
 --- Sends all jobs and hands over what comes. A signal lets what is in flight arrive and ends the program then.
 ---@param handlers table      next, read, done as above; may: function(job) -> why it must not be sent, or nil;
 ---   sent, came: function(job), for each try; lasting: function(answer) -> why another try is of no use, or nil
 ---@return string|nil reason  why it stopped before all jobs were done
 function Client:run(handlers)
-  return native.held(run_all, self, { handlers = handlers, flying = {}, count = 0, paused = {}, finished = {}, dead = 0 })
+  return native.held(run_or_close, self, { handlers = handlers, flying = {}, count = 0, paused = {}, finished = {}, dead = 0 })
 end
 
 return M

@@ -23,6 +23,11 @@ local M = plug("judge")
 
 local WHOLE = { whole = true }
 
+-- Options are written into config.json.
+local function no_secret(text)
+  if text:find("@", 1, true) then error("a name or a password does not belong into the endpoint", 0) end
+end
+
 M.options = {
   title = "the judge",
   { "judge", "annotation", "annotation, openai, local, replay, or a .lua file", { check = plug.check("judge", "none") } },
@@ -30,7 +35,7 @@ M.options = {
   { "judge-retries", 2, "times that an answer which cannot be read is asked for again", WHOLE },
   { "judge-batch", 16, "local: requests answered together", { whole = true, min = 1 } },
   { "journal", "", "file of all answers, which are never asked for again; empty: OUT/judge.jsonl; replay: the recording" },
-  { "base-url", "", "openai: the endpoint; empty: $OPENAI_BASE_URL, else https://api.openai.com/v1" },
+  { "base-url", "", "openai: the endpoint; empty: $OPENAI_BASE_URL, else https://api.openai.com/v1", { check = no_secret } },
   { "api-key-file", "", "openai: file of the key, its owner's alone; empty: $OPENAI_API_KEY" },
   { "ca-file", "", "openai: certificates that are trusted in place of the system's" },
   { "judge-parameters", "", "openai: JSON file of fields of the request's body; null takes one out" },

@@ -203,7 +203,7 @@ static int client_key(lc_http *c, const char *path) {
 /* A server that quotes the key does not bring it into files. */
 static void blot(const char *key, char *text, size_t n) {
     size_t length = key ? strlen(key) : 0;
-    if (length < SECRET) return;
+    if (!text || length < SECRET) return;
     for (char *at = text, *end = text + n;
          (at = memmem(at, (size_t)(end - at), key, length)) != NULL; at += length)
         memset(at, '*', length);

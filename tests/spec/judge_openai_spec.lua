@@ -429,6 +429,17 @@ describe("the judge openai", function()
     kills(dir, { requests = 300, concurrency = 8, kills = 3, seconds = 0.3, seed = 5 })
   end)
 
+  test("goes on after a full disk", function()
+    if not file.exists("/dev/full") then return pending("no /dev/full") end
+    local j = open { concurrency = 2 }
+    local path, list = j.journal.path, judge.requests(20, "full")
+    j.journal.path = "/dev/full"
+    has(reason_of(j.ask, j, list), "No space left on device")
+    j.journal.path = path
+    assert.equal(20, #j:ask(list))
+    j:close()
+  end)
+
   test("stands memory that runs out, at every allocation of the client", function()
     local C = require("lucid.native").C
     local function one(n)

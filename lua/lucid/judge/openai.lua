@@ -69,7 +69,7 @@ end
 
 --- Opens the client: endpoint, key and certificates are looked at, nothing is sent.
 function Judge:connect()
-  if self.client then return self.client end
+  if self.client and self.client.handle then return self.client end
   local opt = self.opt
   self.client = http.open { base = self.base, key_file = opt.api_key_file, ca_file = opt.ca_file,
     concurrency = opt.concurrency, tries = opt.tries, pause = opt.pause, connect = opt.connect, timeout = opt.timeout,
