@@ -14,15 +14,15 @@ function M.missing()
   return not file.exists(PROGRAM) and "no judge server (libmicrohttpd-dev)" or nil
 end
 
---- Starts a server: opt.faults in percent, opt.delay in milliseconds, opt.seed.
+--- Starts a server: opt.faults in percent, opt.delay in milliseconds, opt.seed; opt.key and opt.cert for TLS.
 ---@param opt table|nil
 function M.start(opt)
   local dir = folder.folder()
   local words = { PROGRAM, "--log", dir .. "/log" }
-  for name, value in pairs(opt or {}) do words[#words + 1] = ("--%s %d"):format(name, value) end
+  for name, value in pairs(opt or {}) do words[#words + 1] = ("--%s %s"):format(name, value) end
   local pipe = io.popen(table.concat(words, " ") .. " &")      -- so that closing the pipe does not wait for it
   local port, pid = pipe:read("*l"):match("^(%d+) (%d+)$")
-  return setmetatable({ dir = dir, pipe = pipe, pid = pid, port = port, url = "http://127.0.0.1:" .. port .. "/v1" }, Server)
+  return setmetatable({ dir = dir, pipe = pipe, pid = pid, port = port, url = ("%s://127.0.0.1:%s/v1"):format((opt or {}).key and "https" or "http", port) }, Server)
 end
 
 --- The log: { { word = "ask", hash, try, what, ms, flying } or { word = "done", hash, what }, ... }.

@@ -1,6 +1,8 @@
 /* judge_server.c - a judge for tests: answers chat completions on this machine alone, and misbehaves on demand.
  *
- *   judge_server [--faults PERCENT] [--delay MS] [--seed N] [--log FILE]      prints its port; ends by a signal
+ *   judge_server [--faults PERCENT] [--delay MS] [--seed N] [--log FILE] [--key FILE --cert FILE]
+ *
+ * prints its port and ends by a signal; with a key and a certificate it speaks TLS.
  *
  * An answer depends on nothing but the request's bytes. With --faults so many of the first three tries of a request
  * meet one of the faults below, drawn from the request's hash and the number of the try. A prompt that holds
@@ -17,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 200 };
+enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 200, MOST_TEXT = 1 << 16 };
 
 static const char *const faults[] = {"busy",  "broken", "badjson", "badutf8", "half",
                                      "stall", "large",  "drop",    "page"};
@@ -278,19 +280,35 @@ static void completed(void *unused, struct MHD_Connection *c, void **state,
     *state = NULL;
 }
 
+/* A file's text, which stays; NULL: none. */
+static char *text_of(const char *path) {
+    char *text = calloc(1, MOST_TEXT);
+    FILE *f = path ? fopen(path, "r") : NULL;
+    size_t n = f && text ? fread(text, 1, MOST_TEXT - 1, f) : 0;
+    if (f) fclose(f);
+    return n ? text : NULL;
+}
+
 int main(int argc, char **argv) {
+    char *key = NULL, *certificate = NULL;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--faults")) server.faults = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--delay")) server.delay = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--seed")) server.seed = strtoull(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--log")) server.log = fopen(argv[i + 1], "w");
+        else if (!strcmp(argv[i], "--key")) key = text_of(argv[i + 1]);
+        else if (!strcmp(argv[i], "--cert")) certificate = text_of(argv[i + 1]);
     }
     alarm(LONGEST); /* should the test not end it */
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct MHD_Daemon *d =
-        MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL,
-                         NULL, handle, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&here,
-                         MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_KEY, 0, key},
+                                   {MHD_OPTION_HTTPS_MEM_CERT, 0, certificate},
+                                   {MHD_OPTION_END, 0, NULL}};
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD;
+    struct MHD_Daemon *d = MHD_start_daemon(flags | (key ? MHD_USE_TLS : 0), 0, NULL, NULL, handle,
+                                            NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&here,
+                                            MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+                                            MHD_OPTION_ARRAY, key ? tls : tls + 2, MHD_OPTION_END);
     if (!d) {
         fprintf(stderr, "judge_server: it could not start\n");
         return 1;
