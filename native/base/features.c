@@ -95,9 +95,9 @@ static const char features[] =
                                             "mpi: missing\n"
 #endif
 #ifdef LC_HAVE_CURL
-                                                                                                            "http client: liblucid_net.so\n"
+                                                                                                            "http: liblucid_net.so\n"
 #else
-                                            "http client: missing\n"
+                                            "http: missing\n"
 #endif
                                                                                                             "cuda: missing\n";
 

@@ -10,7 +10,7 @@ local PROGRAM = (os.getenv("LUCID_LIB") or "build/liblucid.so"):match("^(.*)/[^/
 
 --- Why there is none, or nil.
 function M.missing()
-  if require("lucid.run").versions().features:find("http client: missing", 1, true) then return "no HTTP client" end
+  if require("lucid.run").versions().features:find("http: missing", 1, true) then return "no HTTP client" end
   return not file.exists(PROGRAM) and "no judge server (libmicrohttpd-dev)" or nil
 end
 
