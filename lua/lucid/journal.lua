@@ -32,7 +32,9 @@ end
 
 -- Takes away a last line that is not whole; one that lacks its line end alone gets it.
 local function repair(path, text, quiet)
-  local tail = text:match("[^\n]*$")
+  local whole = #text
+  while whole > 0 and text:byte(whole) ~= 10 do whole = whole - 1 end
+  local tail = text:sub(whole + 1)
   if tail == "" then return text end
   if parse(tail) then
     file.append(path, "\n", true)
@@ -41,8 +43,8 @@ local function repair(path, text, quiet)
   if not quiet then
     io.stderr:write(("%s: the last line was cut off by a crash; its %d bytes are taken away\n"):format(path, #tail))
   end
-  file.truncate(path, #text - #tail)
-  return text:sub(1, #text - #tail)
+  file.truncate(path, whole)
+  return text:sub(1, whole)
 end
 
 local function load(self, quiet)
