@@ -11,6 +11,7 @@ local SETTINGS = {
     presence_penalty = 0, frequency_penalty = 0 },
   correct = { temperature = 0, max_tokens = 1500 },
   rewrite = { temperature = 0.7, max_tokens = 1500 },
+  questions = { temperature = 0, max_tokens = 1500 },
   ask = { temperature = 0, max_tokens = 300 },
 }
 
