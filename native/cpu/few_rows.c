@@ -1,4 +1,4 @@
-/* few_rows.c - a product of one to four rows with a stored weight: what decoding does.
+/* few_rows.c - a product of few rows with a stored weight: what decoding does.
  *
  * Such a product is as fast as its weight can be read, so nothing is packed: several lines of it are turned
  * in registers (turn.h), or, where the CPU multiplies pairs of bf16, one line is read from end to end. The
@@ -12,7 +12,8 @@
 #ifdef LC_TURN
 
 enum {
-    MOST_ROWS = 4,
+    MOST_ROWS = 4,        /* where lines are turned */
+    MOST_PAIRS = 8,       /* where pairs are multiplied */
     SPAN = 16,            /* columns at a time: with more lines at once memory is slower */
     GROUPS = SPAN / COLS, /* of COLS columns, turned together */
     SHARE = 4,            /* spans that a thread takes at a time */
@@ -61,7 +62,8 @@ static inline __attribute__((always_inline)) void multiply_span(enum kind kind, 
 #ifdef LC_GEMM_PAIRS
 enum {
     BLOCK = CPU_GEMM_LINES * LINE, /* bytes of a line of the weight that are one block of K */
-    TOGETHER = 8                   /* cache lines that are asked for before the first is used */
+    TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
+    ROWS_BY_LINE = 2               /* more are multiplied block by block */
 };
 
 /* acc[r] += x[r][i] * b[i] for `lines` cache lines, the last of them perhaps not whole */
@@ -78,35 +80,70 @@ static inline __attribute__((always_inline)) void multiply_lines(wide *acc, cons
                                    (__m512bh)w[i]);
 }
 
-/* sum[r] += the products of one line of the weight, [0, bytes) of it. */
+/* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. */
 static inline __attribute__((always_inline)) void
-multiply_pairs(float *const sum[], int rows, const unsigned char *b, int64_t bytes, struct left x) {
-    for (int64_t block = 0; block < bytes; block += BLOCK) {
-        const int64_t end = block + BLOCK < bytes ? block + BLOCK : bytes;
-        int64_t at = block;
-        wide acc[MOST_ROWS];
-        for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
-        for (; at + TOGETHER * LINE <= end; at += TOGETHER * LINE, x.a += TOGETHER * COLS)
-            multiply_lines(acc, b + at, &x, rows, TOGETHER, ~0u);
-        for (; at < end; at += LINE, x.a += COLS)
-            multiply_lines(acc, b + at, &x, rows, 1,
-                           end - at < LINE ? ~0u >> (LINE - (end - at)) / 2 : ~0u);
-        for (int r = 0; r < rows; r++) {
-            float chain[COLS], total = *sum[r];
-            OP(storeu_ps)(chain, acc[r]);
-            for (int l = 0; l < COLS; l++) total += chain[l];
-            *sum[r] = total;
+multiply_block(wide *acc, const unsigned char *b, int64_t bytes, struct left x, int rows) {
+    int64_t at = 0;
+    for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
+        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
+#pragma GCC unroll 1
+    for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS)
+        multiply_lines(acc, b + at, &x, rows, TOGETHER, ~0u);
+    for (; at < bytes; at += LINE, x.a += COLS)
+        multiply_lines(acc, b + at, &x, rows, 1,
+                       bytes - at < LINE ? ~0u >> (LINE - (bytes - at)) / 2 : ~0u);
+}
+
+static inline __attribute__((always_inline)) int64_t block_bytes(int64_t bytes, int64_t block) {
+    return bytes - block < BLOCK ? bytes - block : BLOCK;
+}
+
+/* sum[r][c] += the products of columns [j, j + count), line by line: memory is fastest so. */
+static inline __attribute__((always_inline)) void multiply_by_line(int rows,
+                                                                   const struct lc_gemm *g,
+                                                                   struct left x, float sum[][SPAN],
+                                                                   int64_t j, int64_t count) {
+    const unsigned char *b = (const unsigned char *)g->b + 2 * j * g->b_row;
+    const int64_t bytes = 2 * g->k;
+    for (int64_t c = 0; c < count; c++, b += 2 * g->b_row) {
+        struct left left = x;
+        float total[MOST_PAIRS];
+        for (int r = 0; r < rows; r++) total[r] = sum[r][c];
+        for (int64_t block = 0; block < bytes; block += BLOCK, left.a += BLOCK / 4) {
+            wide acc[MOST_PAIRS];
+            multiply_block(acc, b + block, block_bytes(bytes, block), left, rows);
+            for (int r = 0; r < rows; r++) {
+                float chain[COLS];
+                OP(storeu_ps)(chain, acc[r]);
+                for (int l = 0; l < COLS; l++) total[r] += chain[l];
+            }
         }
+        for (int r = 0; r < rows; r++) sum[r][c] = total[r];
     }
 }
 
+/* The same block by block, while the rows' part of it is in the first-level cache; what a line's chains
+ * come to is turned, so that all columns add up theirs at once. */
 static inline __attribute__((always_inline)) void
-multiply_pairs_span(int rows, const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
-                    int64_t count) {
-    for (int64_t c = 0; c < count; c++) {
-        float *to[MOST_ROWS];
-        for (int r = 0; r < rows; r++) to[r] = &sum[r][c];
-        multiply_pairs(to, rows, (const unsigned char *)g->b + 2 * (j + c) * g->b_row, 2 * g->k, x);
+multiply_by_block(int rows, const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
+                  int64_t count) {
+    const unsigned char *b = (const unsigned char *)g->b + 2 * j * g->b_row;
+    const int64_t bytes = 2 * g->k;
+    float chain[MOST_PAIRS][SPAN][COLS];
+    if (count < SPAN) memset(chain, 0, sizeof chain);
+    for (int64_t block = 0; block < bytes; block += BLOCK, x.a += BLOCK / 4) {
+        for (int64_t c = 0; c < count; c++) {
+            wide acc[MOST_PAIRS];
+            multiply_block(acc, b + 2 * c * g->b_row + block, block_bytes(bytes, block), x, rows);
+            for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c], acc[r]);
+        }
+        for (int r = 0; r < rows; r++) {
+            wide w[COLS], total = OP(loadu_ps)(sum[r]);
+            for (int c = 0; c < SPAN; c++) w[c] = OP(loadu_ps)(chain[r][c]);
+            turn(w);
+            for (int l = 0; l < COLS; l++) total = OP(add_ps)(total, w[l]);
+            OP(storeu_ps)(sum[r], total);
+        }
     }
 }
 #endif
@@ -132,14 +169,19 @@ static multiply_function *const multiply[3][MOST_ROWS] = {
 #define DEFINE_PAIRS(ROWS)                                                                         \
     static void pairs_##ROWS(const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j, \
                              int64_t count) {                                                      \
-        multiply_pairs_span(ROWS, g, x, sum, j, count);                                            \
+        if (ROWS <= ROWS_BY_LINE) multiply_by_line(ROWS, g, x, sum, j, count);                     \
+        else multiply_by_block(ROWS, g, x, sum, j, count);                                         \
     }
 DEFINE_PAIRS(1)
 DEFINE_PAIRS(2)
 DEFINE_PAIRS(3)
 DEFINE_PAIRS(4)
-static multiply_function *const multiply_with_pairs[MOST_ROWS] = {pairs_1, pairs_2, pairs_3,
-                                                                  pairs_4};
+DEFINE_PAIRS(5)
+DEFINE_PAIRS(6)
+DEFINE_PAIRS(7)
+DEFINE_PAIRS(8)
+static multiply_function *const multiply_with_pairs[MOST_PAIRS] = {
+    pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6, pairs_7, pairs_8};
 #endif
 
 static multiply_function *function_for(const struct lc_gemm *g) {
@@ -152,8 +194,8 @@ static multiply_function *function_for(const struct lc_gemm *g) {
 }
 
 bool cpu_few_rows_serve(const struct lc_gemm *g) {
-    return g->m <= MOST_ROWS && g->b_transposed && !g->a_transposed && g->batch == 1 &&
-           g->n >= COLS && g->k > 0;
+    return g->m <= (cpu_gemm_pairs(g) ? MOST_PAIRS : MOST_ROWS) && g->b_transposed &&
+           !g->a_transposed && g->batch == 1 && g->n >= COLS && g->k > 0;
 }
 
 /* The rows of A where they are, or as f32 (or pairs, in whole cache lines) in fresh memory, which is then
@@ -184,7 +226,7 @@ int cpu_few_rows(const struct lc_gemm *g) {
 #pragma omp parallel for schedule(dynamic, SHARE) num_threads(threads) if (threads > 1)
     for (int64_t s = 0; s < spans; s++) {
         const int64_t j = s * SPAN, count = g->n - j < SPAN ? g->n - j : SPAN;
-        float sum[MOST_ROWS][SPAN] = {{0}};
+        float sum[MOST_PAIRS][SPAN] = {{0}};
         for (int64_t r = 0; resume && r < g->m; r++)
             memcpy(sum[r], (const float *)g->c + r * g->c_row + j, (size_t)count * sizeof **sum);
         run(g, x, sum, j, count);

@@ -381,7 +381,7 @@ describe("the bits of a product", function()
 
   -- Layers of the tiny model, and sizes that end in every kind of edge.
   local LAYERS = { { 128, 128 }, { 352, 128 }, { 128, 352 }, { 512, 128 }, { 37, 301 }, { 8, 128 },
-    { 96, 520 } }
+    { 96, 520 }, { 40, 4202 } }                         -- the last: more than one block of K
 
   for _, dtype in ipairs(DTYPES) do
     it("do not depend on how many rows there are, nor on a row's place, " .. dtype, function()
@@ -394,7 +394,7 @@ describe("the bits of a product", function()
           bits(arrays.adopt(C.lc_matmul(x, back)))
         local row = #all / 80
         for _, span in ipairs({ { 0, 1 }, { 79, 1 }, { 0, 2 }, { 0, 8 }, { 0, 64 }, { 11, 1 },
-          { 11, 2 }, { 13, 8 }, { 15, 64 }, { 3, 5 }, { 7, 33 } }) do
+          { 11, 2 }, { 13, 8 }, { 15, 64 }, { 3, 5 }, { 7, 33 }, { 20, 3 }, { 9, 4 }, { 2, 6 }, { 4, 7 }, { 1, 9 } }) do
           local some = rows_of(x, span[1], span[2])
           local expected = all:sub(span[1] * row + 1, (span[1] + span[2]) * row)
           assert.is_true(bits(arrays.adopt(C.lc_linear(some, w))) == expected)
