@@ -15,6 +15,7 @@
 
 enum {
     FEW = 4,   /* most pairs */
+    SIDE = 2,  /* chains of scores */
     PARTED = 2 /* items that each thread gets of one row, so that they end together */
 };
 
@@ -34,26 +35,31 @@ bool cpu_few_queries_serve(const struct call *c) {
     return true;
 }
 
-/* s [m, KEYS] = the scores of the chunk's keys */
+/* s [m, KEYS] = the scores of the chunk's keys, SIDE times COLS of them side by side: one chain would wait for
+ * itself at every step. Beyond the last key the last again: never used. */
 static inline __attribute__((always_inline)) void scores(enum kind kind, int m,
                                                          const struct call *c, const struct few *w,
                                                          const struct chunk *k, float *s) {
     const int64_t size = (int64_t)lc_dtype_bytes(c->dtype), bytes = c->d * size;
     const int steps = line_steps(kind);
-    for (int j = 0; j < k->n; j += COLS) {
-        const unsigned char *b[COLS];
-        wide acc[FEW];
+    for (int j = 0; j < k->n; j += SIDE * COLS) {
+        const unsigned char *b[SIDE * COLS];
+        wide acc[SIDE][FEW];
         struct left x = {w->q, c->width};
         int64_t at = 0;
-        for (int i = 0; i < COLS; i++) /* beyond the last key the last again: never used */
+        for (int i = 0; i < SIDE * COLS; i++)
             b[i] = (const unsigned char *)c->k +
                    (k->rows[j + i < k->n ? j + i : k->n - 1] * c->k_row + w->b.group * c->d) * size;
-        for (int i = 0; i < m; i++) acc[i] = OP(setzero_ps)();
+        for (int i = 0; i < SIDE; i++)
+            for (int r = 0; r < m; r++) acc[i][r] = OP(setzero_ps)();
         for (; at + LINE <= bytes; at += LINE, x.a += steps)
-            multiply_line(kind, acc, b, at, &x, m, steps);
-        if (at < bytes)
-            multiply_rest(kind, acc, b, at, &x, m, (int)((bytes - at) / size), bytes - at);
-        for (int i = 0; i < m; i++) OP(storeu_ps)(s + i * KEYS + j, acc[i]);
+            for (int i = 0; i < SIDE; i++)
+                multiply_line(kind, acc[i], b + i * COLS, at, &x, m, steps);
+        for (int i = 0; at < bytes && i < SIDE; i++)
+            multiply_rest(kind, acc[i], b + i * COLS, at, &x, m, (int)((bytes - at) / size),
+                          bytes - at);
+        for (int i = 0; i < SIDE; i++)
+            for (int r = 0; r < m; r++) OP(storeu_ps)(s + r * KEYS + j + i * COLS, acc[i][r]);
     }
 }
 

@@ -4,6 +4,7 @@
  * in registers (turn.h), or, where the CPU multiplies pairs of bf16, one line is read from end to end. The
  * chains are those of gemm.c, so a row's bits are the same here and there. */
 #include <omp.h>
+#include <stdatomic.h>
 
 #include "base/memory.h"
 #include "cpu/cpu.h"
@@ -16,8 +17,8 @@ enum {
     MOST_PAIRS = 8,       /* where pairs are multiplied */
     SPAN = 16,            /* columns at a time: with more lines at once memory is slower */
     GROUPS = SPAN / COLS, /* of COLS columns, turned together */
-    SHARE = 4,            /* spans that a thread takes at a time */
-    LONE_WORK = 1 << 18   /* multiplications that are not worth waking another thread for */
+    MOST_THREADS = 64,
+    LONE_WORK = 1 << 18 /* multiplications that are not worth waking another thread for */
 };
 
 /* At every step one of the lines is fetched, as far as the run of steps that comes next: memory is faster
@@ -66,32 +67,75 @@ enum {
     ROWS_BY_LINE = 2               /* more are multiplied block by block */
 };
 
-/* acc[r] += x[r][i] * b[i] for `lines` cache lines, the last of them perhaps not whole */
-static inline __attribute__((always_inline)) void multiply_lines(wide *acc, const unsigned char *b,
-                                                                 const struct left *x, int rows,
-                                                                 int lines, __mmask32 last) {
-    wide w[TOGETHER];
-    for (int i = 0; i < lines; i++)
-        w[i] = i + 1 < lines ? OP(loadu_ps)((const float *)b + i * COLS)
-                             : (wide)OP(maskz_loadu_epi16)(last, (const float *)b + i * COLS);
-    for (int i = 0; i < lines; i++)
-        for (int r = 0; r < rows; r++)
-            acc[r] = OP(dpbf16_ps)(acc[r], (__m512bh)OP(loadu_ps)(x->a + r * x->stride + i * COLS),
-                                   (__m512bh)w[i]);
+/* A line of the weight as cache lines, wherever it begins: memory is read faster by whole cache lines than
+ * by halves of two, so where it does not begin with one its parts are put together here. */
+struct source {
+    const unsigned char *at; /* whole cache lines */
+    wide before;             /* the one at `at`, where parts of two make a line */
+    __m512i pick;            /* elements of two neighbours */
+    bool parted;
+};
+
+/* What is read of the first and the last cache line beyond the weight shares a page with it. */
+__attribute__((no_sanitize("address"))) static inline wide whole_line(const unsigned char *p) {
+    return *(const wide *)p;
+}
+
+static inline __attribute__((always_inline)) struct source source_at(const unsigned char *b,
+                                                                     bool parted) {
+    const uintptr_t past = (uintptr_t)b % LINE;
+    struct source s = {.at = b - past, .parted = parted};
+    if (!parted) return s;
+    static const uint16_t count[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                       11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                       22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    s.pick = OP(add_epi16)(OP(loadu_si512)(count), OP(set1_epi16)((short)(past / 2)));
+    s.before = whole_line(s.at);
+    return s;
+}
+
+/* Line i from where s stands, all of it there. */
+static inline __attribute__((always_inline)) wide line_of(struct source *s, int i) {
+    if (!s->parted) return whole_line(s->at + i * LINE);
+    const wide next = whole_line(s->at + (i + 1) * LINE), before = s->before;
+    s->before = next;
+    return (wide)OP(permutex2var_epi16)((__m512i)before, s->pick, (__m512i)next);
+}
+
+/* acc[r] += x[r] * w */
+static inline __attribute__((always_inline)) void add_line(wide *acc, const struct left *x,
+                                                           int rows, int i, wide w) {
+    for (int r = 0; r < rows; r++)
+        acc[r] = OP(dpbf16_ps)(acc[r], (__m512bh)OP(loadu_ps)(x->a + r * x->stride + i * COLS),
+                               (__m512bh)w);
+}
+
+static inline __attribute__((always_inline)) void multiply_parts(wide *acc, const unsigned char *b,
+                                                                 int64_t bytes, struct left x,
+                                                                 int rows, bool parted) {
+    struct source s = source_at(b, parted);
+    int64_t at = 0;
+    for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
+        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
+#pragma GCC unroll 1
+    for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS) {
+        wide w[TOGETHER];
+        for (int i = 0; i < TOGETHER; i++) w[i] = line_of(&s, i);
+        s.at += TOGETHER * LINE;
+        for (int i = 0; i < TOGETHER; i++) add_line(acc, &x, rows, i, w[i]);
+    }
+    for (; at < bytes; at += LINE, x.a += COLS) {
+        const int64_t left = bytes - at;
+        const __mmask32 there = left < LINE ? ~0u >> (LINE - left) / 2 : ~0u;
+        add_line(acc, &x, rows, 0, (wide)OP(maskz_loadu_epi16)(there, b + at));
+    }
 }
 
 /* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. */
 static inline __attribute__((always_inline)) void
 multiply_block(wide *acc, const unsigned char *b, int64_t bytes, struct left x, int rows) {
-    int64_t at = 0;
-    for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
-        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
-#pragma GCC unroll 1
-    for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS)
-        multiply_lines(acc, b + at, &x, rows, TOGETHER, ~0u);
-    for (; at < bytes; at += LINE, x.a += COLS)
-        multiply_lines(acc, b + at, &x, rows, 1,
-                       bytes - at < LINE ? ~0u >> (LINE - (bytes - at)) / 2 : ~0u);
+    if ((uintptr_t)b % LINE) multiply_parts(acc, b, bytes, x, rows, true);
+    else multiply_parts(acc, b, bytes, x, rows, false);
 }
 
 static inline __attribute__((always_inline)) int64_t block_bytes(int64_t bytes, int64_t block) {
@@ -214,27 +258,52 @@ static struct left take_rows(const struct lc_gemm *g, float **made) {
     return x;
 }
 
+/* The spans that a thread has left, from the first to before the end: 32 bits each. */
+struct share {
+    _Alignas(LINE) _Atomic uint64_t left;
+};
+
+/* The first span that is left of a share, or the last; -1: none is. */
+static int64_t take_span(struct share *s, bool last) {
+    uint64_t old = atomic_load(&s->left), next;
+    do {
+        if (old >> 32 >= (uint32_t)old) return -1;
+        next = last ? old - 1 : old + (UINT64_C(1) << 32);
+    } while (!atomic_compare_exchange_weak(&s->left, &old, next));
+    return last ? (int64_t)(uint32_t)old - 1 : (int64_t)(old >> 32);
+}
+
+/* Columns [s * SPAN, ...) of C */
+static void multiply_columns(const struct lc_gemm *g, struct left x, int64_t s) {
+    const bool resume = cpu_gemm_starts_from_c(g);
+    const int64_t j = s * SPAN, count = g->n - j < SPAN ? g->n - j : SPAN;
+    float sum[MOST_PAIRS][SPAN] = {{0}};
+    for (int64_t r = 0; resume && r < g->m; r++)
+        memcpy(sum[r], (const float *)g->c + r * g->c_row + j, (size_t)count * sizeof **sum);
+    function_for(g)(g, x, sum, j, count);
+    for (int64_t r = 0; r < g->m; r++)
+        for (int64_t c = 0; c < count; c += CPU_GEMM_COLS)
+            cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r] + c, r, j + c,
+                                count - c < CPU_GEMM_COLS ? count - c : CPU_GEMM_COLS);
+}
+
 int cpu_few_rows(const struct lc_gemm *g) {
     float *made = NULL;
     const struct left x = take_rows(g, &made);
     if (!x.a) return -1;
-    const bool resume = cpu_gemm_starts_from_c(g);
-    multiply_function *const run = function_for(g);
     const int64_t spans = (g->n + SPAN - 1) / SPAN;
-    const int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
-    /* A thread that lost its core to other work leaves the rest to the others. */
-#pragma omp parallel for schedule(dynamic, SHARE) num_threads(threads) if (threads > 1)
-    for (int64_t s = 0; s < spans; s++) {
-        const int64_t j = s * SPAN, count = g->n - j < SPAN ? g->n - j : SPAN;
-        float sum[MOST_PAIRS][SPAN] = {{0}};
-        for (int64_t r = 0; resume && r < g->m; r++)
-            memcpy(sum[r], (const float *)g->c + r * g->c_row + j, (size_t)count * sizeof **sum);
-        run(g, x, sum, j, count);
-        for (int64_t r = 0; r < g->m; r++)
-            for (int64_t c = 0; c < count; c += CPU_GEMM_COLS)
-                cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r] + c, r, j + c,
-                                    count - c < CPU_GEMM_COLS ? count - c : CPU_GEMM_COLS);
-    }
+    int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
+    if (threads > MOST_THREADS) threads = MOST_THREADS;
+    struct share shares[MOST_THREADS];
+    for (int64_t t = 0; t < threads; t++)
+        atomic_init(&shares[t].left,
+                    (uint64_t)(t * spans / threads) << 32 | (uint64_t)((t + 1) * spans / threads));
+        /* What a thread reads lies in one piece. Who is done takes from the end of another's share: a thread
+     * that lost its core to other work does not keep the rest waiting. */
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int t = 0, self = omp_get_thread_num(); t < threads; t++)
+        for (int64_t s; (s = take_span(&shares[(self + t) % threads], t > 0)) >= 0;)
+            multiply_columns(g, x, s);
     lc_free(made);
     return 0;
 }
