@@ -97,6 +97,17 @@ describe("a page of runs", function()
       < 100 * json.read(runs .. "/before/shr/results.json").shr.shr.value)
   end)
 
+  it("has no figure of what there was nothing to divide by for, least of all the best one", function()
+    local lost = dir .. "/lost/shr"
+    file.mkdir(lost)
+    file.write(lost .. "/config.json", file.read(runs .. "/after/shr/config.json"))
+    file.write(lost .. "/results.json", json.encode { shr = { shr = { value = 0, n = 10, undefined = true } } })
+    local page = page_of({ runs .. "/before/shr", lost }, { published = false })
+    local rows = rows_below(page, "HA-DPO")
+    assert.same({ "✓", "–" }, { rows[2][2], rows[2][3] })
+    assert.equal(0, count(page, 'class="n best"'))
+  end)
+
   it("names the loss of an adapter that is none of DPO", function()
     file.mkdir(dir .. "/controlled")
     written.config(dir .. "/sft", "llava", { model = "m", loss = "sft" })

@@ -24,10 +24,12 @@ local function stderr(task, name)
   return type(m) == "table" and type(m.stderr) == "number" and m.stderr or nil
 end
 
--- A measured cell, times a scale; its error keeps its place also where there is none.
+-- A measured cell, times a scale; its error keeps its place also where there is none. What had nothing to divide by is no
+-- figure: a 0 would be the best SHR of all.
 local function cell(task, name, scale, digits)
   local v, e = value(task, name), stderr(task, name)
   if not v then return "" end
+  if task[name].undefined then return { "–", err = "" } end
   local format = ("%%.%df"):format(digits)
   return { format:format(v * scale), err = e and ("±" .. format:format(e * scale)) or "", number = v }
 end
@@ -36,7 +38,7 @@ end
 local function mark_best(rows, column, lower)
   local cells, least, most = {}, math.huge, -math.huge
   for _, row in ipairs(rows) do
-    if type(row[column]) == "table" then cells[#cells + 1] = row[column] end
+    if type(row[column]) == "table" and row[column].number then cells[#cells + 1] = row[column] end
   end
   for _, c in ipairs(cells) do least, most = math.min(least, c.number), math.max(most, c.number) end
   for _, c in ipairs(cells) do c.best = least < most and c.number == (lower and least or most) end
