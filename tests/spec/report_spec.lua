@@ -9,6 +9,7 @@ local published = require "lucid.report.published"
 local report = require "lucid.report"
 local rng = require "lucid.rng"
 local source = require "lucid.report.source"
+local statistics = require "lucid.statistics"
 local folder = require "tests.support.folder"
 local written = require "tests.support.runs"
 
@@ -80,6 +81,28 @@ describe("a page of runs", function()
     assert.equal(written.PICTURES * 6, changes[1][3] + changes[1][4] + changes[1][5] + changes[1][6])
     assert.equal(json.read(runs .. "/before/pope/results.json").random.accuracy.value * written.PICTURES * 6,
       changes[1][3] + changes[1][4])
+    local _, lost, won = unpack(changes[1], 3, 5)
+    assert.equal(("%.4f"):format((statistics.mcnemar(tonumber(won), tonumber(lost)))), changes[1][7])
+  end)
+
+  it("compares answers to the same questions alone, whatever sets are called", function()
+    local other = dir .. "/other/pope"
+    file.mkdir(other)
+    for _, name in ipairs { "config.json", "results.json" } do
+      file.write(other .. "/" .. name, file.read(runs .. "/after/pope/" .. name))
+    end
+    -- Of the first set every second question is another one, of the second all are.
+    local lines = {}
+    for sample in json.each(runs .. "/after/pope/samples.jsonl") do
+      local odd = sample.question_id % 2 == 1
+      if sample.set == "random" and odd or sample.set == "popular" then sample.text = "Is there a dog?" end
+      lines[#lines + 1] = json.encode(sample) .. "\n"
+    end
+    file.write(other .. "/samples.jsonl", table.concat(lines))
+    local changes = rows_below(page_of { runs .. "/before/pope", other }, "both right")
+    assert.equal(2, #changes)
+    assert.equal(written.PICTURES * 3, changes[1][3] + changes[1][4] + changes[1][5] + changes[1][6])
+    assert.equal("llava-1.5-7b-hf, adversarial", changes[2][1])
   end)
 
   it("marks the best of a model, and no yes ratio", function()

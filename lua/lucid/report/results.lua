@@ -5,6 +5,7 @@ local keys = require "lucid.keys"
 local pope = require "lucid.metric.pope"
 local published = require "lucid.report.published"
 local source = require "lucid.report.source"
+local statistics = require "lucid.statistics"
 
 local M = {}
 
@@ -238,22 +239,25 @@ local function confusion(run, set, task)
   return table.concat(out)
 end
 
--- Whether a run's answers are right, by set and question.
+-- Whether a run's answers are right, by set and question: its number, picture and text, for sets of one name may differ.
 local function right_answers(run)
   local right = {}
   for s in source.samples(run) do
     if type(s.answer) == "string" and type(s.label) == "string" and s.set and s.question_id then
+      local question = ("%s\n%s\n%s"):format(tostring(s.question_id), tostring(s.image), tostring(s.text))
       right[s.set] = right[s.set] or {}
-      right[s.set][tostring(s.question_id)] = (pope.official(s.answer) == "no") == (s.label:lower() == "no")
+      right[s.set][question] = (pope.official(s.answer) == "no") == (s.label:lower() == "no")
     end
   end
   return right
 end
 
+-- How many questions of both are right in both, only before, only after, in neither, and how likely chance is to tell
+-- them apart so far; nil where they have none in common.
 local function compared(before, after)
   local both, lost, won, neither = 0, 0, 0, 0
-  for id, was in pairs(before) do
-    local is = after[id]
+  for question, was in pairs(before) do
+    local is = after[question]
     if is ~= nil then
       if was and is then both = both + 1
       elseif was then lost = lost + 1
@@ -261,7 +265,8 @@ local function compared(before, after)
       else neither = neither + 1 end
     end
   end
-  return both, lost, won, neither
+  if both + lost + won + neither == 0 then return nil end
+  return { both, lost, won, neither, ("%.4f"):format((statistics.mcnemar(won, lost))) }
 end
 
 local function has_answered(run, sets)
@@ -280,9 +285,8 @@ local function pairs_of(runs, sets)
     elseif has_answered(run, sets) and alone and alone.who == run.who then
       local after = right_answers(run)
       for _, set in ipairs(sets) do
-        if before[set] and after[set] then
-          rows[#rows + 1] = { ("%s, %s"):format(run.model, set), run.apart, compared(before[set], after[set]) }
-        end
+        local counts = before[set] and after[set] and compared(before[set], after[set])
+        if counts then rows[#rows + 1] = { ("%s, %s"):format(run.model, set), run.apart, unpack(counts) } end
       end
     end
   end
@@ -344,7 +348,7 @@ function M.pope(page, runs, opt)
   local changes = pairs_of(runs, sets)
   if #changes > 0 then
     page:subheading("The same questions, without and with the adapter")
-    page:table({ "questions", "the model", "both right", "only without", "only with", "both wrong" }, changes)
+    page:table({ "questions", "the model", "both right", "only without", "only with", "both wrong", "McNemar's p" }, changes)
   end
   local told = comparisons(runs, sets)
   if #told > 0 then
