@@ -58,6 +58,8 @@ describe("questions", function()
     assert.equal(1, m.existence_precision.value)
     assert.equal(1 / 3, m.attribute_accuracy.value)
     assert.is_true(m.state_recall.undefined)
+    -- To the letter four of them are neither.
+    assert.same({ value = 4, n = 6 }, published.score(list).neither)
     assert.equal(1, m.unclear.value)
     assert.equal(3, m.attribute_f1.n)
     assert.is_nil(m.relation_f1)

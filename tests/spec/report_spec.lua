@@ -203,6 +203,14 @@ describe("a page of runs", function()
     assert.equal(0, count(page_of { runs .. "/amber" }, "Yes."))
   end)
 
+  it("has shares and the published program's percentages in tables of their own", function()
+    local page = page_of { runs .. "/amber" }
+    local own, published_part = page:find("AMBER</h2>", 1, true), page:find("in percent</h2>", 1, true)
+    assert.is_true(own < published_part)
+    assert.same({ { "accuracy", "0.5000±0.1000" } }, rows_below(page:sub(own, published_part), "llava-1.5-7b-hf"))
+    assert.same({ { "accuracy", "50" } }, rows_below(page:sub(published_part), "llava-1.5-7b-hf"))
+  end)
+
   it("has what pope --compare found", function()
     local dir_of, compared = runs .. "/after/pope", json.read(runs .. "/after/pope/results.json")
     for name, v in pairs { accuracy = 0.25, better = 16, worse = 1, p = 0.0003 } do

@@ -99,7 +99,7 @@ end
 -- Descriptions and questions about them.
 local function write_amber(dir, options)
   M.config(dir, "amber", options)
-  metrics_of({ amber = { hal = { value = 0.5, stderr = 0.1, n = 2 } } }, dir, {
+  metrics_of({ amber = { accuracy = { value = 0.5, stderr = 0.1, n = 2 } }, amber_published = { accuracy = { value = 50, n = 2 } } }, dir, {
     { id = 1, image = "1.jpg", kind = "description", response = "A cat." },
     { id = 1005, image = "1.jpg", kind = "existence", truth = "no", response = "Yes." } })
 end

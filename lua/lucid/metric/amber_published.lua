@@ -1,6 +1,6 @@
 -- AMBER's numbers of questions as the benchmark's program prints them: percentages to one place, of answers
--- that are "Yes" or "No" to the letter (any other is neither), with its small numbers against division by 0,
--- F1 from the rounded precision and recall. Its numbers of descriptions need its word vectors.
+-- that are "Yes" or "No" to the letter (any other is wrong; `neither` says how many), with its small numbers against
+-- division by 0, F1 from the rounded precision and recall. Its numbers of descriptions need its word vectors.
 local amber = require "lucid.metric.amber"
 local decimal = require "lucid.decimal"
 
@@ -39,16 +39,17 @@ end
 ---@param records table[]
 ---@return table<string, table>
 function M.score(records)
-  local by_kind, all, asked = {}, new(), 0
+  local by_kind, all, asked, neither = {}, new(), 0, 0
   for kind in amber.GROUPS[""]:gmatch("%S+") do by_kind[kind] = new() end
   for _, record in ipairs(records) do
     if record.kind ~= "description" then
       take(by_kind[record.kind], record)
       take(all, record)
       asked = asked + 1
+      if record.response ~= "Yes" and record.response ~= "No" then neither = neither + 1 end
     end
   end
-  local metrics = {}
+  local metrics = { neither = { value = neither, n = asked } }
   for group, kinds in pairs(amber.GROUPS) do
     local c = group == "" and all or sum_of(by_kind, kinds)
     local precision, recall = percent(c.found, c.said_no), percent(c.found, c.no)

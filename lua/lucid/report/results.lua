@@ -359,7 +359,15 @@ end
 
 -- ---- everything else --------------------------------------------------------------------------------------
 
-local TITLES = { chair = "Things in descriptions: CHAIR", amber = "AMBER", shr = "SHR as the published programs count" }
+local TITLES = { chair = "Things in descriptions: CHAIR", amber = "AMBER",
+  amber_published = "AMBER's questions as its program counts them, in percent",
+  shr = "SHR", shr_published = "SHR as the published programs count" }
+
+-- What a task is shown under: the recipe that measured it, or that and "published", where numbers are of another kind.
+local function kind_of(run, name)
+  local kind = run.command or "other"
+  return name:find(kind .. "_published", 1, true) == 1 and kind .. "_published" or kind
+end
 
 --- A table of each further kind of evaluation.
 ---@param page lucid.Page
@@ -370,7 +378,7 @@ function M.others(page, runs)
     for _, name in ipairs(keys(run.tasks)) do
       local task = run.tasks[name]
       if task ~= shr_of(run) and not is_pope(run, task) and #source.metrics(task) > 0 then
-        local kind = run.command or "other"
+        local kind = kind_of(run, name)
         kinds[kind] = kinds[kind] or {}
         local column = name == kind and run.name or ("%s: %s"):format(run.name, name)
         table.insert(kinds[kind], { name = column, task = task })
