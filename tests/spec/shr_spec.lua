@@ -84,6 +84,7 @@ describe("the score", function()
     assert.is_near((9 + 6 + 4) / 3, m.words_per_image.value, 1e-12)
     assert.is_near(2 / 3, m.hallucinated_sentences_per_image.value, 1e-12)
     assert.equal(1, m.unjudged.value)
+    assert.same({ value = 3, n = 7 }, m.unlabelled_sentences)          -- "unsure" is no label
     assert.equal(3, m.shr.n)
     assert.is_true(m.shr.stderr > 0)
     assert.is_nil(records[3].sentences[1].label)
@@ -111,13 +112,14 @@ describe("the score", function()
       local judge = saying("Judgement:\n1. correct: a")
       shr.judge({ { image_id = 1, response = "A bus." } }, judge, { as_published = as_published })
       local accept, list = judge.requests[1].accept, {}
-      for i, text in ipairs { "Judgement:\n1. correct: a", "Judgement:\n1. correct\n2. correct", "Judgement", "1. correct" } do
+      for i, text in ipairs { "Judgement:\n1. correct: a", "Judgement:\n1. correct\n2. correct", "Judgement:\n1. **correct**: a",
+        "Judgement", "1. correct" } do
         list[i] = accept(text)
       end
       return list
     end
-    assert.same({ true, false, false, false }, accepts(false))
-    assert.same({ true, true, true, false }, accepts(true))
+    assert.same({ true, false, false, false, false }, accepts(false))
+    assert.same({ true, true, true, true, false }, accepts(true))
     -- A recording answers a request whether or not it says how it wants to be read.
     assert.equal(replay.key { text = "a" }, replay.key { text = "a", accept = print })
     local records = {}

@@ -9,7 +9,7 @@
 -- known. Whatever is lost on the way is counted: descriptions whose prompt is too long, by opt.max_prompt
 -- or for the judge (record.too_long), and other replies without a label for each sentence
 -- (record.unparsed; of them those that the judge refused, record.refused). Their sentences stay
--- without labels.
+-- without labels; a sentence with a label that is none of the three counts as little, and with them.
 local claims = require "lucid.claims"
 local ratios = require "lucid.ratios"
 local repetition = require "lucid.metric.repetition"
@@ -62,10 +62,16 @@ local function fitting(text, count)
 end
 
 -- Whether a reply will do. The published programs take whatever holds the word, and lose those
--- sentences in silence if the count is another.
+-- sentences in silence if the count or a label is another.
 local function acceptance(count, as_published)
   if as_published then return function(text) return text:find("Judgement", 1, true) ~= nil end end
-  return function(text) return fitting(text, count) ~= nil end
+  return function(text)
+    local labels = fitting(text, count)
+    for _, l in ipairs(labels or {}) do
+      if not M.LABELS[l.label] then return false end
+    end
+    return labels ~= nil
+  end
 end
 
 local function label(record, list, labels)
@@ -81,8 +87,8 @@ end
 ---@field max_prompt integer|nil    characters of the longest prompt that is sent; 0: any
 ---@field as_published boolean|nil  take replies as the published programs do
 
---- Labels every sentence of every record. A reply that has not one label a sentence is asked for again by
---- judges that can (request.accept); if it stays so, the record's sentences stay without labels.
+--- Labels every sentence of every record. A reply that has not one of the labels for each sentence is asked for again by
+--- judges that can (request.accept); if their number stays another, the record's sentences stay without labels.
 ---@param records table[]
 ---@param judge table        judge:ask(requests) -> replies
 ---@param opt lucid.ShrOptions|nil
@@ -217,6 +223,9 @@ function M.score(records, opt)
     for i, record in ipairs(records) do n = n + (is_lost(record, counts[i]) and 1 or 0) end
     metrics[name] = { value = n, n = #records }
   end
+  local sentences_of, labelled = 0, 0
+  for _, c in ipairs(counts) do sentences_of, labelled = sentences_of + c.sentences, labelled + c.judged end
+  metrics.unlabelled_sentences = { value = sentences_of - labelled, n = sentences_of }
   if #recall > 0 then
     how.n = #recall
     metrics.object_recall = ratios(recall, RECALL, how).object_recall
