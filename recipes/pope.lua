@@ -47,6 +47,7 @@ if #answers > 0 and #answers ~= #questions then
   usage(("--answers: %d files for %d question files; give one each, in the same order"):format(#answers, #questions))
 end
 
+local first = lucid.dist.first()
 local sets, model, settings, counts = pope.sets(questions, { limit = opt.limit, answered = #answers > 0 })
 local hashes = { questions = pope.file_hashes(sets) }
 if opt.compare ~= "" then pope.earlier(opt.compare, sets, tell) end
@@ -59,9 +60,8 @@ else
   settings = lucid.generate.settings(opt, lucid.published.settings(model.kind, "pope", opt.as_published))
   opt.dtype, opt.template, opt.prompt = model.dtype, model.template.name, model.template.form.text
   lucid.run.note(opt, settings)
-  for name, hash in pairs(pope.hashes(model, settings)) do hashes[name] = hash end
+  for name, hash in pairs(first and pope.hashes(model, settings, lucid.cache.folder(opt.cache)) or {}) do hashes[name] = hash end
 end
-local first = lucid.dist.first()
 local run = first and opt.out ~= "" and lucid.run.open(opt.out, "pope", opt, hashes)
 
 if model then

@@ -100,4 +100,17 @@ function M.of_weights(model, folder, dry)
   return list
 end
 
+--- What a model's adapter is, whatever file it came from: its settings and the hashes of its tensors, and of those of the
+--- base that came with it. nil: the model has none.
+---@param model lucid.Model
+---@return table|nil
+function M.of_adapter(model)
+  if not model.lora_config then return nil end
+  local list = { settings = model.lora_config, tensors = {} }
+  for _, p in ipairs(model:all_parameters()) do
+    if p.part == "adapter" or model.beside[p.name] then list.tensors[p.name] = cache.tensor_hash(p.tensor) end
+  end
+  return list
+end
+
 return M

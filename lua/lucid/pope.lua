@@ -6,6 +6,7 @@ local annotated = require "lucid.data.pictures"
 local cache = require "lucid.cache"
 local data = require "lucid.data.pope"
 local file = require "lucid.file"
+local filehash = require "lucid.filehash"
 local json = require "lucid.json"
 local record = require "lucid.data.record"
 
@@ -162,11 +163,14 @@ function M.ask(model, sets, opt)
     images = { value = pictures }, prefills = { value = counts.prefills }, tower = { value = counts.tower } }
 end
 
---- Hashes of what answers depend on beside the weights: prompt, processor, decoding.
----@param model table
+--- Hashes of what answers depend on: weights, adapter, prompt, processor, decoding.
+---@param model lucid.Model
 ---@param settings lucid.GenerateOptions
-function M.hashes(model, settings)
-  return { prompt = cache.key(model.template.form), processor = model.processing and cache.key(model.processing),
+---@param folder string|nil     the cache folder, where the hashes of weights are kept
+function M.hashes(model, settings, folder)
+  local adapter = filehash.of_adapter(model)
+  return { weights = cache.key(filehash.of_weights(model, folder)), adapter = adapter and cache.key(adapter),
+    prompt = cache.key(model.template.form), processor = model.processing and cache.key(model.processing),
     decoding = cache.key(settings) }
 end
 

@@ -154,7 +154,7 @@ describe("pope", function()
       assert.same(printed[set].official, again.official)
       assert.same(printed[set].strict_spread, again.strict_spread)
     end
-    for _, name in ipairs { "prompt", "processor", "decoding" } do assert.equal(64, #results.hashes[name]) end
+    for _, name in ipairs { "weights", "prompt", "processor", "decoding" } do assert.equal(64, #results.hashes[name]) end
     assert.truthy(results.config.prompt:find("{q} ASSISTANT:", 1, true))
     assert.equal("f32", results.config.dtype)
     assert.equal(results.generation.images.value, results.generation.prefills.value)
@@ -171,7 +171,31 @@ describe("pope", function()
     local other = json.read(dir .. "/b/results.json").hashes
     assert.not_equal(results.hashes.prompt, other.prompt)
     assert.equal(results.hashes.processor, other.processor)
+    assert.equal(results.hashes.weights, other.weights)
     assert.not_equal(results.hashes.decoding, other.decoding)
+  end)
+
+  it("tells other weights and other adapters apart by their hashes, however they are called", function()
+    local other, adapted = lucid.model(dir .. "/model"), lucid.model(dir .. "/model")
+    for i, seed in ipairs { 1, 2 } do
+      local trained = lucid.model(dir .. "/model")
+      trained:lora { rank = 2, alpha = 4, seed = seed }
+      trained:save_adapter(("%s/adapter%d"):format(dir, i))
+    end
+    os.execute(("cp -r %s/model %s/copy && cp -r %s/adapter1 %s/adapter3"):format(dir, dir, dir, dir))
+    local function of(model) return pope.hashes(model, {}) end
+    local function with(n) return of(lucid.model(dir .. "/copy", { adapter = ("%s/adapter%d"):format(dir, n) })) end
+    local plain, one, two, three = of(adapted), with(1), with(2), with(3)
+    assert.equal(plain.weights, one.weights)
+    assert.is_nil(plain.adapter)
+    assert.same(one, three)
+    assert.not_equal(one.adapter, two.adapter)
+    for _, p in ipairs(other:all_parameters()) do
+      if p.name:find("lm_head.weight", 1, true) then p.tensor:copy(lucid.zeros(p.tensor:shape())) end
+    end
+    file.mkdir(dir .. "/others")
+    other:save(dir .. "/others")
+    assert.not_equal(plain.weights, of(lucid.model(dir .. "/others")).weights)
   end)
 
   it("compares with an earlier run's folder or answers, matched by id, picture and text", function()
