@@ -1,4 +1,5 @@
 -- Readers of the published formats: what they accept, what they refuse, and how they say so.
+local annotated = require "lucid.data.pictures"
 local ccsbu = require "lucid.data.ccsbu"
 local coco = require "lucid.data.coco"
 local file = require "lucid.file"
@@ -314,13 +315,41 @@ describe("COCO annotations", function()
   it("are read, and what cannot be used is counted", function()
     local path = DATA .. "/coco/mmyolo_coco_sample.json"
     if not file.exists(path) then return pending("no ../shared/data") end
-    local pictures, categories, skipped = coco.read(path)
+    local pictures, skipped = coco.read(path)
     assert.equal(4, #pictures)
-    assert.equal(2, #categories)
     -- Of eight rows: one crowd, one marked ignore, one without width, one of an unknown category.
     assert.equal(4, skipped)
-    assert.same({ "bus" }, coco.names(pictures[1]))
-    assert.same({ 0, 0, 20 / 800, 20 / 600 }, pictures[1].objects[1].box)
+    assert.same({ "bus" }, pictures[1].names)
+    local names, categories = coco.categories(path)
+    assert.equal(2, #categories)
+    local picture, _, box = coco.boxes(path, { [pictures[1].image_id] = pictures[1] }, names)()
+    assert.equal(pictures[1], picture)
+    assert.same({ 0, 0, 20 / 800, 20 / 600 }, box)
+  end)
+
+  it("are told from lists of objects, and read without ever holding their largest list", function()
+    local folder = support.folder()
+    local path, rows, outline = folder .. "/instances.json", {}, ("1.5,"):rep(200) .. "2"
+    for i = 1, 5000 do
+      rows[i] = ('{"image_id":%d,"category_id":1,"bbox":[0,0,5,5],"segmentation":[[%s]]}'):format(i % 2 + 1, outline)
+    end
+    -- What is largest stands first.
+    file.write(path, ('{"annotations":[%s],"images":[{"id":1,"file_name":"1.jpg","width":9,"height":9},'
+      .. '{"id":2,"file_name":"2.jpg","width":9,"height":9}],"categories":[{"id":1,"name":"cat"}]}'):format(table.concat(rows, ",")))
+    collectgarbage()
+    local before, most = collectgarbage("count"), 0
+    jit.off()                                                    -- compiled loops call no hook
+    debug.sethook(function() most = math.max(most, collectgarbage("count")) end, "", 10000)
+    local list = annotated.read(path)
+    debug.sethook()
+    jit.on()
+    assert.same({ { image = "1.jpg", names = { "cat" } }, { image = "2.jpg", names = { "cat" } } }, list)
+    assert.is_true(most > 0 and most - before < 8000, most - before)
+    file.write(path, '{"id": 1, "image": "a.jpg", "objects": ["dog", "dog"]}')
+    assert.same({ { image = "a.jpg", names = { "dog" } } }, annotated.read(path))
+    file.write(path, "[]")
+    raises("there are no pictures in it", annotated.read, path)
+    support.remove(folder)
   end)
 end)
 

@@ -12,7 +12,7 @@ local M = {}
 local function names_of(pictures, nouns, path)
   local names = {}
   for _, p in ipairs(pictures) do
-    for _, name in ipairs(coco.names(p)) do
+    for _, name in ipairs(p.names) do
       names[name] = names[name] or nouns:lookup(name)
         or error(("%s: the noun table has no word for category '%s' (--nouns)"):format(path, name), 0)
     end
@@ -22,12 +22,10 @@ end
 
 -- The reference captions of COCO's captions_*.json: image id -> list of texts.
 local function captions_of(path)
-  local root, by_id = json.read(path), {}
-  if type(root) ~= "table" or not record.is_list(root.annotations) then
-    error(path .. ": there are no 'annotations' in it", 0)
-  end
-  for i, annotation in ipairs(root.annotations) do
-    local r = record.of(annotation, path, i, "annotation")
+  local by_id, number = {}, 0
+  for value in json.each(path, "annotations") do
+    number = number + 1
+    local r = record.of(value, path, number, "annotation")
     local id = r:id("image_id")
     by_id[id] = by_id[id] or {}
     table.insert(by_id[id], r:answer("caption"))
@@ -56,7 +54,7 @@ function M.read(path, nouns, captions)
   local names, texts, list = names_of(pictures, nouns, path), captions and captions_of(captions) or {}, {}
   for i, p in ipairs(pictures) do
     local truth, add = set()
-    for _, o in ipairs(p.objects) do add(names[o.name]) end
+    for _, name in ipairs(p.names) do add(names[name]) end
     for _, text in ipairs(texts[p.image_id] or {}) do
       for _, m in ipairs((nouns:mentions(text))) do add(m.name) end
     end

@@ -75,34 +75,40 @@ function M.boxes(path, by_id, names, opt)
   end
 end
 
---- Reads an annotation file: a list of { image_id, file_name, width, height, objects = { {name, box} } } in the file's
---- order.
+local function holds(list, name)
+  for _, known in ipairs(list) do
+    if known == name then return true end
+  end
+  return false
+end
+
+--- Reads what an annotation file says is in its pictures: a list of { image_id, file_name, width, height, names }, the names
+--- distinct and in the file's order. No box stays in memory.
 ---@param path string
----@param opt table|nil      crowds: keep those, too
----@return table[] pictures, table categories, integer skipped
+---@param opt table|nil      crowds: those, too
+---@return table[] pictures, integer skipped
 function M.read(path, opt)
   local pictures, by_id, skipped = {}, {}, 0
   for p in M.images(path) do
-    p.objects = {}
+    p.names = {}
     pictures[#pictures + 1], by_id[p.image_id] = p, p
   end
-  local names, categories = M.categories(path)
-  for p, category, box in M.boxes(path, by_id, names, opt) do
-    if p then p.objects[#p.objects + 1] = { name = names[category], box = box } else skipped = skipped + 1 end
+  local names = M.categories(path)
+  for p, category in M.boxes(path, by_id, names, opt) do
+    local name = names[category]
+    if not p then skipped = skipped + 1
+    elseif not holds(p.names, name) then p.names[#p.names + 1] = name end
   end
-  return pictures, categories, skipped
+  return pictures, skipped
 end
 
---- The distinct names among a picture's objects, in their order.
-function M.names(picture)
-  local list, known = {}, {}
-  for _, o in ipairs(picture.objects) do
-    if not known[o.name] then
-      known[o.name] = true
-      list[#list + 1] = o.name
-    end
+--- Whether a file is one object with one of COCO's lists. No list is read for that.
+---@param path string
+function M.is(path)
+  for _, list in ipairs { "images", "annotations", "categories" } do
+    if pcall(json.each, path, list) then return true end
   end
-  return list
+  return false
 end
 
 return M

@@ -1,21 +1,13 @@
 -- What is in pictures, for sampling questions about them: COCO's instances, or JSON lines (an array, values one after
 -- another), each { image, objects = names }.
 local coco = require "lucid.data.coco"
-local json = require "lucid.json"
 local record = require "lucid.data.record"
 
 local M = {}
 
--- Only an object whose members are COCO's lists is COCO's; a file of one line has members, too.
-local function is_coco(path)
-  local first, key = json.each(path)()
-  if first == nil then error(path .. ": there are no pictures in it", 0) end
-  return type(key) == "string" and key ~= "image" and key ~= "objects"
-end
-
 local function from_coco(path)
   local list = {}
-  for i, p in ipairs((coco.read(path))) do list[i] = { image = p.file_name, names = coco.names(p) } end
+  for i, p in ipairs((coco.read(path))) do list[i] = { image = p.file_name, names = p.names } end
   return list
 end
 
@@ -44,6 +36,10 @@ end
 --- The pictures of a file with the distinct names of what is in them.
 ---@param path string
 ---@return { image: string, names: string[] }[]
-function M.read(path) return is_coco(path) and from_coco(path) or from_lines(path) end
+function M.read(path)
+  local list = coco.is(path) and from_coco(path) or from_lines(path)
+  if #list == 0 then error(path .. ": there are no pictures in it", 0) end
+  return list
+end
 
 return M
