@@ -178,19 +178,25 @@ end
 
 local function base(path) return path:match("[^/]*$") end
 
--- The answers of a run's samples.jsonl or of an answer file, by question id.
+-- The answers of a run's samples.jsonl or of an answer file.
 local function earlier_answers(path)
-  local by_id, count = {}, 0
+  local list = {}
   for value, number in record.rows(path) do
     local r = record.of(value, path, number)
     local own = r:find("answer") ~= nil                -- else the answer is "text"
-    local a = { set = r:find("set"), image = r:find("image"), text = r:find(own and "question" or "prompt", own and "text" or nil),
+    list[number] = { set = r:find("set"), image = r:find("image"), text = r:find(own and "question" or "prompt", own and "text" or nil),
       answer = r:answer("answer", "text"), id = data.id(r) or number }
-    by_id[a.id] = by_id[a.id] or {}
-    table.insert(by_id[a.id], a)
-    count = count + 1
   end
-  return by_id, count
+  return list
+end
+
+local function by_id(answers)
+  local lists = {}
+  for _, a in ipairs(answers) do
+    lists[a.id] = lists[a.id] or {}
+    table.insert(lists[a.id], a)
+  end
+  return lists
 end
 
 -- The earlier answer to a question: its id, its picture and its text, as far as the file has them.
@@ -208,17 +214,19 @@ local function match(candidates, q, set, path)
   return found
 end
 
---- Gives questions the answers of an earlier run: they are matched by id, picture and text.
+--- Gives questions the answers of an earlier run: they are matched by picture, text and id, or line by line where the ids
+--- stand in the same order.
 ---@param path string        a run's folder, its samples.jsonl, or an answer file
 ---@param sets lucid.PopeSet[]
 ---@param tell fun(text: string)     told what is no error
 function M.earlier(path, sets, tell)
   if file.kind(path) == "folder" then path = path .. "/samples.jsonl" end
-  local by_id, count = earlier_answers(path)
-  local used, matched = {}, 0
+  local answers, used, matched = earlier_answers(path), {}, 0
+  local in_step = #sets == 1 and data.in_step(answers, sets[1].questions)
+  local candidates, count = by_id(answers), #answers
   for _, set in ipairs(sets) do
-    for _, q in ipairs(set.questions) do
-      local a = match(by_id[q.question_id], q, set, path)
+    for i, q in ipairs(set.questions) do
+      local a = match(in_step and { answers[i] } or candidates[q.question_id], q, set, path)
       if a then
         q.earlier, matched = a.answer, matched + (used[a] and 0 or 1)
         used[a] = true

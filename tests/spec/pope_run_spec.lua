@@ -221,6 +221,17 @@ describe("pope", function()
     out = select(2, run("--questions %s/q.json --answers %s/now.jsonl --compare %s/c --json", dir, dir, dir))
     c = json.decode(out).compare
     assert.same({ 0, 0, 0, 6, 0, 1 }, { c.official.better, c.official.worse, c.official.accuracy, c.official.n, c.unmatched, c.official.p })
+    -- An answer file that counts from 0, as --answers takes it; and numbers that come again, line by line.
+    for i = 1, 6 do before[i] = json.encode { question_id = i - 1, answer = i < 3 and "No." or "Yes." } end
+    file.write(dir .. "/before.jsonl", table.concat(before, "\n", 1, 6))
+    c = json.decode(select(2, run("--questions %s/q.json --answers %s/now.jsonl --compare %s/before.jsonl --json", dir, dir, dir))).compare
+    assert.same({ 3, 0, 6, 0 }, { c.official.better, c.official.worse, c.official.n, c.unmatched })
+    for name, lines in pairs { q = questions, now = now, before = before } do
+      for i = 1, 6 do lines[i] = lines[i]:gsub('"question_id":%d', '"question_id":' .. i % 2) end
+      file.write(("%s/%s.%s"):format(dir, name, name == "q" and "json" or "jsonl"), table.concat(lines, "\n", 1, 6))
+    end
+    c = json.decode(select(2, run("--questions %s/q.json --answers %s/now.jsonl --compare %s/before.jsonl --json", dir, dir, dir))).compare
+    assert.same({ 3, 0, 6, 0 }, { c.official.better, c.official.worse, c.official.n, c.unmatched })
   end)
 
   it("samples new questions from COCO's annotations or a list of objects, and asks them", function()

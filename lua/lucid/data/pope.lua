@@ -68,9 +68,11 @@ local function shift_of(answers, questions)
   return #answers == #questions and type(a) == "number" and type(q) == "number" and a - q or 0
 end
 
--- Whether the answers' ids are the questions', line by line.
-local function in_step(answers, questions)
-  if #answers < #questions then return false end
+--- Whether the answers' ids are the questions', line by line, or as much further everywhere.
+---@param answers table[]     { id }
+---@param questions lucid.PopeQuestion[]
+function M.in_step(answers, questions)
+  if #answers < #questions or #answers == 0 then return false end
   local shift = shift_of(answers, questions)
   for i, q in ipairs(questions) do
     local id = answers[i].id
@@ -106,7 +108,7 @@ function M.answers(path, questions)
     end
     answers[number] = a
   end
-  local moved = answers[1] ~= nil and answers[1].id ~= nil and not in_step(answers, questions)
+  local moved = answers[1] ~= nil and answers[1].id ~= nil and not M.in_step(answers, questions)
   local found = moved and by_id(answers) or answers
   for i, q in ipairs(questions) do
     local a = found[moved and q.question_id or i]
