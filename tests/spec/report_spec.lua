@@ -243,6 +243,28 @@ describe("a page of runs", function()
     assert.truthy(page:find("log.jsonl ends after 2 steps", 1, true) and page:find("1.0000", 1, true))
   end)
 
+  it("is made of what is whole of a damaged run, and says what is not", function()
+    local torn = dir .. "/damaged"
+    local function copy(name, bytes)
+      file.mkdir(torn)
+      file.write(torn .. "/" .. name, file.read(runs .. "/before/shr/" .. name):sub(1, bytes))
+    end
+    for _, name in ipairs { "config.json", "results.json", "samples.jsonl" } do copy(name) end
+    local samples = file.read(torn .. "/samples.jsonl")
+    copy("samples.jsonl", samples:find("\n", samples:find("\n") + 1, true) + 50)
+    local page = page_of { torn, runs .. "/after/shr" }
+    assert.truthy(page:find("samples.jsonl ends after 2 samples: samples.jsonl:3:", 1, true))
+    assert.truthy(page:find("of 1 something is missing", 1, true))
+    assert.equal(2, #rows_below(page, "unjudged") - 2)                   -- beside the published ones
+    copy("results.json", 40)
+    page = page_of { torn, runs .. "/after/shr" }
+    assert.truthy(page:find("cannot be read: results.json:", 1, true))
+    copy("config.json", 40)
+    page = page_of { torn, runs .. "/after/shr" }
+    assert.truthy(page:find("cannot be read: config.json:", 1, true))
+    assert.truthy(page:find("Sentence 1 of picture 2.", 1, true))
+  end)
+
   it("is made also of files with something odd in any place", function()
     local odd = { json.null, 1, -1e300, "x", true, json.array {}, {}, json.array { json.null, 3, "a" }, "" }
     local random = rng(7, "odd")

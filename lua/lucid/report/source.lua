@@ -16,6 +16,7 @@ local M = {}
 ---@field tasks table<string, table>   of results.json
 ---@field generation table        counts of how the answers were made, as metrics
 ---@field log table[]             of log.jsonl
+---@field samples integer         whole records of samples.jsonl
 ---@field counts table|nil        report.json of mined data
 ---@field model string            what the model is called; "" when no model was asked
 ---@field adapter string          and the adapter; "": none
@@ -35,12 +36,18 @@ local function named(value)
   return list
 end
 
-local function object(path) return named(json.read_object(path)) end
+-- The values of a file that holds an object; none where it is damaged, which `notes` then says.
+local function object(path, notes)
+  local ok, value = pcall(json.read_object, path)
+  if ok then return named(value) end
+  if notes then notes[#notes + 1] = "cannot be read: " .. tostring(value):gsub(".*/", "") end
+  return {}
+end
 
 -- config.json of a run; that of a model says no command.
-local function config_of(dir)
+local function config_of(dir, notes)
   local path = dir .. "/config.json"
-  local config = file.kind(path) == "file" and object(path) or nil
+  local config = file.kind(path) == "file" and object(path, notes) or nil
   return config and type(config.command) == "string" and type(config.options) == "table" and config or nil
 end
 
@@ -125,7 +132,7 @@ local NO_TASKS = { config = true, versions = true, hashes = true, generation = t
 local function read_results(run)
   local path = run.dir .. "/results.json"
   if not file.exists(path) then return end
-  local all = object(path)
+  local all = object(path, run.notes)
   for name, metrics in pairs(all) do
     if not NO_TASKS[name] and type(metrics) == "table" then run.tasks[name] = named(metrics) end
   end
@@ -135,18 +142,27 @@ local function read_results(run)
   end
 end
 
--- A log may be written while it is read, or have lost its end in a crash: what is whole counts.
-local function read_log(run)
-  local path = run.dir .. "/log.jsonl"
-  if not file.exists(path) then return end
+-- The records of a file of JSON lines, which may be written while it is read, or have lost its end in a crash: what is
+-- whole counts.
+local function read_lines(run, name, noun, take)
+  local path, count = run.dir .. "/" .. name, 0
+  if file.kind(path) ~= "file" then return count end
   local ok, reason = pcall(function()
     for record in json.each(path) do
-      if type(record) == "table" then run.log[#run.log + 1] = record end
+      count = count + 1
+      if take then take(record) end
     end
   end)
   if not ok then
-    run.notes[#run.notes + 1] = ("log.jsonl ends after %d steps: %s"):format(#run.log, tostring(reason):gsub(".*/", ""))
+    run.notes[#run.notes + 1] = ("%s ends after %d %s: %s"):format(name, count, noun, tostring(reason):gsub(".*/", ""))
   end
+  return count
+end
+
+local function read_log(run)
+  read_lines(run, "log.jsonl", "steps", function(record)
+    if type(record) == "table" then run.log[#run.log + 1] = record end
+  end)
 end
 
 -- What every kind of run should have.
@@ -228,13 +244,15 @@ local function adapter_of(run) return text_option(run, "adapter") end
 function M.read(folders)
   local runs, labels = {}, M.names(folders)
   for i, dir in ipairs(folders) do
-    local config = config_of(dir) or {}
+    local notes = {}
+    local config = config_of(dir, notes) or {}
     local run = { dir = dir, label = labels[i], index = i, command = config.command, options = named(config.options),
       hashes = named(config.hashes), versions = named(config.versions), tasks = {}, generation = {}, log = {},
-      notes = {} }
+      notes = notes }
     read_results(run)
     read_log(run)
-    if run.command == "mine" and file.exists(dir .. "/report.json") then run.counts = object(dir .. "/report.json") end
+    run.samples = read_lines(run, "samples.jsonl", "samples")
+    if run.command == "mine" and file.exists(dir .. "/report.json") then run.counts = object(dir .. "/report.json", notes) end
     note_missing(run)
     runs[i] = run
   end
@@ -265,12 +283,14 @@ function M.by_model(runs)
   return list
 end
 
---- The records of a run's samples.jsonl, one by one; none when it is not there.
+--- The whole records of a run's samples.jsonl, one by one; none when it is not there.
 ---@param run lucid.ReportRun
 function M.samples(run)
-  local path = run.dir .. "/samples.jsonl"
-  if file.kind(path) ~= "file" then return function() end end
-  return json.each(path)
+  local each, left = run.samples > 0 and json.each(run.dir .. "/samples.jsonl"), run.samples
+  return function()
+    left = left - 1
+    if left >= 0 then return (each()) end
+  end
 end
 
 --- The names of a table's entries that are metrics: { value = number }.
