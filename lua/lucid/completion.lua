@@ -29,13 +29,14 @@ function M.body(request, model, parameters)
 end
 
 local UNKNOWN = 4096           -- tokens of an answer that nothing bounds
+local BYTES = 3                -- of a token, at least
 
 --- Most tokens of a request's text and of its answer: { prompt, completion }. A token has about four bytes in English,
 --- three are counted.
 ---@param body string
 function M.estimate(body)
   local most = body:match('"max_tokens":(%d+)') or body:match('"max_completion_tokens":(%d+)')
-  return { prompt = math.ceil(#body / 3), completion = tonumber(most) or UNKNOWN }
+  return { prompt = math.ceil(#body / BYTES), completion = tonumber(most) or UNKNOWN }
 end
 
 -- ---- answers ---------------------------------------------------------------------------------------------
@@ -47,38 +48,76 @@ end
 
 local function text_of(value) return type(value) == "string" and value or nil end
 
-local function usage_of(body)
-  local usage = field(body, "usage")
-  local function count(name)
+-- The most tokens that a text has where nobody counted them.
+local function tokens_of(text) return math.ceil(#text / BYTES) end
+
+-- What an answer cost. An endpoint that does not say is taken to have counted the most, so that a budget holds.
+local function usage_of(body, asked, text)
+  local usage, estimated = field(body, "usage"), nil
+  local function count(name, most)
     local n = field(usage, name)
-    return type(n) == "number" and n >= 0 and n < 2 ^ 53 and n or 0
+    if type(n) == "number" and n >= 0 and n < 2 ^ 53 then return n end
+    estimated = true
+    return most
   end
-  return { prompt_tokens = count("prompt_tokens"), completion_tokens = count("completion_tokens") }
+  return { prompt_tokens = count("prompt_tokens", tokens_of(asked)), completion_tokens = count("completion_tokens", tokens_of(text)),
+    estimated = estimated }
 end
 
+-- The text of a content: itself, or that of its parts; nil: it is something else.
+local function content_of(value)
+  if type(value) ~= "table" then return text_of(value) end
+  local list = {}
+  for i, part in ipairs(value) do
+    list[i] = text_of(field(part, "text"))
+    if not list[i] then return nil end
+  end
+  return #list > 0 and table.concat(list) or nil
+end
+
+local LONGEST = 300           -- bytes of what a provider says of an error
+
+local function one_line(text)
+  text = text:gsub("[%s%c]+", " "):gsub("^ ", ""):gsub(" $", "")
+  return #text > LONGEST and text:sub(1, LONGEST):gsub("[\192-\255]?[\128-\191]*$", "") .. "..." or text
+end
+
+-- What a body says of an error: code, message.
+local function error_in(body)
+  local fault = field(body, "error")
+  local message = text_of(field(fault, "message")) or text_of(fault) or text_of(field(body, "message"))
+  return text_of(field(fault, "code")) or text_of(field(fault, "type")) or "", one_line(message or "")
+end
+
+-- The same of an answer; what is no JSON is a page, which is read without its tags.
+local function error_of(text)
+  local ok, body = pcall(json.decode, text)
+  if ok then return error_in(body) end
+  return "", one_line((text:gsub("<[^>]*>", " ")))
+end
+
+local function said(status, message) return ("HTTP %d%s%s"):format(status, message ~= "" and ": " or "", message) end
+
 --- The reply that an answer's body holds: { text, usage, model, refused, empty, cut }; or nil and what is wrong.
----@param body any        decoded
-function M.reply(body)
+---@param body any           decoded
+---@param asked string       the body that was posted
+function M.reply(body, asked)
   local choices = field(body, "choices")
   local choice = field(choices, 1)
   local message = field(choice, "message")
-  if type(message) ~= "table" then return nil, "the answer has no message" end
+  if type(message) ~= "table" then
+    local _, what = error_in(body)
+    return nil, what ~= "" and "in place of an answer: " .. what or "the answer has no message"
+  end
   local finish, refusal = text_of(field(choice, "finish_reason")), text_of(field(message, "refusal"))
   local content = field(message, "content")
-  if content and not text_of(content) then return nil, "the answer's content is no text" end
+  if content then content = content_of(content) or false end
+  if content == false then return nil, "the answer's content is no text" end
   local filtered = finish == "content_filter"
   local text = content or refusal or ""
-  return { text = text, usage = usage_of(body), model = text_of(field(body, "model")),
+  return { text = text, usage = usage_of(body, asked, text), model = text_of(field(body, "model")),
     refused = (refusal or filtered) and true or nil, cut = finish == "length" or nil,
     empty = not text:find("%S") and not filtered or nil }
-end
-
--- What a provider says of an error, in one line: code, message.
-local function error_of(text)
-  local ok, body = pcall(json.decode, text)
-  local fault = ok and field(body, "error")
-  local message = text_of(field(fault, "message")) or text_of(fault) or text_of(field(ok and body, "message"))
-  return text_of(field(fault, "code")) or "", (message or ""):gsub("%c+", " "):sub(1, 300)
 end
 
 -- Providers word it differently, and some have no code for it.
@@ -117,7 +156,7 @@ local function refusal(job, answer)
       return unasked("too_long")
     end
   end
-  return false, ("HTTP %d %s%s"):format(answer.status, message, HINT[answer.status] or "")
+  return false, said(answer.status, message) .. (HINT[answer.status] or "")
 end
 
 --- What lucid.http makes of an answer: the reply; nil and a fault; or false and why nothing more is to be sent.
@@ -127,21 +166,21 @@ function M.read(job, answer)
   if answer.status < 200 or answer.status > 299 then return refusal(job, answer) end
   local ok, body = pcall(json.decode, answer.body)
   if not ok then return nil, "the answer is no JSON" end
-  return M.reply(body)
+  return M.reply(body, job.body)
 end
 
 --- Why an answer that is usually tried again is not worth it: the account has nothing left.
 ---@param answer table
 function M.lasting(answer)
   local code, message = error_of(answer.body)
-  if code == "insufficient_quota" then return ("HTTP %d %s"):format(answer.status, message) end
+  if code == "insufficient_quota" then return said(answer.status, message) end
 end
 
 --- The reply that stands in a batch's output for a status and a body, or nil.
 ---@param status number
 ---@param body any         decoded
 function M.batched(status, body)
-  if status >= 200 and status <= 299 then return (M.reply(body)) end
+  if status >= 200 and status <= 299 then return (M.reply(body, "")) end
   local reply = refusal({ body = "" }, { status = status, body = json.encode(body) })
   return reply or nil
 end

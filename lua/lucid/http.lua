@@ -44,9 +44,11 @@ local FIELDS = options("base key_file ca_file concurrency tries pause connect ti
 
 -- Which variable names a proxy: libcurl takes it, and it may hold a password.
 local function proxy(base)
-  if base:find("^http://") then return os.getenv("http_proxy") and "http_proxy" end
-  for _, name in ipairs { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY" } do
-    if os.getenv(name) then return name end
+  local own = base:find("^http://") and { "http_proxy" } or { "https_proxy", "HTTPS_PROXY" }
+  for _, names in ipairs { own, { "all_proxy", "ALL_PROXY" } } do
+    for _, name in ipairs(names) do
+      if (os.getenv(name) or "") ~= "" then return name end
+    end
   end
 end
 

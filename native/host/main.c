@@ -333,6 +333,7 @@ int main(int argc, char **argv) {
     sigaction(SIGTERM, &action, NULL);
     struct sigaction late = {.sa_handler = on_alarm};
     sigaction(SIGALRM, &late, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow (ulimit -f) is an error of the write */
     struct sigaction lost = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
     sigaction(SIGBUS, &lost, NULL);
     int status = run(L, argc, argv);

@@ -265,6 +265,7 @@ static int set_up(struct transfer *t, const char *url, size_t n) {
     SET(CURLOPT_LOW_SPEED_TIME, (long)(c->stalled + 0.999));
     SET(CURLOPT_HTTPHEADER, c->headers);
     SET(CURLOPT_USERAGENT, "lucid");
+    SET(CURLOPT_ACCEPT_ENCODING, ""); /* what libcurl unpacks; some proxies pack unasked */
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)n);
     SET(CURLOPT_POSTFIELDS, t->sent);
     SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -310,8 +311,7 @@ static int64_t client_send(lc_http *c, const char *path, const char *body, size_
 static int lasting(CURLcode code) {
     return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
            code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_ISSUER_ERROR ||
-           code == CURLE_SSL_CIPHER || code == CURLE_URL_MALFORMAT ||
-           code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_NOT_BUILT_IN;
+           code == CURLE_SSL_CIPHER || code == CURLE_URL_MALFORMAT || code == CURLE_NOT_BUILT_IN;
 }
 
 static void note_end(struct transfer *t, CURLcode code) {

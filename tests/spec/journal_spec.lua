@@ -68,6 +68,14 @@ describe("a journal", function()
     assert.equal(0, os.execute(("%s -e 'require(\"lucid.journal\").open(\"%s\")'"):format(program, path)))
   end)
 
+  it("says when its file may not grow", function()
+    local status = os.execute(("(ulimit -f 1; exec %s -e 'require(\"lucid.journal\").open(\"%s\"):add { { key = \"a\", reply = { text = "
+      .. "(\"b\"):rep(2000) } } }') 2>%s/stderr"):format(program, path, dir))
+    assert.equal(256, status)
+    assert.is_truthy(file.read(dir .. "/stderr"):find("^lucid: [^\n]*File too large\n$"), file.read(dir .. "/stderr"))
+    assert.equal(0, file.size(path))
+  end)
+
   it("says when the disk is full and goes on with what it had", function()
     if not file.exists("/dev/full") then return pending("no /dev/full") end
     local j = journal.open(path)

@@ -72,6 +72,11 @@ describe("an HTTP client", function()
     os.execute(("chmod 600 %s/key"):format(dir))
     has(reason_of(http.open, { base = "http://192.0.2.1/v1", key_file = dir .. "/key" }), "not sent over plain http")
     http.open({ base = "https://host", key_file = dir .. "/key" }):close()
+    for variable, base in pairs { http_proxy = "http://192.0.2.1", all_proxy = "http://192.0.2.1", HTTPS_PROXY = "https://host" } do
+      os.execute(([[unset http_proxy https_proxy all_proxy HTTPS_PROXY ALL_PROXY; %s=http://name:word@127.0.0.1:1 %s -e ]]
+        .. [['require("lucid.http").open { base = "%s" }' 2>%s/stderr]]):format(variable, program, base, dir))
+      assert.equal(("http: through the proxy that %s names, unless no_proxy says otherwise\n"):format(variable), file.read(dir .. "/stderr"))
+    end
     os.execute(("printf 'a b' > %s/key"):format(dir))
     has(reason_of(http.open, { base = "https://host", key_file = dir .. "/key" }), "byte 2 is one that no key has")
     os.execute((": > %s/key"):format(dir))
@@ -144,12 +149,38 @@ describe("the judge openai", function()
     end
     local reply = completion.read({ body = "" }, { status = 200, body =
       '{"choices":[{"message":{"content":null}}],"usage":{"prompt_tokens":-5,"completion_tokens":1e300}}' })
-    assert.same({ text = "", empty = true, usage = { prompt_tokens = 0, completion_tokens = 0 } }, reply)
+    assert.same({ text = "", empty = true, usage = { prompt_tokens = 0, completion_tokens = 0, estimated = true } }, reply)
     for status, text in pairs { [400] = "", [401] = "null", [403] = '{"error":7}', [422] = '{"error":{"message":[1]}}', [302] = "x" } do
       local stopped, reason = completion.read({ body = "" }, { status = status, body = text })
       assert.is_false(stopped)
       assert.is_truthy(reason:find("HTTP " .. status, 1, true))
     end
+  end)
+
+  it("reads what compatible endpoints say in other words", function()
+    local completion = require "lucid.completion"
+    local function read(text, status) return completion.read({ body = ("b"):rep(30) }, { status = status or 200, body = text }) end
+    assert.equal("Judgement: yes", read('{"choices":[{"message":{"content":[{"type":"text","text":"Judgement:"},{"text":" yes"}]}}]}').text)
+    assert.equal("in place of an answer: too many", select(2, read '{"error":{"message":"too many","code":429}}'))
+    assert.equal("HTTP 422: Bad request & more", select(2, read("<html>\n<h1>Bad request</h1>\n& more</html>", 422)))
+    assert.equal("HTTP 422", select(2, read("", 422)))
+    assert.equal("HTTP 422: " .. ("é"):rep(149) .. "...", select(2, read('{"message":"a' .. ("é"):rep(400) .. '"}', 422)):gsub("a", "", 1))
+    assert.equal("HTTP 429: spent", completion.lasting { status = 429, body = '{"error":{"message":"spent","type":"insufficient_quota","code":null}}' })
+    -- What nobody counts is taken to be the most, so that a budget is reached.
+    assert.same({ prompt_tokens = 10, completion_tokens = 3, estimated = true }, read('{"choices":[{"message":{"content":"seven b"}}]}').usage)
+    assert.same({ prompt_tokens = 7, completion_tokens = 2 },
+      read('{"choices":[{"message":{"content":"a"}}],"usage":{"prompt_tokens":7,"completion_tokens":2}}').usage)
+  end)
+
+  test("unpacks an answer that was packed, and keeps to its budget where nobody counts tokens", function()
+    local j = open { max_cost = 0.003, price_in = 1, price_out = 2, concurrency = 1 }
+    local list = {}
+    for i = 1, 100 do list[i] = ask(("[[packed]] %d"):format(i)) end
+    has(reason_of(j.ask, j, list), "--max-cost 0.003 leaves too little for the next request")
+    assert.is_true(j.budget.answers > 0 and j.budget.answers < 100)
+    local _, record = next(j.journal.records)
+    assert.equal("Judgement: packed", record.reply.text)
+    j:close()
   end)
 
   test("counts refused, filtered, empty, cut and overlong requests and answers the others", function()
@@ -178,7 +209,7 @@ describe("the judge openai", function()
 
   test("comes through every fault", function()
     local j, list = open { timeout = 1 }, {}
-    for i, fault in ipairs { "busy", "broken", "badjson", "badutf8", "half", "stall", "large", "drop", "page" } do
+    for i, fault in ipairs { "busy", "broken", "badjson", "badutf8", "half", "stall", "large", "drop", "page", "garbage" } do
       list[i] = ask(("[[fault:%s]]"):format(fault))
     end
     for _, reply in ipairs(j:ask(list)) do assert.is_truthy(is_judgement(reply.text)) end
@@ -416,7 +447,7 @@ describe("the judge openai", function()
     assert.equal(0, status, file.read(place .. "/stderr"))
     local said = file.read(place .. "/stdout")
     has(said, "your key is Bearer ******")
-    has(said, "HTTP 401 Bearer ******")
+    has(said, "HTTP 401: Bearer ******")
     assert.equal(256, os.execute(("grep -r -q -e '%s' %s"):format(KEY, place)))
     assert.equal(256, os.execute(("grep -q -e '%s' %s/log"):format(KEY, server.dir)))
   end)

@@ -22,7 +22,7 @@
 enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 200, MOST_TEXT = 1 << 16 };
 
 static const char *const faults[] = {"busy",  "broken", "badjson", "badutf8", "half",
-                                     "stall", "large",  "drop",    "page"};
+                                     "stall", "large",  "drop",    "page",    "garbage"};
 enum { FAULTS = sizeof faults / sizeof *faults };
 
 struct request {
@@ -107,6 +107,24 @@ static enum MHD_Result completion(struct MHD_Connection *c, const struct request
     return reply(c, 200, text, NULL, NULL);
 }
 
+/* An answer as zlib packs it, in one stored block. */
+static enum MHD_Result packed(struct MHD_Connection *c, const char *text) {
+    unsigned char data[1024] = {0x78, 0x01, 1};
+    size_t n = strlen(text), at = 3;
+    uint32_t a = 1, b = 0;
+    for (size_t i = 0; i < n; i++) b = (b + (a = (a + (unsigned char)text[i]) % 65521)) % 65521;
+    const uint16_t sizes[] = {(uint16_t)n, (uint16_t)~n};
+    for (int i = 0; i < 4; i++) data[at++] = (unsigned char)(sizes[i / 2] >> 8 * (i % 2));
+    memcpy(data + at, text, n);
+    at += n;
+    for (int i = 0; i < 4; i++) data[at++] = (unsigned char)((i < 2 ? b : a) >> (i % 2 ? 0 : 8));
+    struct MHD_Response *r = MHD_create_response_from_buffer(at, data, MHD_RESPMEM_MUST_COPY);
+    MHD_add_response_header(r, "Content-Encoding", "deflate");
+    enum MHD_Result done = MHD_queue_response(c, 200, r);
+    MHD_destroy_response(r);
+    return done;
+}
+
 static ssize_t give_half(void *unused, uint64_t at, char *to, size_t room) {
     (void)unused;
     if (at >= 100 || room < 100) return MHD_CONTENT_READER_END_WITH_ERROR;
@@ -129,6 +147,15 @@ static enum MHD_Result stream(struct MHD_Connection *c, uint64_t size,
     return done;
 }
 
+/* Bytes that are no HTTP. */
+static void scribble(struct MHD_Connection *c) {
+    static const char text[] = "\1\2 what is this?\r\n\r\n";
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (send(info->connect_fd, text, sizeof text - 1, MSG_NOSIGNAL) < 0)
+        perror("judge_server: writing");
+}
+
 static enum MHD_Result misbehave(struct MHD_Connection *c, const struct request *r) {
     const char *f = r->what;
     if (!strncmp(f, "busy", 4)) {
@@ -142,6 +169,7 @@ static enum MHD_Result misbehave(struct MHD_Connection *c, const struct request 
     if (!strcmp(f, "half")) return stream(c, 400, give_half);
     if (!strcmp(f, "large")) return stream(c, LARGE, give_large);
     if (!strcmp(f, "page")) return reply(c, 502, "<html>bad gateway</html>", NULL, NULL);
+    if (!strcmp(f, "garbage")) scribble(c);
     if (!strcmp(f, "stall")) pause_for(20000);
     return MHD_NO;
 }
@@ -178,6 +206,8 @@ static int directed(struct MHD_Connection *c, const struct request *r, enum MHD_
     else if (says(r, "404")) *done = error_reply(c, 404, "model_not_found", "no such model");
     else if (says(r, "quota")) *done = error_reply(c, 429, "insufficient_quota", "nothing left");
     else if (says(r, "500")) *done = error_reply(c, 500, "", "oh");
+    else if (says(r, "packed"))
+        *done = packed(c, "{\"choices\":[{\"message\":{\"content\":\"Judgement: packed\"}}]}");
     else if (says(r, "redirect")) *done = reply(c, 302, "", "Location", "/v1/elsewhere");
     else if (says(r, "wait") && first) *done = reply(c, 429, "{}", "Retry-After", "1");
     else if (says(r, "forever")) *done = reply(c, 503, "{}", "Retry-After", "1000000000");
