@@ -155,6 +155,17 @@ local function check_numbers(adapter)
   end
 end
 
+--- The adapter's own folder, where a run or a checkpoint that holds one may be named; of an unfinished run its last
+--- checkpoint's.
+---@param dir string
+---@return string
+function M.folder(dir)
+  for _, name in ipairs { "adapter", "last" } do
+    if file.exists(("%s/%s/adapter_config.json"):format(dir, name)) then return dir .. "/" .. name end
+  end
+  return dir
+end
+
 --- Opens an adapter folder; a safetensors file in it goes before a pickle.
 ---@param dir string
 ---@return lucid.Adapter

@@ -1,5 +1,6 @@
 -- The hashes of large files, kept in the cache folder by where a file is and what its size and time are: a model's
 -- weights are hashed once.
+local adapter = require "lucid.adapter"
 local cache = require "lucid.cache"
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
@@ -73,6 +74,22 @@ local function of_tensors(model)
   for _, p in ipairs(model:all_parameters()) do
     if p.part ~= "adapter" then list[#list + 1] = cache.tensor_hash(p.tensor) end
   end
+  return list
+end
+
+--- The hashes of an adapter's files.
+---@param dir string            as models take it
+---@param folder string|nil     the cache folder
+---@return string[]
+function M.of_adapter_files(dir, folder)
+  dir = adapter.folder(dir)
+  local paths, list = {}, {}
+  for _, name in ipairs(file.list(dir) or {}) do
+    if name == "adapter_config.json" or WEIGHTS[name:match("%.(%w+)$")] then paths[#paths + 1] = dir .. "/" .. name end
+  end
+  table.sort(paths)
+  local hashes = M.of(paths, folder)
+  for i, path in ipairs(paths) do list[i] = hashes[path] end
   return list
 end
 

@@ -32,6 +32,7 @@ M.options = {
   title = "the judge",
   { "judge", "annotation", "annotation, openai, local, replay, or a .lua file", { check = plug.check("judge", "none") } },
   { "judge-model", "", "openai: the model's name, empty: gpt-4; local: a model folder" },
+  { "judge-adapter", "", "local: an adapter folder, checkpoint or run of its model" },
   { "judge-retries", 2, "times that an answer which cannot be read is asked for again", WHOLE },
   { "judge-batch", 16, "local: requests answered together", { whole = true, min = 1 } },
   { "journal", "", "file of all answers, which are never asked for again; empty: OUT/judge.jsonl; replay: the recording" },
@@ -52,7 +53,7 @@ M.options = {
 }
 
 -- What a judge's constructor calls an option; others keep their name.
-local FIELD = { judge_model = "model", judge_retries = "retries", judge_batch = "batch", judge_tries = "tries",
+local FIELD = { judge_model = "model", judge_adapter = "adapter", judge_retries = "retries", judge_batch = "batch", judge_tries = "tries",
   judge_timeout = "timeout", judge_parameters = "parameters" }
 
 --- The settings that a recipe's parsed options ask of a judge: what was not given or is 0 or empty is nil.

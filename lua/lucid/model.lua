@@ -236,14 +236,9 @@ function Model:recompute(on)
   return self
 end
 
---- Loads an adapter: a PEFT folder, a checkpoint or a run that holds one; of an unfinished run its last checkpoint's.
+--- Loads an adapter: a PEFT folder, a checkpoint or a run that holds one.
 function Model:load_adapter(dir)
-  for _, name in ipairs { "adapter", "last" } do
-    if file.exists(("%s/%s/adapter_config.json"):format(dir, name)) then
-      dir = dir .. "/" .. name
-      break
-    end
-  end
+  dir = adapter.folder(dir)
   local loaded = adapter.load(dir)
   self:lora { rank = loaded.rank, alpha = loaded.scale * loaded.rank, targets = loaded.targets }
   local own = {}

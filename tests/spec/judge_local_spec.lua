@@ -63,6 +63,32 @@ describe("the judge local", function()
     assert.equal(text, file.read(dir .. "/j.jsonl"))
   end)
 
+  it("takes an adapter, whose answers are its own in a journal, too", function()
+    local adapted = lucid.model(MODEL)
+    adapted:lora { rank = 2, alpha = 64 }
+    for _, p in ipairs(adapted:all_parameters()) do
+      if p.name:find "lora_B" then p.tensor:copy(lucid.randn(p.tensor:shape(), { seed = 3 })) end
+    end
+    adapted:save_adapter(dir .. "/run/adapter")
+    local opt = { model = MODEL, quiet = true, journal = dir .. "/adapted.jsonl", cache = dir .. "/cache" }
+    local function answer()
+      local j = lucid.judge["local"].new(opt)
+      local text = j:ask({ request "a dog" })[1].text
+      j:close()
+      return text, select(2, file.read(opt.journal):gsub("\n", ""))
+    end
+    local plain, lines = answer()
+    assert.equal(1, lines)
+    opt.adapter = dir .. "/run"
+    local own
+    own, lines = answer()
+    assert.equal(2, lines)
+    assert.not_equal(plain, own)
+    assert.equal(adapted:generate_all({ { prompt = request("a dog").text } }, { max_new_tokens = 800, stop = { "###" } })[1].text, own)
+    local parsed = lucid.args({ groups = { lucid.judge.options } }, { "--judge", "local", "--judge-adapter", opt.adapter })
+    assert.equal(opt.adapter, lucid.judge.settings(parsed).adapter)
+  end)
+
   it("is opened by the recipes' options, and needs a model", function()
     local opt = lucid.args({ common = "device dtype quiet", groups = { lucid.judge.options } }, { "--judge", "local", "--quiet", "--judge-model", MODEL })
     assert.equal(1, #lucid.judge.open(opt):ask { request "a dog" })

@@ -20,6 +20,7 @@ local AGAIN = 0.7             -- temperature of an answer that is drawn anew
 
 ---@class lucid.LocalOptions
 ---@field model string|lucid.Model   a folder, or a model that is open
+---@field adapter string|nil         its adapter: a folder, a checkpoint or a run
 ---@field journal string|nil         where answers are kept; nil: nowhere
 ---@field retries integer|nil        times that an unreadable answer is asked for again, default 2
 ---@field batch integer|nil          requests answered together, default 16
@@ -32,13 +33,13 @@ local AGAIN = 0.7             -- temperature of an answer that is drawn anew
 function M.new(opt)
   if not opt.model then error("judge local: needs model, a model folder (--judge-model)", 0) end
   local m = opt.model
-  if type(m) == "string" then m = model(m, { device = opt.device, dtype = opt.dtype }) end
+  if type(m) == "string" then m = model(m, { device = opt.device, dtype = opt.dtype, adapter = opt.adapter }) end
   local self = setmetatable({ model = m, batch = opt.batch or 16, retries = opt.retries, quiet = opt.quiet,
     journal = opt.journal and journal.open(opt.journal, opt.quiet) or journal.memory(), counts = {} }, Judge)
   -- A journal's answers are this model's own.
-  self.who = opt.journal and { weights = filehash.of_weights(m, cache.folder(opt.cache or "")), config = m.config,
-    dtype = m.dtype, quant = m.quant or "none", version = native.version }
-  self.identity = { judge = "local", model = m.dir, dtype = m.dtype }
+  self.who = opt.journal and { weights = filehash.of_weights(m, cache.folder(opt.cache or "")), adapter = filehash.of_adapter(m),
+    config = m.config, dtype = m.dtype, quant = m.quant or "none", version = native.version }
+  self.identity = { judge = "local", model = m.dir, adapter = opt.adapter, dtype = m.dtype }
   return self
 end
 

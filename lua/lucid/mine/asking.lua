@@ -8,7 +8,7 @@ local M = {}
 ---@param others string     names between spaces
 ---@return string[]
 function M.options(others)
-  local list = { "judge", "judge-model", "judge-parameters", "base-url", "nouns" }
+  local list = { "judge", "judge-model", "judge-adapter", "judge-parameters", "base-url", "nouns" }
   for name in others:gmatch "%S+" do list[#list + 1] = name end
   return list
 end

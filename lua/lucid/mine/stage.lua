@@ -42,6 +42,10 @@ local function settings_of(run, stage)
       list["the file of --" .. name] = file.size(value) < 2 ^ 26 and file.hash(value) or ("%d bytes"):format(file.size(value))
     end
   end
+  for _, name in ipairs { "adapter", "judge-adapter" } do
+    local path = list["--" .. name]
+    if path and path ~= "" then list["the files of --" .. name] = cache.hash(table.concat(filehash.of_adapter_files(path, run.cache), "\n")) end
+  end
   if stage.weights then list["the model's files"] = cache.hash(table.concat(filehash.sizes(run.opt), "\n")) end
   return list
 end
