@@ -59,4 +59,7 @@ local opt = lucid.args {
 }
 
 lucid.dist.join(opt)
-return lucid.mine.run(opt)
+local numbers = lucid.mine.run(opt)
+local fault = numbers and lucid.mine.fault(numbers, opt.out)
+if fault then error(fault, 0) end
+return numbers

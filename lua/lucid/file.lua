@@ -93,6 +93,19 @@ function M.list(path)
   return names
 end
 
+local WAIT = 5                -- seconds: a process that was killed may need some to end
+
+--- Holds a file against other processes, until M.unlock or this one's end; it is made when there is none.
+---@param path string
+---@return ffi.cdata* held
+function M.lock(path)
+  local fd = check(C.lc_file_lock_within(path, WAIT))
+  return ffi.gc(ffi.new("int[1]", fd), function(held) C.lc_file_unlock(held[0]) end)
+end
+
+--- Lets others have it.
+function M.unlock(held) C.lc_file_unlock(ffi.gc(held, nil)[0]) end
+
 local hashes = {}
 
 --- The SHA-256 of a file, 64 digits; taken again only when the path has another file, or its size or

@@ -3,26 +3,15 @@
 -- program. One process writes at a time. A last line that was cut off by a crash is taken away.
 --
 --   local j = journal.open("runs/a/judge.jsonl");   j:get(key);   j:add { { key = key, reply = {...} } }
-local ffi = require "ffi"
-local native = require "lucid.native"
 local file = require "lucid.file"
 local json = require "lucid.json"
 
-local C = native.C
 local M = {}
 local Journal = {}
 Journal.__index = Journal
 
 -- Those that are open in this process, by path.
 local opened = setmetatable({}, { __mode = "v" })
-
-local WAIT = 5                -- seconds: a process that was killed may need some to end
-
-local function lock(path)
-  local fd = C.lc_file_lock_within(path, WAIT)
-  if fd < 0 then error(ffi.string(C.lc_error()), 0) end
-  return ffi.gc(ffi.new("int[1]", fd), function(held) C.lc_file_unlock(held[0]) end)
-end
 
 local function parse(line)
   local ok, record = pcall(json.decode, line)
@@ -66,7 +55,7 @@ function M.open(path, quiet)
   if opened[path] then return opened[path] end
   local folder = path:match("^(.*)/[^/]*$")
   if folder and folder ~= "" then file.mkdir(folder) end
-  local self = setmetatable({ path = path, held = lock(path), records = {} }, Journal)
+  local self = setmetatable({ path = path, held = file.lock(path), records = {} }, Journal)
   load(self, quiet)
   opened[path] = self
   return self
@@ -104,7 +93,7 @@ function M.memory() return setmetatable({ records = {} }, Journal) end
 --- Lets other processes write.
 function Journal:close()
   if self.path then opened[self.path] = nil end
-  if self.held then C.lc_file_unlock(ffi.gc(self.held, nil)[0]) end
+  if self.held then file.unlock(self.held) end
   self.held = nil
 end
 

@@ -164,6 +164,25 @@ local function begin(self, from)
   run_folder.open(self.out, "mine", self.opt)
 end
 
+-- Does what is left of the stages from one to another.
+local function go(self, from, upto)
+  for i = 1, from - 1 do stage.refuse(self, stage_of(i)) end         -- before anything is changed
+  dist.wait()
+  if dist.first() then begin(self, from) end
+  dist.wait()
+  for i = 1, upto do stage.run(self, stage_of(i)) end
+  tell_judge(self)
+end
+
+-- The same, while no other program may.
+local function go_alone(self, ...)
+  file.mkdir(self.out)
+  local held = dist.first() and file.lock(self.out .. "/.lock")
+  local ok, reason = pcall(go, self, ...)
+  if held then file.unlock(held) end
+  if not ok then error(reason, 0) end
+end
+
 --- Mines, as the options of recipes/mine.lua say: what is there already is not done again.
 ---@param opt table
 ---@param own table|nil         model, judge: objects in place of what the options name
@@ -179,18 +198,17 @@ function M.run(opt, own)
       opt.out), 0)
   end
   check(self)
-  if opt.overwrite then from = 1 end
-  for i = 1, from - 1 do stage.refuse(self, stage_of(i)) end         -- before anything is changed
-  dist.wait()
-  if dist.first() then begin(self, from) end
-  dist.wait()
-  for i = 1, upto do stage.run(self, stage_of(i)) end
-  tell_judge(self)
+  go_alone(self, opt.overwrite and 1 or from, upto)
   if upto < #M.STAGES then return nil end
   local numbers = report.read(opt.out)
   if not opt.quiet and dist.first() then io.stderr:write(report.text(numbers)) end
   return numbers
 end
+
+--- Why there is nothing to train on in what was mined, or nil.
+---@param numbers table     of M.run
+---@param out string
+M.fault = report.fault
 
 --- The pictures that a selection takes, in Lua of one's own: a list of { image_id, image, objects, regions, facts }.
 ---@param root string     Visual Genome's

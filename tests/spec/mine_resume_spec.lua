@@ -114,6 +114,16 @@ describe("a mining run", function()
       mining.options(dir, { resume = true, prompt_correct = dir .. "/p.lua" }), own())
   end)
 
+  it("is one program's at a time", function()
+    file.mkdir(dir .. "/out")
+    local held = file.lock(dir .. "/out/.lock")
+    fails("out/.lock: another process works on it", mine.run, mining.options(dir), own())
+    assert.is_nil(file.kind(dir .. "/out/stages"))
+    file.unlock(held)
+    fails("cut off", mine.run, mining.options(dir), failing(3))
+    mine.run(mining.options(dir, { resume = true }), own())
+  end)
+
   it("takes up what was edited, and makes what follows anew", function()
     mine.run(mining.options(dir), own())
     local path = dir .. "/out/stages/2-describe.jsonl"
@@ -176,6 +186,38 @@ describe("lucid mine", function()
     assert.same({ 0, "" }, { mining.run(dir, dir .. "/cut", "--resume") })
     assert.same(mining.files(dir .. "/whole"), mining.files(dir .. "/cut"))
     assert.is_true(#json.read(dir .. "/cut/pope_data.json") > 4)
+  end)
+
+  it("fails when nothing is left to train on, and says where it went", function()
+    tiny.model(dir .. "/model", 3)
+    files.write { dir = dir .. "/world", split = "wild", seed = 3, count = 3, seen = 60 }
+    file.write(dir .. "/dumb.lua", [[
+      local Judge = {}
+      function Judge.new() return Judge end
+      function Judge.ask(_, requests)
+        local replies = {}
+        for i in ipairs(requests) do replies[i] = { text = "Hm." } end
+        return replies
+      end
+      return Judge]])
+    for _, more in ipairs { "", "--resume" } do
+      local status = os.execute(("%s mine --model %s/model --images %s/world --out %s/none --judge %s/dumb.lua --max-new-tokens 9 --cache none"
+        .. " --quiet %s 2>%s/stderr"):format(program, dir, dir, dir, dir, more, dir))
+      assert.equal(256, status)
+      local said = file.read(dir .. "/stderr")
+      assert.is_truthy(said:find("^lucid: [^\n]*/none: nothing was mined from 3 pictures: correct left out 3 unparsable; [^\n]*\n$"), said)
+      assert.equal(3, json.read(dir .. "/none/report.json").stages.correct.left_out.unparsable)
+    end
+  end)
+
+  it("sees an adapter that was trained anew", function()
+    local base = lucid.model(require("lucid.native").root .. "tests/golden/llava_tiny/classic")
+    base:lora { rank = 2, alpha = 2 }
+    base:save_adapter(dir .. "/adapter")
+    mine.run(mining.options(dir, { adapter = dir .. "/adapter" }), own())
+    file.append(dir .. "/adapter/adapter_config.json", " ", false)
+    fails("stage describe was made with other settings: the files of --adapter; give what it had", mine.run,
+      mining.options(dir, { adapter = dir .. "/adapter", resume = true }), own())
   end)
 
   it("refuses what its options cannot mean in one line", function()

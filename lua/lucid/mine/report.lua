@@ -7,6 +7,8 @@ local gate = require "lucid.mine.gate"
 
 local M = {}
 
+local NAMES = { "select", "describe", "correct", "rewrite", "questions", "check", "gate" }
+
 -- Length statistics that grow: words of texts.
 local function lengths() return { texts = 0, sum = 0, min = math.huge, max = 0 } end
 
@@ -62,7 +64,7 @@ end
 ---@return table
 function M.of(run)
   local numbers = { stages = {}, selection = stage.stamp(run, "select").facts }
-  for _, name in ipairs { "select", "describe", "correct", "rewrite", "questions", "check", "gate" } do
+  for _, name in ipairs(NAMES) do
     numbers.stages[name] = of_stage(run:file(name))
   end
   numbers.descriptions, numbers.questions = of_gate(run:file "gate")
@@ -84,7 +86,7 @@ function M.text(numbers)
   local function say(...) list[#list + 1] = string.format(...) end
   local d, q = numbers.descriptions, numbers.questions
   say("pictures: %d, passed over: %s", numbers.selection.pictures, reasons(numbers.selection.passed_over))
-  for _, name in ipairs { "select", "describe", "correct", "rewrite", "questions", "check", "gate" } do
+  for _, name in ipairs(NAMES) do
     local s = numbers.stages[name]
     say("%-10s %d, left out: %s%s", name, s.records, reasons(s.left_out),
       s.asked_again > 0 and (", asked again: %d"):format(s.asked_again) or "")
@@ -97,6 +99,21 @@ function M.text(numbers)
   say("files in the form of %s: %d records in desc_data.json, %d in pope_data.json", numbers.form, numbers.records.desc,
     numbers.records.pope)
   return table.concat(list, "\n") .. "\n"
+end
+
+--- Why nothing was mined, in one line; nil: something was.
+---@param numbers table
+---@param out string
+function M.fault(numbers, out)
+  if numbers.records.desc + numbers.records.pope > 0 then return nil end
+  local list = {}
+  for _, name in ipairs(NAMES) do
+    local left_out = numbers.stages[name].left_out
+    if next(left_out) then list[#list + 1] = ("%s left out %s"):format(name, reasons(left_out)) end
+  end
+  if next(numbers.descriptions.dropped) then list[#list + 1] = "the gate dropped " .. reasons(numbers.descriptions.dropped) end
+  return ("%s: nothing was mined from %d pictures: %s; what was said is in %s/stages, and --from STAGE makes a stage anew"):format(out,
+    numbers.stages.select.records, table.concat(list, "; "), out)
 end
 
 --- Reads the report of a run.
