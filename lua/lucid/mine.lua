@@ -125,6 +125,9 @@ local function check(self)
   if opt.questions == "judge" and opt.judge == "annotation" then
     args.usage("--questions judge: the annotation judge writes none; --questions annotations does, from what is annotated")
   end
+  if opt.captions ~= "" and not sources.is_coco(opt) then
+    args.usage("--captions: only COCO's annotations (--annotations instances_*.json) have them beside")
+  end
   if opt.min_ratio > opt.max_ratio then args.usage("--min-ratio is above --max-ratio") end
   local beside = opt.images .. "/categories.json"
   if opt.nouns == "" and file.exists(beside) then opt.nouns = beside end

@@ -228,6 +228,7 @@ describe("lucid mine", function()
       ["--from gate --until correct"] = "--until is before --from",
       ["--overwrite --resume"] = "--overwrite excludes",
       ["--questions judge"] = "--questions judge: the annotation judge writes none",
+      ["--captions x.json"] = "--captions: only COCO's annotations",
       ["--min-ratio 3"] = "--min-ratio is above --max-ratio",
     } do
       local pipe = io.popen(("%s %s %s 2>&1; echo status $?"):format(program, common, words))

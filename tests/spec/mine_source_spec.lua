@@ -108,6 +108,9 @@ describe("plain records", function()
       ['{"objects": []}'] = "record 1 has no 'image'", ["[]"] = "record 1 is no object", [""] = "there are no records in it",
       ['{"image": "a"}\n{"image": "b", "objects": [7]}'] = "record 2: object 1 is no object",
       ['{"image": "a", "objects": [{"name": "x", "box": [1, 2]}]}'] = "object 1: its 'box' is not four numbers",
+      ['{"image": "a", "objects": [{"name": "x", "box": [10, 20, 300, 400]}]}'] = "object 1: its 'box' is not within the picture",
+      ['{"image": "a", "objects": [{"name": "x", "box": [0.5, 0, 0.4, 1]}]}'] = "object 1: its 'box' does not have x1 <= x2",
+      ['{"image": "a", "objects": [{"name": "x", "attributes": [1, null]}]}'] = "object 1: its 'attributes' has a text 1 that",
       ['{"image": "a", "image_id": 5}\n{"image": "b", "image_id": 5}'] = "its 'image_id' is that of record 1, too",
       ['{"image": "a", '] = "line 1",
     } do

@@ -8,13 +8,22 @@ local M = {}
 local Plain = {}
 Plain.__index = Plain
 
+local ROUNDING = 1e-3         -- of a box's edges
+
 local function box_of(o)
   local box = o:find "box" and o:list "box"
   if not box then return nil end
   for i = 1, 4 do
     if type(box[i]) ~= "number" or #box ~= 4 then o:wrong("box", "is not four numbers") end
+    if box[i] < -ROUNDING or box[i] > 1 + ROUNDING then o:wrong("box", "is not within the picture, whose edges are 0 and 1") end
   end
+  if box[1] > box[3] or box[2] > box[4] then o:wrong("box", "does not have x1 <= x2 and y1 <= y2") end
   return box
+end
+
+-- A list of texts that may be missing or empty.
+local function texts_of(r, name)
+  return r:find(name) and #r:list(name) > 0 and r:texts(name) or {}
 end
 
 local function objects_of(r)
@@ -22,13 +31,9 @@ local function objects_of(r)
   for i, value in ipairs(r:find "objects" and r:list "objects" or {}) do
     if type(value) == "string" then value = { name = value } end
     local o = record.of(value, r.path, i, "object", r)
-    list[i] = { name = o:text "name", attributes = o:find "attributes" and o:list "attributes" or {}, box = box_of(o) }
+    list[i] = { name = o:text "name", attributes = texts_of(o, "attributes"), box = box_of(o) }
   end
   return list
-end
-
-local function texts_of(r)
-  return r:find "sentences" and #r:list "sentences" > 0 and r:texts "sentences" or {}
 end
 
 -- The place of every line, and its picture's id.
@@ -48,7 +53,7 @@ local function scan(self)
           self.categories[#self.categories + 1] = { name = o.name }
         end
       end
-      texts_of(r)
+      texts_of(r, "sentences")
     end
     place = place + #line + 1
   end
@@ -75,12 +80,12 @@ end
 
 function Plain:size(id)
   local r = read(self, id)
-  return #objects_of(r), #texts_of(r), self.images .. "/" .. r:text "image"
+  return #objects_of(r), #texts_of(r, "sentences"), self.images .. "/" .. r:text "image"
 end
 
 function Plain:get(id)
   local r = read(self, id)
-  return { image_id = id, image = self.images .. "/" .. r:text "image", objects = objects_of(r), regions = {}, facts = texts_of(r) }
+  return { image_id = id, image = self.images .. "/" .. r:text "image", objects = objects_of(r), regions = {}, facts = texts_of(r, "sentences") }
 end
 
 function Plain:passed() return {} end

@@ -39,6 +39,9 @@ end
 --- What the files hold that is passed over, so far: records without a region, regions without a word.
 function Vg:passed() return { records = self.regions.empty, regions = self.regions.blank } end
 
+--- Whether options name COCO's annotations.
+function M.is_coco(opt) return (opt.annotations or "") ~= "" and not opt.annotations:find "%.jsonl$" end
+
 ---@class lucid.MineSource
 ---@field ids integer[]
 ---@field files string[]            what it reads
@@ -49,10 +52,9 @@ function Vg:passed() return { records = self.regions.empty, regions = self.regio
 ---@param cache string|nil     where indices of large files are kept
 ---@return lucid.MineSource
 function M.open(opt, cache)
-  local path = opt.annotations or ""
-  if path == "" then return open_vg(opt.images, cache) end
-  if path:find "%.jsonl$" then return plain.open(path, opt.images) end
-  return coco.open(path, opt.images, opt.captions ~= "" and opt.captions or nil)
+  if M.is_coco(opt) then return coco.open(opt.annotations, opt.images, opt.captions ~= "" and opt.captions or nil) end
+  if (opt.annotations or "") ~= "" then return plain.open(opt.annotations, opt.images) end
+  return open_vg(opt.images, cache)
 end
 
 return M
