@@ -146,6 +146,17 @@ describe("description pairs", function()
     assert.equal(2, strict.descriptions.dropped["correction still wrong"])
   end)
 
+  it("are judged by what is annotated, whoever wrote it down", function()
+    local run_of = { prompt = function() return dofile "recipes/prompts/correct.lua" end }
+    local picture = { image_id = 1, objects = { thing("car", "red"), { name = "owl" }, { name = "owl" } }, regions = {}, facts = { "It rains." } }
+    local request = asking.request(run_of, "correct", picture, { sentences = { "A" } })
+    assert.is_truthy(request.text:find("\n[0.1, 0.1, 0.2, 0.2]: red car\n\nFacts:\nIt rains.\nThere is an owl.\n\nSentences", 1, true), request.text)
+    assert.same({ {}, { "It rains." } }, { request.regions, request.facts })       -- judges by rules have the things themselves
+    picture.regions = { { phrase = "a car", box = { 0, 0, 1, 1 } } }
+    request = asking.request(run_of, "correct", picture, { sentences = { "A" } })
+    assert.is_truthy(request.text:find(": a car\n\nFacts:\nIt rains.\n\nSentences", 1, true), request.text)
+  end)
+
   it("are worded by the prompts in recipes/prompts, or by others", function()
     local seen = {}
     local watching = changed(function(_, r) seen[r.kind] = r.text end)

@@ -1,5 +1,6 @@
 -- Asking a judge: requests made from pictures, replies read or counted as lost. A reply that cannot be read is asked
 -- for again, a bounded number of times: by the judge itself where it can (request.accept says what can be read).
+local nouns = require "lucid.nouns"
 local shr = require "lucid.metric.shr"
 
 local M = {}
@@ -16,6 +17,29 @@ end
 ---@class lucid.MineRequest: lucid.JudgeRequest
 ---@field accept fun(text: string): boolean
 
+-- What a prompt tells of a picture. Where nobody wrote regions the annotated things stand for them, and those without a
+-- box are facts.
+local function told(request)
+  local r = {}
+  for name, value in pairs(request) do r[name] = value end
+  if #(r.regions or {}) > 0 then return r end
+  local facts, known = {}, {}
+  for i, fact in ipairs(r.facts or {}) do facts[i] = fact end
+  r.regions, r.facts = {}, facts
+  for _, o in ipairs(r.objects or {}) do
+    local words = { unpack(o.attributes or {}) }
+    words[#words + 1] = o.name
+    local phrase = table.concat(words, " ")
+    if o.box then
+      table.insert(r.regions, { phrase = phrase, box = o.box })
+    elseif not known[phrase] then
+      known[phrase] = true
+      facts[#facts + 1] = ("There is %s %s."):format(nouns.article(phrase), phrase)
+    end
+  end
+  return r
+end
+
 --- A request about a picture.
 ---@param run lucid.Mining
 ---@param kind string          "correct", "rewrite", "questions", "judge"
@@ -26,7 +50,7 @@ function M.request(run, kind, picture, fields)
   local r = { kind = kind, image_id = picture.image_id, objects = picture.objects, regions = picture.regions,
     facts = picture.facts }
   for name, value in pairs(fields) do r[name] = value end
-  r.text = run:prompt(kind)(r)
+  r.text = run:prompt(kind)(told(r))
   return r
 end
 
