@@ -426,6 +426,12 @@ describe("the judge openai", function()
     slow:stop()
   end)
 
+  it("takes no endpoint with a password, even to write a batch file", function()
+    local reason = reason_of(lucid.judge.openai.new, { journal = new_path(), batch_file = dir .. "/secret.jsonl", base_url = "https://me:word@host/v1" })
+    has(reason, "the endpoint holds a name or a password")
+    assert.is_nil(reason:find("word@", 1, true))
+  end)
+
   test("shows its key to nobody", function()
     local place = dir .. "/canary"
     file.mkdir(place)

@@ -46,6 +46,9 @@ function M.new(opt)
     base = (opt.base_url or os.getenv("OPENAI_BASE_URL") or M.ENDPOINT):gsub("/+$", ""), parameters = parameters or {},
     counts = { sent = 0, faults = 0 },
   }, Judge)
+  if self.base:find("@", 1, true) then          -- results name the endpoint
+    error("judge openai: the endpoint holds a name or a password; https://HOST/v1 is expected", 0)
+  end
   self.budget = budget { model = self.model, max_cost = opt.max_cost, max_requests = opt.max_requests,
     price_in = opt.price_in, price_out = opt.price_out }
   self.journal = journal.open(opt.journal, opt.quiet)
