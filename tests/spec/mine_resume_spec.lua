@@ -144,6 +144,45 @@ describe("a mining run", function()
     end
   end)
 
+  it("names the line and the key where an edit spoilt something", function()
+    mine.run(mining.options(dir), own())
+    local function edited(stage, change)
+      local list = mining.lines(dir .. "/out", stage)
+      for _, r in ipairs(list) do
+        if not r.left_out then
+          change(r)
+          break
+        end
+      end
+      file.write(("%s/out/stages/%s.jsonl"):format(dir, stage), "")
+      lines.append(("%s/out/stages/%s.jsonl"):format(dir, stage), list)
+    end
+    for stage, case in pairs {
+      ["1-select"] = { "its 'image' is no text", function(r) r.image = 7 end },
+      ["2-describe"] = { "has no 'response'", function(r) r.response = nil end },
+      ["3-correct"] = { "sentence 1 has no 'label'", function(r) r.sentences[1].label = nil end },
+      ["4-rewrite"] = { "pair 1 has no 'chosen'", function(r) r.pairs[1].chosen = nil end },
+      ["5-questions"] = { "question 1: its 'answer' is neither yes nor no", function(r) r.questions[1].answer = "maybe" end },
+      ["6-check"] = { "has no 'questions'", function(r) r.questions = nil end },
+      ["7-gate"] = { "pair 1: its 'rejected' is an empty list", function(r) r.descriptions[1].rejected = json.array {} end },
+    } do
+      local path = ("%s/out/stages/%s.jsonl"):format(dir, stage)
+      local before = file.read(path)
+      edited(stage, case[2])
+      fails(case[1], mine.run, mining.options(dir, { resume = true }), own())
+      fails(stage .. ".jsonl: line ", mine.run, mining.options(dir, { resume = true }), own())
+      file.write(path, before)
+      mine.run(mining.options(dir, { resume = true }), own())
+    end
+    -- Bytes that a model may say are none of these.
+    edited("2-describe", function(r) r.response = "There is a \0 car. There is a cloud. " .. r.response end)
+    assert.is_truthy(mine.run(mining.options(dir, { resume = true, check = false, from = "check" }), own()))
+    -- What somebody leaves out by hand is not counted as mined.
+    local kept = mine.run(mining.options(dir, { resume = true, check = false }), own()).questions.all
+    edited("7-gate", function(r) r.left_out = "by hand" end)
+    assert.is_true(mine.run(mining.options(dir, { resume = true, check = false }), own()).questions.all < kept)
+  end)
+
   it("says what is wrong with a stage that was edited before it was whole", function()
     local opt = mining.options(dir)
     fails("cut off", mine.run, opt, failing(6))           -- after four calls of the model and two of the judge

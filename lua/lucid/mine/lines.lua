@@ -4,18 +4,21 @@
 local file = require "lucid.file"
 local json = require "lucid.json"
 local record = require "lucid.data.record"
+local shape = require "lucid.mine.shape"
 
 local M = {}
 
 --- Every line: for r in lines.each(path).
 ---@param path string
 function M.each(path)
-  local each, number = json.each(path), 0
+  local each, number, check = json.each(path), 0, shape.of(path)
   return function()
     local value = each()
     if value == nil then return nil end
     number = number + 1
-    record.of(value, path, number, "line"):id("image_id")
+    local r = record.of(value, path, number, "line")
+    r:id "image_id"
+    if check and not value.left_out then check(r) end
     return value
   end
 end

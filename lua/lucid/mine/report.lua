@@ -40,16 +40,16 @@ local function of_gate(path)
   local chosen, rejected = lengths(), lengths()
   local q = { all = 0, yes = 0, no = 0, answered_right = 0, trained_on = { yes = 0, no = 0 } }
   for r in lines.each(path) do
-    for reason, n in pairs(r.dropped) do raise(counts.dropped, reason, n) end
+    for reason, n in pairs(r.dropped or {}) do raise(counts.dropped, reason, n) end
     if not r.left_out then counts.pictures = counts.pictures + 1 end
-    for _, d in ipairs(r.descriptions) do
+    for _, d in ipairs(not r.left_out and r.descriptions or {}) do
       raise(counts, d.source)
       for k = 1, #d.chosen do
         add(chosen, d.chosen[k])
         add(rejected, d.rejected[k])
       end
     end
-    for _, question in ipairs(r.questions) do
+    for _, question in ipairs(not r.left_out and r.questions or {}) do
       raise(q, "all")
       raise(q, question.answer)
       if question.correct then raise(q, "answered_right") else raise(q.trained_on, question.answer) end
