@@ -151,11 +151,13 @@ end
 
 local function holds_run(out) return file.list(out .. "/stages") and #file.list(out .. "/stages") > 0 end
 
--- Says what the judge has counted in this run: requests, tokens, what it lost.
+-- Says what the judge has counted in this run, requests and what it lost, and what all its answers cost.
 local function tell_judge(self)
   local counts, list = self.opened_judge and self.opened_judge.counts or {}, {}
   for _, name in ipairs(keys(counts)) do list[#list + 1] = ("%s %s"):format(tostring(counts[name]), name) end
   if #list > 0 then self:say("the judge, in this run: %s", table.concat(list, ", ")) end
+  local spent = self.opened_judge and self.opened_judge.budget
+  if spent then self:say("the judge, in all: %s", spent:text()) end
 end
 
 -- Makes the run's folder ready: what is made anew goes.

@@ -3,6 +3,7 @@
 local file = require "lucid.file"
 local files = require "lucid.tinyworld.files"
 local json = require "lucid.json"
+local judge_server = require "tests.support.judge"
 local lines = require "lucid.mine.lines"
 local lucid = require "lucid"
 local mine = require "lucid.mine"
@@ -247,6 +248,21 @@ describe("lucid mine", function()
       assert.is_truthy(said:find("^lucid: [^\n]*/none: nothing was mined from 3 pictures: correct left out 3 unparsable; [^\n]*\n$"), said)
       assert.equal(3, json.read(dir .. "/none/report.json").stages.correct.left_out.unparsable)
     end
+  end)
+
+  it("says what its judge counted and what it cost", function()
+    if judge_server.missing() then return pending(judge_server.missing()) end
+    tiny.model(dir .. "/model", 3)
+    files.write { dir = dir .. "/world", split = "wild", seed = 3, count = 3, seen = 60 }
+    local server = judge_server.start()
+    local status = os.execute(("%s mine --model %s/model --images %s/world --out %s/asked --judge openai --judge-model gpt-4 --base-url %s"
+      .. " --judge-retries 1 --max-new-tokens 9 --cache none 2>%s/stderr"):format(program, dir, dir, dir, server.url, dir))
+    local asked, said = server:asked(), file.read(dir .. "/stderr")
+    server:stop()
+    assert.same({ 256, 6 }, { status, asked })                   -- its one line is no correction
+    assert.is_truthy(said:find "mine: the judge, in this run: 3 asked_again, 0 faults, 3 requests, 6 sent, 3 unreadable\n", said)
+    assert.is_truthy(said:find "mine: the judge, in all: %$0%.%d+ for %d+ prompt and 120 answer tokens\n", said)
+    assert.is_truthy(said:find "correct left out 3 unparsable", said)
   end)
 
   it("sees an adapter that was trained anew", function()
