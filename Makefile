@@ -172,7 +172,7 @@ test-slow: all test-tools
 bench-true-size: all
 	@tests/bench/true_size.sh
 
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc tests/support/*.c))
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
