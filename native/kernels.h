@@ -38,6 +38,7 @@ struct lc_spans {          /* the whole mask of one attention call */
     int32_t range_count, tile_count, trees;
     int64_t queries, keys;                 /* rows on either axis that are spoken of */
     int64_t longest;                       /* most keys that any row sees */
+    uint64_t number;                       /* of these spans in this process, from 1: a backend may keep what it made of them */
 };
 
 const struct lc_spans *lc_forest_spans(const lc_forest *f);    /* borrowed; nn/forest.c */

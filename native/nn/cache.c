@@ -296,6 +296,7 @@ static int begin_plan(struct lc_cache *c, int64_t rows, int64_t ranges, int64_t 
 static int end_plan(struct lc_cache *c, const int32_t *slot, const int32_t *position) {
     size_t bytes = (size_t)c->spans.queries * sizeof *slot;
     c->tree_first[c->spans.trees] = c->spans.tile_count;
+    c->spans.number = lc_spans_number();
     if (lc_tensor_write(c->slot, slot, bytes) < 0) return -1;
     return lc_tensor_write(c->position, position, bytes);
 }

@@ -149,8 +149,16 @@ static int reserve(lc_forest *f, int64_t ranges, int64_t tiles, int64_t trees) {
     return 0;
 }
 
+uint64_t lc_spans_number(void) {
+    static _Atomic uint64_t last;
+    return ++last;
+}
+
 static void begin_tree(lc_forest *f) { f->tree_first[f->spans.trees++] = f->spans.tile_count; }
-static void end_trees(lc_forest *f) { f->tree_first[f->spans.trees] = f->spans.tile_count; }
+static void end_trees(lc_forest *f) {
+    f->tree_first[f->spans.trees] = f->spans.tile_count;
+    f->spans.number = lc_spans_number();
+}
 
 /* The tiles of a segment whose ranges are [r0, range_count). */
 static void add_tiles(lc_forest *f, const struct lc_segment *s, int32_t r0) {

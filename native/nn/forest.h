@@ -22,6 +22,9 @@ struct lc_forest {
     int32_t *tree_first;
 };
 
+/* The next number for spans that are ready. */
+uint64_t lc_spans_number(void);
+
 /* position[rows] of every packed row */
 void lc_forest_fill_positions(const lc_forest *f, int32_t *position);
 

@@ -1,0 +1,248 @@
+/* attention_backward.cu - dq, dk and dv on tensor cores, from q, k, v, o, dout and lse.
+ *
+ * Two kernels and no sums in memory: dq walks the path of a block of queries as the forward does,
+ * dk and dv walk the queries that see a block of keys. Both compute P = exp(score - lse) again, and
+ * dS = P (dout v^T - delta), delta = rowsum(dout o), which the first kernel leaves for the second.
+ *
+ * A key's sums take the tiles of 64 queries in order, for each head of its group: they depend on the
+ * rows that see the key, not on which keys share the block. */
+#include "cuda/attention.cuh"
+
+namespace {
+
+/* delta of a block's rows into shared memory, zeros behind the last; a warp does its own 16. */
+template <typename T, int d>
+LC_DEVICE void find_deltas(const struct attention_call &c, const struct lc_query_tile &b, int head,
+                           float *delta) {
+    for (int i = 0; i < 16; i++) {
+        const int row = warp_id() * 16 + i;
+        float sum = 0;
+        if (b.q0 + row < b.q1) {
+            const int64_t at = ((b.q0 + row) * (int64_t)c.heads + head) * d;
+            for (int x = lane_id(); x < d; x += WARP)
+                sum += to_float(((const T *)c.dout)[at + x]) * to_float(((const T *)c.o)[at + x]);
+        }
+        sum = warp_sum(sum);
+        if (lane_id() == 0) {
+            delta[row] = sum;
+            if (b.q0 + row < b.q1) c.delta[head * c.queries + b.q0 + row] = sum;
+        }
+    }
+    __syncwarp();
+}
+
+/* ---- dq: a block is up to 64 query rows and a head ------------------------------------------- */
+
+template <typename T, int d>
+__global__ void __launch_bounds__(THREADS) attention_dq_kernel(const struct attention_call c) {
+    typedef tile<T, d> tile;
+    LC_SHARED_DYNAMIC(memory);
+    LC_SHARED(int32_t, row_of, [2][KEYS]);
+    LC_SHARED(float, deltas, [64]);
+    unsigned char *const queries = memory, *const douts = memory + tile::BYTES,
+                         *const values = memory + 2 * tile::BYTES,
+                         *const keys = memory + 3 * tile::BYTES; /* two tiles */
+    const struct lc_query_tile b = c.blocks[blockIdx.x / (unsigned)c.heads];
+    const int head = (int)(blockIdx.x % (unsigned)c.heads), group = head / c.share;
+    const int n = b.q1 - b.q0, first = warp_id() * 16, lane = lane_id();
+    const int32_t end = path_seen(c.ranges, &b, b.q1 - 1);
+    const T *const k = (const T *)c.k + group * d, *const v = (const T *)c.v + group * d;
+    const float scale2 = c.scale * LOG2E;
+    struct spans_cursor cursor = {b.r0, b.r1, 0};
+    float dq[1][tile::CHUNKS][4], lse2[2], delta[2];
+    int32_t seen[2], warp_end = 0;
+
+    find_rows(row_of[0], c.ranges, &cursor, 0, end);
+    load_rows<T, d>(queries, (const T *)c.q + b.q0 * c.q_row + head * d, c.q_row, 64,
+                    [n](int row) { return row < n ? row : -1; });
+    load_rows<T, d>(douts, (const T *)c.dout + (b.q0 * (int64_t)c.heads + head) * d,
+                    (int64_t)c.heads * d, 64, [n](int row) { return row < n ? row : -1; });
+    find_deltas<T, d>(c, b, head, deltas);
+    LC_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const int row = first + half * 8 + lane / 4;
+        lse2[half] = row < n ? c.lse[head * c.queries + b.q0 + row] * LOG2E : 0;
+        delta[half] = deltas[row];
+        seen[half] = row < n ? path_seen(c.ranges, &b, b.q0 + row) : 0;
+    }
+    if (first < n) warp_end = path_seen(c.ranges, &b, b.q0 + min(first + 16, n) - 1);
+    LC_UNROLL
+    for (int j = 0; j < tile::CHUNKS; j++)
+        dq[0][j][0] = dq[0][j][1] = dq[0][j][2] = dq[0][j][3] = 0;
+    __syncthreads();
+    load_rows<T, d>(keys, k, c.k_row, KEYS, [&](int row) { return row_of[0][row]; });
+    load_rows<T, d>(values, v, c.v_row, KEYS, [&](int row) { return row_of[0][row]; });
+    find_rows(row_of[1], c.ranges, &cursor, KEYS, end);
+    cp_async_commit();
+    for (int32_t at = 0; at < end; at += KEYS) {
+        const int now = at / KEYS % 2;
+        unsigned char *const own = keys + now * tile::BYTES, *const next =
+                                                                 keys + !now * tile::BYTES;
+        float s[1][8][4], ds[1][8][4];
+        cp_async_wait<0>();
+        __syncthreads(); /* keys and values are here, the keys before are used */
+        if (at + KEYS < end)
+            load_rows<T, d>(next, k, c.k_row, KEYS, [&](int row) { return row_of[!now][row]; });
+        if (at < warp_end) {
+            multiply_rows<T, d>(s, queries, first, own);
+            multiply_rows<T, d>(ds, douts, first, values);
+            LC_UNROLL
+            for (int i = 0; i < 32; i++) {
+                const int j = i / 4, x = i % 4, half = x / 2;
+                const bool sees = at + j * 8 + lane % 4 * 2 + x % 2 < seen[half];
+                const float p = sees ? fast_exp2(s[0][j][x] * scale2 - lse2[half]) : 0;
+                ds[0][j][x] = sees ? p * (ds[0][j][x] - delta[half]) : 0;
+            }
+        }
+        __syncthreads(); /* the values are used */
+        if (at + KEYS < end)
+            load_rows<T, d>(values, v, c.v_row, KEYS, [&](int row) { return row_of[!now][row]; });
+        cp_async_commit();
+        if (at < warp_end) add_product<T, d>(dq, ds, own);
+        __syncthreads(); /* the list of rows is used */
+        find_rows(row_of[now], c.ranges, &cursor, at + 2 * KEYS, end);
+    }
+    cp_async_wait<0>();
+    __syncthreads();
+    const float factor[2] = {c.scale, c.scale};
+    store_rows<T, d>((T *)c.dq + (b.q0 * (int64_t)c.heads + head) * d, (int64_t)c.heads * d, n,
+                     dq[0], factor, queries, first);
+}
+
+/* ---- dk and dv: a block is up to 64 keys and a group ----------------------------------------- */
+
+/* One step of the walk: a head of the group and a tile that sees the keys. */
+struct step {
+    int32_t head, t; /* head = end of the group: there are no more */
+    int32_t q0, n;   /* the tile's rows */
+    int32_t
+        ahead; /* causal: key k0 + x is seen from row x + ahead of the tile on; else far below */
+};
+
+/* The first step from (head, t) on. */
+LC_DEVICE struct step find_step(const struct attention_call &c, const struct key_block &b,
+                                int32_t head, int32_t t, int32_t head_end) {
+    for (; head < head_end; head++, t = b.t0)
+        for (; t < b.t1; t++) {
+            const struct lc_query_tile q = c.tiles[t];
+            const int32_t r = spans_find(c.ranges, &q, b.k0);
+            if (r < 0) continue;
+            const struct lc_range range = c.ranges[r];
+            const int32_t ahead = range.step ? b.k0 - range.k0 - (q.q0 - range.q_lo) : -KEYS;
+            if (ahead < q.q1 - q.q0) return {head, t, q.q0, q.q1 - q.q0, ahead};
+        }
+    return {head_end, 0, 0, 0, 0};
+}
+
+template <typename T, int d>
+LC_DEVICE void load_queries(const struct attention_call &c, const struct step &s,
+                            unsigned char *to) {
+    const int n = s.n;
+    load_rows<T, d>(to, (const T *)c.q + s.q0 * c.q_row + s.head * d, c.q_row, 64,
+                    [n](int row) { return row < n ? row : -1; });
+}
+
+template <typename T, int d>
+LC_DEVICE void load_douts(const struct attention_call &c, const struct step &s, unsigned char *to) {
+    const int n = s.n;
+    load_rows<T, d>(to, (const T *)c.dout + (s.q0 * (int64_t)c.heads + s.head) * d,
+                    (int64_t)c.heads * d, 64, [n](int row) { return row < n ? row : -1; });
+}
+
+/* lse (base 2) and delta of a step's rows: threads below 64; P = 0 behind the last row. */
+LC_DEVICE void load_sums(const struct attention_call &c, const struct step &s, float (*to)[64]) {
+    const int row = (int)threadIdx.x;
+    if (row >= 64) return;
+    const int64_t at = s.head * c.queries + s.q0 + row;
+    to[0][row] = row < s.n ? c.lse[at] * LOG2E : INFINITY;
+    to[1][row] = row < s.n ? c.delta[at] : 0;
+}
+
+template <typename T, int d>
+__global__ void __launch_bounds__(THREADS) attention_dkv_kernel(const struct attention_call c) {
+    typedef tile<T, d> tile;
+    LC_SHARED_DYNAMIC(memory);
+    LC_SHARED(float, sums, [2][2][64]); /* of this step and the next: lse, delta */
+    unsigned char *const keys = memory, *const values = memory + tile::BYTES,
+                         *const douts = memory + 2 * tile::BYTES,
+                         *const queries = memory + 3 * tile::BYTES; /* two tiles */
+    const struct key_block b = c.keys[blockIdx.x / (unsigned)c.groups];
+    const int group = (int)(blockIdx.x % (unsigned)c.groups);
+    const int n = b.k1 - b.k0, first = warp_id() * 16, lane = lane_id();
+    const int32_t head_end = (group + 1) * c.share;
+    const float scale2 = c.scale * LOG2E;
+    float dk[1][tile::CHUNKS][4], dv[1][tile::CHUNKS][4];
+    LC_UNROLL
+    for (int j = 0; j < tile::CHUNKS; j++) LC_UNROLL
+    for (int x = 0; x < 4; x++) dk[0][j][x] = dv[0][j][x] = 0;
+
+    struct step s = find_step(c, b, group * c.share, b.t0, head_end);
+    load_rows<T, d>(keys, (const T *)c.k + b.k0 * c.k_row + group * d, c.k_row, 64,
+                    [n](int row) { return row < n ? row : -1; });
+    load_rows<T, d>(values, (const T *)c.v + b.k0 * c.v_row + group * d, c.v_row, 64,
+                    [n](int row) { return row < n ? row : -1; });
+    if (s.head < head_end) {
+        load_queries<T, d>(c, s, queries);
+        load_douts<T, d>(c, s, douts);
+        load_sums(c, s, sums[0]);
+    }
+    cp_async_commit();
+    for (int now = 0; s.head < head_end; now = !now) {
+        const struct step next = find_step(c, b, s.head, s.t + 1, head_end);
+        const bool more = next.head < head_end;
+        unsigned char *const own = queries + now * tile::BYTES;
+        float p[1][8][4], ds[1][8][4];
+        cp_async_wait<0>();
+        __syncthreads(); /* queries, douts and sums are here, the queries before are used */
+        if (more) {
+            load_queries<T, d>(c, next, queries + !now * tile::BYTES);
+            load_sums(c, next, sums[!now]);
+        }
+        multiply_rows<T, d>(p, keys, first, own);
+        LC_UNROLL
+        for (int i = 0; i < 32; i++) {
+            const int j = i / 4, x = i % 4, query = j * 8 + lane % 4 * 2 + x % 2;
+            const bool sees = first + x / 2 * 8 + lane / 4 + s.ahead <= query;
+            p[0][j][x] = sees ? fast_exp2(p[0][j][x] * scale2 - sums[now][0][query]) : 0;
+        }
+        add_product<T, d>(dv, p, douts);
+        multiply_rows<T, d>(ds, values, first, douts);
+        LC_UNROLL
+        for (int i = 0; i < 32; i++) {
+            const int j = i / 4, x = i % 4, query = j * 8 + lane % 4 * 2 + x % 2;
+            ds[0][j][x] = p[0][j][x] * (ds[0][j][x] - sums[now][1][query]);
+        }
+        __syncthreads(); /* the douts are used */
+        if (more) load_douts<T, d>(c, next, douts);
+        cp_async_commit();
+        add_product<T, d>(dk, ds, own);
+        s = next;
+    }
+    cp_async_wait<0>();
+    __syncthreads(); /* keys and values are here even where no query sees them */
+    const int64_t at = (b.k0 * (int64_t)c.groups + group) * d, stride = (int64_t)c.groups * d;
+    const float scale[2] = {c.scale, c.scale}, one[2] = {1, 1};
+    store_rows<T, d>((T *)c.dk + at, stride, n, dk[0], scale, keys, first);
+    store_rows<T, d>((T *)c.dv + at, stride, n, dv[0], one, values, first);
+}
+
+template <typename T, int d> int launch(const struct attention_call *c) {
+    const int shared = 5 * tile<T, d>::BYTES;
+    const cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    if (LC_CUDA(cudaFuncSetAttribute(attention_dq_kernel<T, d>, most, shared)) < 0 ||
+        LC_CUDA(cudaFuncSetAttribute(attention_dkv_kernel<T, d>, most, shared)) < 0)
+        return -1;
+    if (c->block_count)
+        LC_LAUNCH((attention_dq_kernel<T, d>), (unsigned)(c->block_count * c->heads), THREADS,
+                  (size_t)shared, cuda_stream(), *c);
+    if (c->key_count)
+        LC_LAUNCH((attention_dkv_kernel<T, d>), (unsigned)(c->key_count * c->groups), THREADS,
+                  (size_t)shared, cuda_stream(), *c);
+    return LC_CUDA(cudaGetLastError());
+}
+
+} // namespace
+
+int attention_backward_launch(const struct attention_call *c, int dtype) {
+    return LC_HEAD_SIZES(launch, c, dtype);
+}

@@ -1,0 +1,156 @@
+/* attention_forward.cu - o = softmax(q k^T * scale over the visible keys) v on tensor cores.
+ *
+ * A block is 64 m query rows of one segment and one head; a warp has 16 m of them. It walks the path
+ * in steps of 64 keys with the online softmax: row maximum and row sum in f32, probabilities
+ * rounded to T for the second product. Path keys are gathered, so a row's sums follow its path and
+ * nothing else; a step that a row does not see multiplies its sums by 1 and adds 0.
+ *
+ * Shared memory: q [64 m, d], one tile each of keys and values. The values of a step arrive while
+ * its scores are computed, the next keys while the values are multiplied. */
+#include "cuda/attention.cuh"
+
+namespace {
+
+template <typename T, int d, int m> struct rows {
+    float o[m][tile<T, d>::CHUNKS][4];
+    float top[m][2], sum[m][2]; /* of rows g and g + 8; the sum is this lane's part */
+    int32_t seen[m][2];         /* path keys that they see */
+};
+
+/* Scores of path keys from `at` on become probabilities; sums and outputs follow the new maximum. */
+template <typename T, int d, int m>
+LC_DEVICE void softmax(float (&s)[m][8][4], rows<T, d, m> &r, int32_t at, float scale2) {
+    LC_UNROLL
+    for (int i = 0; i < m * 2; i++) {
+        const int x = i / 2, half = i % 2;
+        const int32_t last = r.seen[x][half] - at; /* keys from here on are not seen */
+        float top = r.top[x][half], sum = 0;
+        if (last < KEYS) {
+            LC_UNROLL
+            for (int j = 0; j < 8; j++) LC_UNROLL
+            for (int c = 0; c < 2; c++)
+                if (j * 8 + lane_id() % 4 * 2 + c >= last) s[x][j][half * 2 + c] = -INFINITY;
+        }
+        LC_UNROLL
+        for (int j = 0; j < 8; j++)
+            top = fmaxf(top, fmaxf(s[x][j][half * 2], s[x][j][half * 2 + 1]));
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
+        const float base = top == -INFINITY ? 0 : top * scale2; /* nothing seen yet */
+        const float factor = fast_exp2(r.top[x][half] * scale2 - base);
+        r.top[x][half] = top;
+        LC_UNROLL
+        for (int j = 0; j < 8; j++) LC_UNROLL
+        for (int c = half * 2; c < half * 2 + 2; c++) {
+            s[x][j][c] = fast_exp2(s[x][j][c] * scale2 - base);
+            sum += s[x][j][c];
+        }
+        r.sum[x][half] = r.sum[x][half] * factor + sum;
+        LC_UNROLL
+        for (int j = 0; j < tile<T, d>::CHUNKS; j++) {
+            r.o[x][j][half * 2] *= factor;
+            r.o[x][j][half * 2 + 1] *= factor;
+        }
+    }
+}
+
+template <typename T, int d, int m>
+__global__ void __launch_bounds__(THREADS, m == 1 ? 3 : 2)
+    attention_kernel(const struct attention_call c) {
+    typedef tile<T, d> tile;
+    LC_SHARED_DYNAMIC(memory);
+    LC_SHARED(int32_t, row_of, [2][KEYS]);
+    unsigned char *const queries = memory, *const keys = memory + m * tile::BYTES,
+                         *const values = keys + tile::BYTES;
+    const struct lc_query_tile b = c.blocks[blockIdx.x / (unsigned)c.heads];
+    const int head = (int)(blockIdx.x % (unsigned)c.heads), group = head / c.share;
+    const int n = b.q1 - b.q0, first = warp_id() * 16 * m, lane = lane_id();
+    const int32_t end = path_seen(c.ranges, &b, b.q1 - 1);
+    const T *const k = (const T *)c.k + group * d, *const v = (const T *)c.v + group * d;
+    const float scale2 = c.scale * LOG2E;
+    struct spans_cursor cursor = {b.r0, b.r1, 0};
+    rows<T, d, m> r;
+    int32_t warp_end = 0; /* the most that a row of this warp sees */
+    LC_UNROLL
+    for (int i = 0; i < m * 2; i++) {
+        const int row = first + i / 2 * 16 + i % 2 * 8 + lane / 4;
+        r.top[i / 2][i % 2] = -INFINITY;
+        r.sum[i / 2][i % 2] = 0;
+        r.seen[i / 2][i % 2] = row < n ? path_seen(c.ranges, &b, b.q0 + row) : 0;
+    }
+    if (first < n) warp_end = path_seen(c.ranges, &b, b.q0 + min(first + 16 * m, n) - 1);
+    LC_UNROLL
+    for (int i = 0; i < m * tile::CHUNKS * 4; i++)
+        r.o[i / 4 / tile::CHUNKS][i / 4 % tile::CHUNKS][i % 4] = 0;
+
+    find_rows(row_of[0], c.ranges, &cursor, 0, end);
+    load_rows<T, d>(queries, (const T *)c.q + b.q0 * c.q_row + head * d, c.q_row, 64 * m,
+                    [n](int row) { return row < n ? row : -1; });
+    __syncthreads();
+    load_rows<T, d>(keys, k, c.k_row, KEYS, [&](int row) { return row_of[0][row]; });
+    cp_async_commit();
+    for (int32_t at = 0; at < end; at += KEYS) {
+        const int now = at / KEYS % 2;
+        float s[m][8][4];
+        cp_async_wait<0>();
+        __syncthreads(); /* keys are here, the values before are used */
+        load_rows<T, d>(values, v, c.v_row, KEYS, [&](int row) { return row_of[now][row]; });
+        cp_async_commit();
+        find_rows(row_of[!now], c.ranges, &cursor, at + KEYS, end);
+        if (at < warp_end) {
+            multiply_rows<T, d>(s, queries, first, keys);
+            softmax<T, d, m>(s, r, at, scale2);
+        }
+        cp_async_wait<0>();
+        __syncthreads(); /* values are here, the keys are used */
+        if (at + KEYS < end)
+            load_rows<T, d>(keys, k, c.k_row, KEYS, [&](int row) { return row_of[!now][row]; });
+        cp_async_commit();
+        if (at < warp_end) add_product<T, d>(r.o, s, values);
+    }
+    cp_async_wait<0>();
+    __syncthreads(); /* the queries are here even where nothing is seen */
+
+    T *const o = (T *)c.o + (b.q0 * (int64_t)c.heads + head) * d;
+    LC_UNROLL
+    for (int x = 0; x < m; x++) {
+        float factor[2];
+        LC_UNROLL
+        for (int half = 0; half < 2; half++) {
+            const int row = first + x * 16 + half * 8 + lane / 4;
+            const bool any = r.seen[x][half] > 0;
+            float sum = r.sum[x][half];
+            sum += __shfl_xor_sync(ALL_LANES, sum, 1);
+            sum += __shfl_xor_sync(ALL_LANES, sum, 2);
+            factor[half] = any ? 1 / sum : 0;
+            if (row < n && lane % 4 == 0)
+                c.lse[head * c.queries + b.q0 + row] =
+                    any ? r.top[x][half] * c.scale + logf(sum) : -INFINITY;
+        }
+        store_rows<T, d>(o, (int64_t)c.heads * d, n, r.o[x], factor, queries, first + x * 16);
+    }
+}
+
+template <typename T, int d, int m> int launch_rows(const struct attention_call *c) {
+    const size_t shared = (size_t)(m + 2) * tile<T, d>::BYTES;
+    if (LC_CUDA(cudaFuncSetAttribute(attention_kernel<T, d, m>,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared)) < 0)
+        return -1;
+    LC_LAUNCH((attention_kernel<T, d, m>), (unsigned)(c->block_count * c->heads), THREADS, shared,
+              cuda_stream(), *c);
+    return LC_CUDA(cudaGetLastError());
+}
+
+template <typename T, int d> int launch(const struct attention_call *c) {
+    return launch_rows<T, d, 1>(c);
+}
+template <typename T, int d> int launch_wide(const struct attention_call *c) {
+    return launch_rows<T, d, 2>(c);
+}
+
+} // namespace
+
+int attention_forward_launch(const struct attention_call *c, int dtype, bool wide) {
+    if (!c->block_count) return 0;
+    return wide ? LC_HEAD_SIZES(launch_wide, c, dtype) : LC_HEAD_SIZES(launch, c, dtype);
+}
