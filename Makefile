@@ -40,6 +40,7 @@ deps:
 # ---- what this machine has -----------------------------------------------------------------------
 # Each library turns one feature on; without it the rest still builds. The answers are kept.
 # With deps among the goals the answers come from a second make, after the installation.
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
 MPI_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags ompi-c 2>/dev/null))
 MPI_LIBS   := $(shell pkg-config --libs ompi-c 2>/dev/null)
 $(BUILD)/features.mk: Makefile
@@ -52,12 +53,16 @@ $(BUILD)/features.mk: Makefile
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
 	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; \
 	   try CURL curl/curl.h '$(CC) -x c' -lcurl; try MHTTP microhttpd.h '$(CC) -x c' -lmicrohttpd; \
-	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; } > $@
+	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; \
+   version=$$([ -z "$(NVCC)" ] || "$(NVCC)" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1.\2/p'); \
+   [ "$${version%.*}" -ge 12 ] 2>/dev/null && echo "HAVE_CUDA := $$version" || { echo 'HAVE_CUDA :='; \
+   echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; } > $@
 ifeq ($(filter deps deps-browser clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
-FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI CURL,$(if $(HAVE_$f),-DLC_HAVE_$f))
+FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI CURL,$(if $(HAVE_$f),-DLC_HAVE_$f)) \
+            $(if $(HAVE_CUDA),-DLC_HAVE_CUDA='"$(HAVE_CUDA)"')
 LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
         $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm -ldl
 LUA_CFLAGS := $(shell pkg-config --cflags luajit 2>/dev/null)
@@ -83,7 +88,8 @@ HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 
 ## all: build bin/lucid and build/liblucid.so (the default)
 all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) \
-     $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so)
+     $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) \
+     $(if $(and $(HAVE_CUDA),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so)
 
 $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	@mkdir -p $(@D)
@@ -118,6 +124,53 @@ $(BUILD)/liblucid_text.so: $(TEXT)
 	@echo '  link $@'
 	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lsentencepiece -lsentencepiece_train
 
+# ---- the CUDA plug-in, and the same sources for a device that the CPU plays (tests alone) ------------------
+CUDA_ARCH ?= 80 86 89 90#   compute capabilities; newer chips compile the last one's PTX
+CUDA_HOST := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(basename $(patsubst native/%,%,$(wildcard native/cuda/*.c native/cuda/*.cc)))))
+CUDA      := $(CUDA_HOST) $(patsubst native/%.cu,$(BUILD)/obj/%.o,$(wildcard native/cuda/*.cu))
+# The emulation changes stacks by hand, which it can on this machine alone.
+EMULATED  := $(if $(filter x86_64,$(shell uname -m)),$(patsubst $(BUILD)/obj/cuda/%,$(BUILD)/obj/emulated/%,$(CUDA)))
+NVCC_FLAGS = -std=c++17 -O3 -Inative -DLC_KERNELS_HASH='"$(KERNELS_HASH)"' \
+             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra -Werror all-warnings -Xptxas -v \
+             $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) \
+             -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
+# The core and a plug-in that disagree about these must not meet.
+KERNELS_HASH := $(shell cat native/lucid.h native/kernels.h native/cuda/plugin.h | sha256sum | cut -c1-16)
+$(CUDA_HOST) $(EMULATED) $(BUILD)/obj/tensor/device.o: COMMON += -DLC_KERNELS_HASH='"$(KERNELS_HASH)"'
+
+CUDA_TARGETS := $(BUILD)/cuda-$(subst $(eval ) ,-,$(strip $(CUDA_ARCH)))
+$(CUDA_TARGETS):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/cuda-*
+	@touch $@
+
+# What ptxas says of registers and spills stays beside the object: tests/registers.lua reads it.
+$(BUILD)/obj/cuda/%.o: native/cuda/%.cu $(BUILD)/features.mk $(CUDA_TARGETS)
+	@mkdir -p $(@D)
+	@echo '  nvcc $<'
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MF $(@:.o=.d) -c $< -o $@ > $(@:.o=.ptxas) 2>&1 || { grep -v "^ptxas info\|bytes stack frame" $(@:.o=.ptxas); exit 1; }
+
+$(BUILD)/liblucid_cuda.so: $(CUDA) native/cuda/exports.map
+	@echo '  link $@'
+	$(Q)$(NVCC) -shared -cudart static -Xlinker -Bsymbolic,--version-script=native/cuda/exports.map,-z,now -o $@ $(CUDA)
+
+$(BUILD)/obj/emulated/%.o: native/cuda/%.cu $(BUILD)/features.mk
+	@mkdir -p $(@D)
+	@echo '  c++  $< (emulated)'
+	$(Q)$(CXX) -x c++ -std=c++17 $(COMMON) -Wall -Wextra -Werror -DLC_EMULATED -c $< -o $@
+$(BUILD)/obj/emulated/%.o: native/cuda/%.c $(BUILD)/features.mk
+	@mkdir -p $(@D)
+	@echo '  cc   $< (emulated)'
+	$(Q)$(CC) -std=c11 $(COMMON) $(CWARN) -DLC_EMULATED -c $< -o $@
+$(BUILD)/obj/emulated/%.o: native/cuda/%.cc $(BUILD)/features.mk
+	@mkdir -p $(@D)
+	@echo '  c++  $< (emulated)'
+	$(Q)$(CXX) -std=c++17 $(COMMON) $(WARN) -DLC_EMULATED -c $< -o $@
+
+$(BUILD)/liblucid_cuda_emulated.so: $(EMULATED)
+	@echo '  link $@'
+	$(Q)$(CXX) -shared -Wl,-Bsymbolic $(LDFLAGS) -o $@ $^
+
 $(BUILD)/liblucid_mpi.so: $(MPI)
 	@echo '  link $@'
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(MPI_LIBS)
@@ -131,7 +184,7 @@ $(BIN)/lucid: $(HOST)
 	@echo '  link $@'
 	$(Q)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(LUA_LIBS) $(if $(HAVE_EDIT),-ledit) -lm -ldl
 
--include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d)
+-include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d) $(CUDA:.o=.d) $(EMULATED:.o=.d)
 
 # ---- running ---------------------------------------------------------------------------------------------
 # Goals beside deps wait for it: this make hands them to another one when the packages are there.
@@ -156,9 +209,13 @@ test-tools: $(TEST_TOOLS)
 	$(if $(HAVE_MHTTP),,@echo 'test-tools: no libmicrohttpd; the specs that need a server are skipped')
 
 SPECS ?= tests/spec
-## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua)
-test: all test-tools
+## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua), and those of the device
+test: all test-tools $(if $(filter command line,$(origin SPECS)),,test-device)
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
+
+## test-device: the CUDA backend's specs, on a device that the CPU plays (LUCID_CUDA= for the one there is)
+test-device: all $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so)
+	@LUCID_CUDA=$${LUCID_CUDA-$(BUILD)/liblucid_cuda_emulated.so} LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/cuda
 
 ## deps-browser: install Chromium, in which a slow test opens reports
 deps-browser:
@@ -203,7 +260,7 @@ ubsan:
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lucid $(DESTDIR)$(PREFIX)/share/lucid
 	install -m 755 $(BIN)/lucid $(DESTDIR)$(PREFIX)/bin/lucid
-	install -m 644 $(wildcard $(BUILD)/liblucid*.so) $(DESTDIR)$(PREFIX)/lib/lucid/
+	install -m 644 $(filter-out %_emulated.so,$(wildcard $(BUILD)/liblucid*.so)) $(DESTDIR)$(PREFIX)/lib/lucid/
 	cp -R lua recipes examples $(DESTDIR)$(PREFIX)/share/lucid/
 	install -m 644 native/lucid.h $(DESTDIR)$(PREFIX)/share/lucid/lucid.h
 endif
@@ -216,4 +273,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all deps deps-browser demo test test-tools test-slow bench-true-size check format asan ubsan install clean help
+.PHONY: all deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan install clean help

@@ -178,8 +178,8 @@ struct lc_kernels {
     /* ---- optimizer ---- */
     /* AdamW, decoupled decay (Loshchilov and Hutter 2019), bias-corrected by c1 = 1 - beta1^t and c2 = 1 - beta2^t */
     int (*adamw)(const struct lc_adamw_part *parts, int count, float lr, float beta1, float beta2, float eps, float decay, float c1, float c2, float grad_scale);
-    /* sum of squares, fixed order, in double */
-    int (*square_sum)(double *sum, const float *x, int64_t count);
+    /* sum of squares of all gradients, fixed order, in double; of the parts only gradient and count are read */
+    int (*square_sum)(double *sum, const struct lc_adamw_part *parts, int count);
 };
 
 extern const struct lc_kernels lc_cpu_kernels;

@@ -185,7 +185,17 @@ int         lc_tensor_write_f32(lc_tensor *t, const float *src, int64_t count);
 int         lc_tensor_copy(lc_tensor *dst, const lc_tensor *src);  /* values, any dtype and device; same shape; not recorded */
 const char *lc_dtype_name(int dtype);                  /* "f32" ...; NULL when there is none */
 size_t      lc_dtype_bytes(int dtype);
+
+/* ---- devices: a process uses one beside the host, through liblucid_cuda.so ------------------------ */
+
+int         lc_device_start(int device);               /* -1: it is not there, or another one is in use; making a tensor there starts it, too */
+int         lc_device_started(void);                   /* the one in use, or LC_HOST */
+const char *lc_device_name(int device);                /* "NVIDIA H200, 151 GB, sm_90" */
 int         lc_fast_dtype(int device);                 /* what the device multiplies fastest: LC_BF16 or LC_F32 */
+void        lc_device_budget(int64_t bytes);           /* most memory that is taken of it; 0: what was free, less a reserve */
+/* Bytes of its memory: "held" now, "peak" at most, "reserved" of the device, "budget", "largest free"; of what is held
+ * "activations", "weights", "adapter", "optimizer", "gradients", "cache", "workspace".  -1: nothing else is known. */
+int64_t     lc_device_memory(const char *what);
 
 /* ---- gradients ---------------------------------------------------------------------------------- */
 
@@ -229,6 +239,7 @@ lc_tensor  *lc_slice(lc_tensor *x, int dim, int64_t first, int64_t count);   /* 
 lc_tensor  *lc_cat(int n, lc_tensor **x, int dim);
 lc_tensor  *lc_contiguous(lc_tensor *x);
 lc_tensor  *lc_cast(lc_tensor *x, int dtype);
+lc_tensor  *lc_to(lc_tensor *x, int device);                 /* x itself where it is there already */
 lc_tensor  *lc_quantise(lc_tensor *x, int quant, int dtype); /* the values that a quantised copy of x (flattened, in blocks) gives back; no gradient */
 lc_tensor  *lc_detach(lc_tensor *x);                         /* the same storage, no history */
 lc_tensor  *lc_rows(lc_tensor *x, lc_tensor *index);         /* x [R, ...], index i32 [n] from 0 -> [n, ...]; repeats are legal */

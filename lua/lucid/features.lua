@@ -26,7 +26,7 @@ function M.settings(model)
     if p.part == "vision" then weights[p.name] = cache.tensor_hash(p.tensor) end
   end
   local config = model.config
-  return { weights = weights, processor = model.processing, dtype = model.dtype, device = "cpu",
+  return { weights = weights, processor = model.processing, dtype = model.dtype, device = model.device:match("%a+"),
     kernels = native.version, tower = layout.vision_config(config, model.tower),
     layer = { config.vision_feature_layer or config.mm_vision_select_layer or "default",
       layout.keeps_class(config) } }

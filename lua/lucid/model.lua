@@ -33,7 +33,7 @@ local ADAPTED = options "rank alpha targets seed"
 -- ---- opening --------------------------------------------------------------------------------
 
 ---@class lucid.ModelOptions
----@field device string|nil     "auto", "cpu", "cuda:0"
+---@field device string|nil     "auto" (default: a GPU where there is one), "cpu", "cuda:0"
 ---@field dtype string|nil      "f32", "bf16", "f16"; "auto" (default): bf16 for files of 16 bits where the device
 ---   multiplies it fast, else f32
 ---@field adapter string|nil    an adapter folder, a checkpoint or a run
@@ -82,7 +82,7 @@ function M.open(dir, opt)
   opt = opt or {}
   if type(dir) ~= "string" then native.bad_argument("model", 1, dir, "a folder's path") end
   if dir == "" then error("model: no folder is named; give --model", 0) end
-  local device = native.device(opt.device)
+  local device = native.device(opt.device or "auto")
   local dtype = dtype_of(dir, opt, device)
   local vision = layout.vision(dir, opt.vision)
   local quant, handle = opt.quant or "none", nil
@@ -102,6 +102,7 @@ function M.open(dir, opt)
     dir = dir,
     config = config,
     dtype = ffi.string(C.lc_dtype_name(dtype)),
+    device = native.device_name(device),
     sources = opt.init and {} or { dir, vision, (opt.bridge or "") ~= "" and opt.bridge or nil },
     generation = file.exists(generation) and json.read_object(generation) or {},
     kind = ffi.string(C.lc_model_kind(handle)),
@@ -408,17 +409,18 @@ function Model:batch(f)
   return b
 end
 
---- Log-probabilities of every scored token, and where each scored segment's values begin
---- (a Lua list from 1, one longer than there are scored segments; and as a tensor, from 0). With
---- opt.log_squares also the log of the sum of p^2 over the vocabulary at each token, without gradient.
+--- Log-probabilities of every scored token, on the host whatever the model's device (losses are small and may mix
+--- them with anything), and where each scored segment's values begin (a Lua list from 1, one longer than there are
+--- scored segments; and as a tensor, from 0). With opt.log_squares also the log of the sum of p^2 over the vocabulary at each token, without gradient.
 function Model:token_logps(f, opt)
   local b = self:batch(f)
   if opt and opt.log_squares then C.lc_batch_want_log_squares(b) end
-  local tokens = native.adopt(C.lc_model_token_logps(self.handle, b, self.adapters))
+  local tokens = native.adopt(C.lc_to(C.lc_model_token_logps(self.handle, b, self.adapters), C.LC_HOST))
   local first = native.adopt(C.lc_batch_scored(b))
   local list = first:tolist()
   for i = 1, #list do list[i] = list[i] + 1 end
-  return tokens, list, first, native.borrow(C.lc_batch_log_squares(b))
+  local squares = C.lc_batch_log_squares(b)
+  return tokens, list, first, squares ~= nil and native.adopt(C.lc_to(squares, C.LC_HOST)) or nil
 end
 
 --- One log-probability per scored segment: the sum over its tokens.

@@ -335,13 +335,26 @@ function M.quant(name)
     tostring(name)))
 end
 
---- The number of a device's name: "auto" and "cpu" are the host.
+--- The number of a device's name: "cpu" is the host, "cuda" the first GPU, "auto" a GPU where one can be used.
+---@param name string|nil      default: "cpu"
 function M.device(name)
-  if name == nil or name == "auto" or name == "cpu" then return C.LC_HOST end
-  if tostring(name):match("^cuda") then
-    M.raise(("device '%s': this build has no CUDA backend; use --device cpu"):format(name))
+  if name == nil or name == "cpu" then return C.LC_HOST end
+  if name == "auto" then
+    local started = C.lc_device_started()
+    if started ~= C.LC_HOST or C.lc_device_start(0) < 0 then return started end
+    return 0
   end
-  M.raise(("there is no device '%s'; auto, cpu and cuda:N are known"):format(tostring(name)))
+  local number = name == "cuda" and "0" or tostring(name):match("^cuda:(%d+)$")
+  if not number then
+    M.raise(("there is no device '%s'; auto, cpu and cuda:N are known"):format(tostring(name)))
+  end
+  if C.lc_device_start(tonumber(number)) < 0 then
+    M.raise(("device '%s': %s"):format(name, ffi.string(C.lc_error())))
+  end
+  return tonumber(number)
 end
+
+--- The name of a device's number.
+function M.device_name(device) return device == C.LC_HOST and "cpu" or "cuda:" .. device end
 
 return M

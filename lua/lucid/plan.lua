@@ -197,7 +197,7 @@ function M.speed(model)
     if p.part == "language" and p.name:find("gate_proj%.weight$") then weight = weight or p.tensor end
   end
   return native.scope(native.no_grad, function()
-    local x = tensor.randn({ ROWS, weight:size(2) }, { seed = 1 }):to(weight:dtype())
+    local x = tensor.randn({ ROWS, weight:size(2) }, { seed = 1, device = weight:device() }):to(weight:dtype())
     local best = math.huge
     for _ = 1, 4 do                                       -- the first one packs
       local started = C.lc_seconds()

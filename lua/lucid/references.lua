@@ -27,7 +27,7 @@ local CLOSE = { f32 = 1e-5, bf16 = 2e-2, f16 = 2e-2 }   -- how far a token's val
 -- All that a value depends on beside its picture and ids.
 local function settings(model, folder, dry)
   return { weights = filehash.of_weights(model, folder, dry), config = model.config, vision = features.settings(model),
-    dtype = model.dtype, quant = model.quant or "none", device = "cpu", kernels = native.version }
+    dtype = model.dtype, quant = model.quant or "none", device = model.device:match("%a+"), kernels = native.version }
 end
 
 -- What the rows of a file are, in one hash: few of them are computed again, so a damaged one has to be known by this.

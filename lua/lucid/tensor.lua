@@ -10,7 +10,7 @@ local methods = {}
 
 ---@class lucid.TensorOptions
 ---@field dtype string|nil     "f32" (default), "bf16", "f16", "i32", "u8"
----@field device string|nil    "cpu" (default)
+---@field device string|nil    "cpu" (default), "cuda", "cuda:1", "auto"
 ---@field seed integer|nil     of random numbers; default: lucid.seed's, another one each call
 
 -- ---- making ------------------------------------------------------------------------------------
@@ -157,10 +157,7 @@ function methods.dim(t) return C.lc_tensor_ndim(t) end
 function methods.count(t) return tonumber(C.lc_tensor_count(t)) end
 function methods.dtype(t) return ffi.string(C.lc_dtype_name(C.lc_tensor_dtype(t))) end
 
-function methods.device(t)
-  local device = C.lc_tensor_device(t)
-  return device == C.LC_HOST and "cpu" or "cuda:" .. device
-end
+function methods.device(t) return native.device_name(C.lc_tensor_device(t)) end
 
 function methods.alive(t) return C.lc_tensor_alive(t) ~= 0 end
 
@@ -235,8 +232,7 @@ function methods.t(t) return native.ops.transpose(t, -2, -1) end
 --- Another dtype or device: t:to("bf16"), t:to("cpu").
 function methods.to(t, where)
   if where == "cpu" or where == "auto" or tostring(where):match("^cuda") then
-    native.device(where)
-    return t
+    return native.adopt(C.lc_to(t, native.device(where)))
   end
   return native.adopt(C.lc_cast(t, native.dtype(where)))
 end

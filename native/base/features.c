@@ -99,6 +99,11 @@ static const char features[] =
 #else
                                             "http: missing\n"
 #endif
-                                                                                                            "cuda: missing\n";
+#ifdef LC_HAVE_CUDA
+                                                                                                            "cuda: liblucid_cuda.so, CUDA " LC_HAVE_CUDA
+                                                                                                            "\n";
+#else
+                                            "cuda: missing\n";
+#endif
 
 const char *lc_features(void) { return features; }

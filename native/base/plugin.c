@@ -10,8 +10,9 @@
 
 #include "base/error.h"
 
-/* Beside the file that this function is in. */
+/* Beside the file that this function is in; a path with a folder is taken as it is. */
 static void *open_beside(const char *file) {
+    if (strchr(file, '/')) return dlopen(file, RTLD_NOW | RTLD_LOCAL);
     Dl_info self;
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s", file);

@@ -2,7 +2,7 @@
 #ifndef LC_BASE_PLUGIN_H
 #define LC_BASE_PLUGIN_H
 
-/* The function SYMBOL of the library FILE that stands beside this one; NULL with a reason that begins with use ("tokenizer")
+/* The function SYMBOL of the library FILE, which stands beside this one where it names no folder; NULL with a reason that begins with use ("tokenizer")
  * and names what the build lacks and the packages to install. The library stays open. */
 void *lc_plugin(const char *file, const char *symbol, const char *use, const char *lacks,
                 const char *packages);

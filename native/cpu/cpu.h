@@ -74,7 +74,7 @@ int cpu_quantise(void *y, int y_dtype, const void *x, int x_dtype, int64_t count
 /* ---- reduce.c ---- */
 int cpu_sum(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner,
             float scale);
-int cpu_square_sum(double *sum, const float *x, int64_t count);
+int cpu_square_sum(double *sum, const struct lc_adamw_part *parts, int count);
 
 /* ---- rows.c ---- */
 int cpu_take_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,

@@ -54,10 +54,10 @@ int cpu_sum(float *y, const void *x, int dtype, int64_t outer, int64_t middle, i
     return 0;
 }
 
-int cpu_square_sum(double *sum, const float *x, int64_t count) {
+static double squares(const float *x, int64_t count) {
     enum { BLOCKS = 64 }; /* whatever the number of threads */
     const int64_t size = (count + BLOCKS - 1) / BLOCKS;
-    double partial[BLOCKS] = {0};
+    double partial[BLOCKS] = {0}, sum = 0;
 #pragma omp parallel for schedule(static) if (count > PARALLEL)
     for (int64_t b = 0; b < BLOCKS; b++) {
         int64_t end = (b + 1) * size < count ? (b + 1) * size : count;
@@ -66,7 +66,12 @@ int cpu_square_sum(double *sum, const float *x, int64_t count) {
             partial[b] += (double)row_squares(x + at, 0, n);
         }
     }
+    for (int b = 0; b < BLOCKS; b++) sum += partial[b];
+    return sum;
+}
+
+int cpu_square_sum(double *sum, const struct lc_adamw_part *parts, int count) {
     *sum = 0;
-    for (int b = 0; b < BLOCKS; b++) *sum += partial[b];
+    for (int i = 0; i < count; i++) *sum += squares(parts[i].gradient, parts[i].count);
     return 0;
 }

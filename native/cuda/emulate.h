@@ -458,6 +458,7 @@ inline void emulate_launch(const void *kernel, const char *name, dim3 grid, dim3
     e->kernel = name;
     e->body = body;
     e->arguments = arguments;
+    struct emulate_access access;
     int32_t *at = (int32_t *)malloc((size_t)blocks * sizeof *at); /* the order of the blocks */
     for (int32_t i = 0; i < blocks; i++) {
         int32_t j = (int32_t)emulate_draw((uint32_t)i + 1);

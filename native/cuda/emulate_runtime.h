@@ -74,6 +74,14 @@ inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __frcp_rn(float x) { return 1 / x; }
+inline void sincospi(double x, double *sine, double *cosine) {
+    *sine = sin(M_PI * x);
+    *cosine = cos(M_PI * x);
+}
+inline void sincospif(float x, float *sine, float *cosine) {
+    *sine = (float)sin(M_PI * (double)x);
+    *cosine = (float)cos(M_PI * (double)x);
+}
 inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((uint64_t)a * b) >> 32); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
@@ -105,7 +113,7 @@ inline void __threadfence() {}
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-enum { EMULATE_PAGE = 4096, EMULATE_ALIGN = 256 };
+enum { EMULATE_PAGE = 4096, EMULATE_ALIGN = 256, EMULATE_HUGE = 2 << 20 };
 
 struct emulate_memory {
     unsigned char *map, *data;
@@ -114,14 +122,50 @@ struct emulate_memory {
 };
 inline struct emulate_memory *emulate_memories;
 
+/* Once emulate_close() was called, device memory can be touched by kernels and copies alone: a host that
+ * reads or writes it ends with a fault, as beside a real device. */
+inline bool emulate_closed;
+inline void emulate_protect(int how) {
+    for (struct emulate_memory *m = emulate_memories; m; m = m->next)
+        mprotect(m->map, m->map_bytes - EMULATE_PAGE, how);
+}
+inline void emulate_close() {
+    emulate_closed = true;
+    emulate_protect(PROT_NONE);
+}
+struct emulate_access { /* while one lives, device memory is open */
+    emulate_access() {
+        if (emulate_closed) emulate_protect(PROT_READ | PROT_WRITE);
+    }
+    ~emulate_access() {
+        if (emulate_closed) emulate_protect(PROT_NONE);
+    }
+};
+
 inline size_t emulate_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
+/* Pages, the second of which begins a huge one where that is asked for: opening and closing what is one
+ * huge page costs little. NULL: there are none. */
+inline void *emulate_map(size_t bytes, bool huge) {
+    const size_t spare = huge ? EMULATE_HUGE : 0;
+    unsigned char *all = (unsigned char *)mmap(NULL, bytes + spare, PROT_READ | PROT_WRITE,
+                                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) return NULL;
+    if (!huge) return all;
+    unsigned char *body = (unsigned char *)emulate_up((size_t)all + EMULATE_PAGE, EMULATE_HUGE);
+    unsigned char *map = body - EMULATE_PAGE, *end = map + bytes;
+    if (map > all) munmap(all, (size_t)(map - all));
+    if (end < all + bytes + spare) munmap(end, (size_t)(all + bytes + spare - end));
+    madvise(body, bytes - 2 * EMULATE_PAGE, MADV_HUGEPAGE);
+    return map;
+}
 
 /* NULL where the system has none. */
 inline void *emulate_alloc(size_t bytes) {
     const size_t body = emulate_up(emulate_up(bytes, EMULATE_ALIGN), EMULATE_PAGE);
     const size_t all = body + 2 * EMULATE_PAGE;
-    void *map = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED) return NULL;
+    void *map = emulate_map(all, body % EMULATE_HUGE == 0);
+    if (!map) return NULL;
     struct emulate_memory *m = (struct emulate_memory *)malloc(sizeof *m);
     unsigned char *end = (unsigned char *)map + EMULATE_PAGE + body;
     *m = {(unsigned char *)map, end - emulate_up(bytes, EMULATE_ALIGN), all, bytes,
@@ -129,6 +173,7 @@ inline void *emulate_alloc(size_t bytes) {
     memset(map, 0xff, all - EMULATE_PAGE);
     mprotect(end, EMULATE_PAGE, PROT_NONE);
     emulate_memories = m;
+    if (emulate_closed) mprotect(map, all - EMULATE_PAGE, PROT_NONE);
     return m->data;
 }
 
@@ -147,6 +192,7 @@ inline void emulate_check_memory(const char *where) {
 inline void emulate_free(void *p) {
     struct emulate_memory **at = &emulate_memories;
     if (!p) return;
+    struct emulate_access access;
     emulate_check_memory("free");
     while (*at && (*at)->data != p) at = &(*at)->next;
     if (!*at) emulate_fault("a buffer is freed that was never allocated", "free");
@@ -193,10 +239,17 @@ inline cudaError_t cudaFree(void *p) {
     emulate_free(p);
     return cudaSuccess;
 }
-inline cudaError_t cudaMallocHost(void **p, size_t bytes) { return cudaMalloc(p, bytes); }
-inline cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) { return cudaMalloc(p, bytes); }
-inline cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
+inline cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) {
+    *p = malloc(bytes);
+    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaMallocHost(void **p, size_t bytes) { return cudaHostAlloc(p, bytes, 0); }
+inline cudaError_t cudaFreeHost(void *p) {
+    free(p);
+    return cudaSuccess;
+}
 inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind) {
+    struct emulate_access access;
     if (bytes) memmove(to, from, bytes);
     return cudaSuccess;
 }
@@ -205,6 +258,7 @@ inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cud
     return cudaMemcpy(to, from, bytes, kind);
 }
 inline cudaError_t cudaMemset(void *to, int value, size_t bytes) {
+    struct emulate_access access;
     if (bytes) memset(to, value, bytes);
     return cudaSuccess;
 }

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/plugin.h"
 #include "dist/plugin.h"
+#include "tensor/device.h"
 #include "tensor/tensor.h"
 
 static struct lc_comm comm; /* zeros until a job is joined */
@@ -61,25 +62,43 @@ void lc_comm_turn(void) {
 
 /* ---- together ------------------------------------------------------------------------------------ */
 
-/* The bytes of a tensor that a call changes in place; NULL: it cannot. */
-static void *bytes_of(const char *call, lc_tensor *t, int dtype) {
-    if (!lc_usable(call, t)) return NULL;
-    if (t->dtype == dtype && t->storage->device == LC_HOST && lc_tensor_dense(t)) return lc_data(t);
-    return lc_fail_null(LC_EINVAL, "%s: %s; a dense tensor of %s on the host is expected", call,
-                        lc_shape_text(t), lc_dtype_name(dtype));
+/* Calls change(bytes of t on the host, elements, bytes) and brings what is new there back to t. */
+static int in_place(const char *call, lc_tensor *t, int dtype,
+                    int (*change)(void *data, int64_t n, size_t bytes)) {
+    if (!lc_usable(call, t)) return -1;
+    if (t->dtype != dtype || !lc_tensor_dense(t))
+        return lc_fail(LC_EINVAL, "%s: %s; a dense tensor of %s is expected", call,
+                       lc_shape_text(t), lc_dtype_name(dtype));
+    int before = lc_pool();
+    lc_tensor *host = lc_tensor_on(t, LC_HOST);
+    const int64_t n = lc_tensor_count(t);
+    int done = host ? change(lc_data(host), n, (size_t)n * lc_dtype_bytes(dtype)) : -1;
+    if (!done && host != t) done = lc_tensor_copy(t, host);
+    lc_pool_end(before, NULL);
+    return done;
 }
 
-int lc_comm_sum(lc_tensor *t) {
-    float *x = bytes_of("sum", t, LC_F32);
-    if (!x) return -1;
-    return comm.sum ? comm.sum(x, lc_tensor_count(t)) : 0;
+static int sum_bytes(void *data, int64_t n, size_t bytes) {
+    (void)bytes;
+    return comm.sum(data, n);
 }
+
+static int broadcast_bytes(void *data, int64_t n, size_t bytes) {
+    (void)n;
+    return comm.broadcast(data, bytes);
+}
+
+static int alone(void *data, int64_t n, size_t bytes) {
+    (void)data;
+    (void)n;
+    (void)bytes;
+    return 0;
+}
+
+int lc_comm_sum(lc_tensor *t) { return in_place("sum", t, LC_F32, comm.sum ? sum_bytes : alone); }
 
 int lc_comm_broadcast(lc_tensor *t) {
-    void *data = t ? bytes_of("broadcast", t, t->dtype) : NULL;
-    if (!data) return -1;
-    size_t bytes = (size_t)lc_tensor_count(t) * lc_dtype_bytes(t->dtype);
-    return comm.broadcast ? comm.broadcast(data, bytes) : 0;
+    return t ? in_place("broadcast", t, t->dtype, comm.broadcast ? broadcast_bytes : alone) : -1;
 }
 
 int lc_comm_barrier(void) { return comm.barrier ? comm.barrier() : 0; }

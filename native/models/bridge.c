@@ -32,7 +32,7 @@ lc_tensor *lc_bridge_forward(const struct lc_bridge *b, int n, const struct lc_p
     lc_tensor **features = lc_alloc((size_t)n * sizeof(lc_tensor *)), *all = NULL;
     for (int i = 0; features && i < n; i++) {
         if (check_picture(b, pictures[i].features) < 0) goto end;
-        features[i] = lc_cast(pictures[i].features, b->dtype);
+        features[i] = lc_cast(lc_to(pictures[i].features, b->device), b->dtype);
         if (!features[i]) goto end;
     }
     if (features) all = n == 1 ? features[0] : lc_cat(n, features, 0);

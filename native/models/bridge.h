@@ -29,7 +29,7 @@ struct lc_bridge_kind {
 struct lc_bridge {
     const struct lc_bridge_kind *kind;
     int64_t in, tower_rows; /* width and rows of the tower's features */
-    int dtype;
+    int dtype, device;
     struct lc_norm_layer norm;         /* of the tower's rows; no weight: there is none */
     lc_tensor *identity[2];            /* held: ones and zeros, where the norm has no weights */
     struct lc_linear_layer first, out; /* out: the last layer, into the language model */

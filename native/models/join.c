@@ -33,8 +33,11 @@ static const struct lc_bridge_kind join = {"joined rows", rows, forward};
 
 int lc_join_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
                  const struct lc_vit *tower, int64_t out, const char *prefix) {
-    *b = (struct lc_bridge){
-        .kind = &join, .in = tower->width, .tower_rows = lc_vit_rows(tower), .dtype = p->dtype};
+    *b = (struct lc_bridge){.kind = &join,
+                            .in = tower->width,
+                            .tower_rows = lc_vit_rows(tower),
+                            .dtype = p->dtype,
+                            .device = p->device};
     if ((b->tower_rows - 1) % JOINED)
         return lc_fail(LC_EINVAL,
                        "%s: the tower makes %" PRId64 " patches a picture; a multiple of %d is "

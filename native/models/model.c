@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "tensor/device.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,7 +37,7 @@ static lc_model *open_model(const char *folder, int dtype, int device, struct or
     if (!m) return NULL;
     m->params = (struct lc_params){
         .seed = from.seed, .dtype = dtype, .device = device, .quant = from.quant};
-    int recording = lc_grad_mode(0), opened = -1;
+    int recording = lc_grad_mode(0), tag = lc_device_tag(LC_FOR_WEIGHTS), opened = -1;
     lc_scope_outside(1);
     if (lc_config_open(&m->config, folder) < 0) goto end;
     if (from.from_file && open_sources(&m->params, folder, from.vision, from.bridge) < 0) goto end;
@@ -44,6 +45,7 @@ static lc_model *open_model(const char *folder, int dtype, int device, struct or
     opened = lc_params_finish(&m->params, m->ignorable);
 end:
     lc_scope_outside(0);
+    lc_device_tag(tag);
     lc_grad_mode(recording);
     if (!opened) return m;
     lc_model_free(m);
@@ -105,11 +107,12 @@ int lc_model_train(lc_model *m, const char *part, int on) {
 }
 
 int lc_model_lora(lc_model *m, int rank, double alpha, const char *targets, uint64_t seed) {
-    int recording = lc_grad_mode(0);
+    int recording = lc_grad_mode(0), tag = lc_device_tag(LC_FOR_ADAPTER);
     lc_scope_outside(1);
     int done =
         lc_llama_adapt(&m->language, &m->params, m->language_prefix, rank, alpha, targets, seed);
     lc_scope_outside(0);
+    lc_device_tag(tag);
     lc_grad_mode(recording);
     return done;
 }

@@ -27,6 +27,7 @@ static void take(struct lc_bridge *b, struct lc_params *p, const struct lc_vit *
     b->kind = &projector;
     b->in = tower->width;
     b->dtype = p->dtype;
+    b->device = p->device;
     snprintf(name, sizeof name, "%s.%s", prefix, first);
     b->first = lc_take_linear(p, LC_PROJECTOR, out, b->in, bias, name);
     snprintf(name, sizeof name, "%s.%s", prefix, last);

@@ -162,8 +162,11 @@ static const struct lc_bridge_kind qformer;
 
 int lc_qformer_open(struct lc_bridge *b, const struct lc_config *c, struct lc_params *p,
                     const struct lc_vit *tower, int64_t out, const char *prefix) {
-    *b = (struct lc_bridge){
-        .kind = &qformer, .in = tower->width, .tower_rows = lc_vit_rows(tower), .dtype = p->dtype};
+    *b = (struct lc_bridge){.kind = &qformer,
+                            .in = tower->width,
+                            .tower_rows = lc_vit_rows(tower),
+                            .dtype = p->dtype,
+                            .device = p->device};
     struct lc_qformer *f = &b->qformer;
     struct taker t = {f, p, &hugging_face, ""};
     bool published = !lc_params_has(p, LC_PROJECTOR, "qformer.embeddings.layernorm.weight");

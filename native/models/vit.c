@@ -237,7 +237,7 @@ static lc_tensor *block_forward(const struct lc_vit *v, const struct lc_vit_bloc
 static lc_tensor *embed(const struct lc_vit *v, lc_tensor *pixels) {
     if (!pixels) return NULL;
     int64_t n = pixels->shape[0], tokens = patch_count(v) + 1, width = v->width;
-    lc_tensor *first = lc_tensor_full(1, &n, LC_I32, pixels->storage->device, 0);
+    lc_tensor *first = lc_tensor_full(1, &n, LC_I32, LC_HOST, 0);
     lc_tensor *class_rows = lc_rows(lc_view(v->class_token, 2, (int64_t[]){1, width}), first);
     lc_tensor *patches = lc_patch_embed(pixels, v->patches);
     if (v->patch_bias) patches = lc_add(patches, v->patch_bias);
@@ -268,7 +268,8 @@ lc_tensor *lc_vit_forward(const struct lc_vit *v, lc_tensor *pixels) {
     }
     forest = lc_forest_new((int)n, parent, length, both_ways);
     if (!forest) goto end;
-    x = embed(v, v->patches->dtype == pixels->dtype ? pixels : lc_cast(pixels, v->patches->dtype));
+    pixels = lc_to(pixels, v->patches->storage->device);
+    x = embed(v, lc_cast(pixels, v->patches->dtype));
     for (int64_t i = 0; x && i < v->run_layers; i++)
         x = lc_pool_turn(block_forward(v, &v->blocks[i], x, forest));
     x = lc_view(x, 3, (int64_t[]){n, tokens, v->width});

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "nn/forest.h"
+#include "tensor/device.h"
 #include "ops/attention.h"
 
 #include <inttypes.h>
@@ -80,10 +81,11 @@ void lc_cache_free(struct lc_cache *c) {
 
 /* A tensor that is held and belongs to no scope. */
 static lc_tensor *held(int ndim, const int64_t *shape, int dtype, int device) {
-    int before = lc_pool();
+    int before = lc_pool(), tag = lc_device_tag(LC_FOR_CACHE);
     lc_scope_outside(1);
     lc_tensor *t = lc_tensor_retain(lc_tensor_new(ndim, shape, dtype, device));
     lc_scope_outside(0);
+    lc_device_tag(tag);
     lc_pool_end(before, NULL);
     return t;
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "tensor/device.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -162,8 +163,7 @@ static void complain_of_error(struct lc_source *s, const char *name, const char 
 /* The file's numbers in the model's dtype. */
 static lc_tensor *converted(struct lc_params *p, lc_tensor *t, int quant) {
     if (quant != LC_PLAIN) return lc_quantise(t, quant, p->dtype);
-    lc_tensor *cast = lc_tensor_make(t, p->dtype, t->ndim, t->shape);
-    return cast && !lc_tensor_copy(cast, t) ? cast : NULL;
+    return lc_cast(t, p->dtype);
 }
 
 static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char *name, int ndim,
@@ -183,8 +183,8 @@ static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char
         complain_of_shape(s, full.text, t, ndim, shape);
         return NULL;
     }
-    if (t->dtype == p->dtype && quant == LC_PLAIN) return t;
-    lc_tensor *own = converted(p, t, quant);
+    if (t->dtype == p->dtype && quant == LC_PLAIN && p->device == LC_HOST) return t;
+    lc_tensor *there = lc_tensor_on(t, p->device), *own = there ? converted(p, there, quant) : NULL;
     if (!own) {
         if (lc_error_code() != LC_ENOMEM) complain_of_error(s, full.text, "it cannot be converted");
         return NULL;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "tensor/device.h"
 
 #include <inttypes.h>
 
@@ -47,7 +48,9 @@ static int check(const lc_tensor *q, const lc_tensor *k, const lc_tensor *v,
 /* o, and lse [H, Tq]. */
 static lc_tensor *forward(lc_tensor *q, lc_tensor *k, lc_tensor *v, const struct lc_spans *spans,
                           double scale, lc_tensor **lse) {
-    if (check(q, k, v, spans) < 0) return NULL;
+    if (check(q, k, v, spans) < 0 || !lc_together("attention", q, k) ||
+        !lc_together("attention", q, v))
+        return NULL;
     q = heads_dense(q);
     k = heads_dense(k);
     v = heads_dense(v);

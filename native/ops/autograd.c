@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "tensor/device.h"
 #include "tensor/node.h"
 
 #include <stdio.h>
@@ -107,8 +108,11 @@ void lc_tensor_zero_grad(lc_tensor *t) {
 
 /* An f32 copy, held, that belongs to no scope. */
 static lc_tensor *outside_copy(const lc_tensor *g) {
+    if (!g) return NULL;
     lc_scope_outside(1);
+    int before = lc_device_tag(LC_FOR_GRADIENTS);
     lc_tensor *copy = lc_tensor_make(g, LC_F32, g->ndim, g->shape);
+    lc_device_tag(before);
     lc_scope_outside(0);
     return copy && !lc_tensor_copy(copy, g) ? lc_tensor_retain(copy) : NULL;
 }
@@ -118,7 +122,7 @@ int lc_tensor_set_grad(lc_tensor *t, lc_tensor *g) {
     if (!lc_same_shape(t, g))
         return lc_fail(LC_EINVAL, "set_grad: the tensor is %s but the gradient %s",
                        lc_shape_text(t), lc_shape_text(g));
-    lc_tensor *copy = outside_copy(g);
+    lc_tensor *copy = outside_copy(lc_tensor_on(g, t->storage->device));
     if (!copy) return -1;
     lc_tensor_zero_grad(t);
     t->grad = copy;
@@ -172,7 +176,9 @@ lc_tensor *lc_grad_buffer(lc_tensor *t) {
     if (!t->node) {
         if (t->grad) return t->grad;
         lc_scope_outside(1);
+        int before = lc_device_tag(LC_FOR_GRADIENTS);
         t->grad = lc_tensor_retain(lc_tensor_zero_like(t, LC_F32));
+        lc_device_tag(before);
         lc_scope_outside(0);
         return t->grad;
     }
@@ -253,6 +259,7 @@ int lc_backward_from(lc_tensor *y, lc_tensor *dy) {
     if (!lc_same_shape(y, dy))
         return lc_fail(LC_EINVAL, "backward: the result is %s but its gradient %s",
                        lc_shape_text(y), lc_shape_text(dy));
+    if (!lc_together("backward", y, dy)) return -1;
     if (!lc_wants(y))
         return lc_fail(LC_EINVAL, "backward: nothing that made this %s requires a gradient",
                        lc_shape_text(y));

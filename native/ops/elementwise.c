@@ -2,6 +2,7 @@
  * at the right, and a dim of size 1 repeats. Operands of different dtypes are computed in f32. */
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "tensor/device.h"
 
 #include <string.h>
 
@@ -173,6 +174,7 @@ static lc_tensor *binary(const char *name, lc_tensor *a, lc_tensor *b, enum lc_b
     if (!lc_is_float(a) || !lc_is_float(b))
         return lc_fail_null(LC_EINVAL, "%s: %s and %s; f32, bf16 or f16 is expected", name,
                             lc_shape_text(a), lc_shape_text(b));
+    if (!lc_together(name, a, b)) return NULL;
     int before = lc_pool();
     return lc_pool_end(before, compute(name, a, b, op));
 }

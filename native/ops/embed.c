@@ -28,9 +28,8 @@ static lc_tensor *take(const char *op, lc_tensor *x, lc_tensor *index) {
     memcpy(shape, index->shape, (size_t)index->ndim * sizeof *shape);
     memcpy(shape + index->ndim, x->shape + 1, (size_t)(x->ndim - 1) * sizeof *shape);
     x = lc_contiguous(x);
-    index = lc_contiguous(index);
-    if (!x || lc_check_index(op, "index", index, x->shape[0]) < 0) return NULL;
-    lc_tensor *y = lc_tensor_make(x, x->dtype, ndim, shape);
+    index = x ? lc_index_on(op, "index", index, x->shape[0], x) : NULL;
+    lc_tensor *y = !index ? NULL : lc_tensor_make(x, x->dtype, ndim, shape);
     if (!y || lc_kernels_of(x)->take_rows(lc_data(y), lc_data(x), x->dtype, lc_data(index),
                                           lc_tensor_count(index), row_width(x)) < 0)
         return NULL;

@@ -3,7 +3,9 @@
 #define LC_INDEX_H
 #include "tensor/tensor.h"
 
-/* 0 when every element of a dense i32 tensor is in [0, limit); else -1 and the first that is not. */
-int lc_check_index(const char *op, const char *what, const lc_tensor *index, int64_t limit);
+/* A dense i32 tensor where like is, once every element is known to be in [0, limit); NULL: the first
+ * that is not. Indices are made on the host: those of a device are read back for the check. */
+lc_tensor *lc_index_on(const char *op, const char *what, lc_tensor *index, int64_t limit,
+                       const lc_tensor *like);
 
 #endif

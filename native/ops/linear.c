@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "ops/autograd.h"
 #include "ops/product.h"
+#include "tensor/device.h"
 
 static int check(const char *op, const lc_tensor *x, const lc_tensor *weight) {
     if (!lc_is_float(x) || !lc_is_float(weight))
@@ -90,14 +91,16 @@ static lc_tensor *linear(lc_tensor *x, lc_tensor *weight, lc_tensor *bias) {
 }
 
 lc_tensor *lc_linear(lc_tensor *x, lc_tensor *weight) {
-    if (!lc_usable("linear", x) || !lc_usable("linear", weight) || check("linear", x, weight) < 0)
+    if (!lc_usable("linear", x) || !lc_usable("linear", weight) || check("linear", x, weight) < 0 ||
+        !lc_together("linear", x, weight))
         return NULL;
     return linear(x, weight, NULL);
 }
 
 lc_tensor *lc_linear_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias) {
     if (!lc_usable("linear_bias", x) || !lc_usable("linear_bias", weight) ||
-        !lc_usable("linear_bias", bias) || check("linear_bias", x, weight) < 0)
+        !lc_usable("linear_bias", bias) || check("linear_bias", x, weight) < 0 ||
+        !lc_together("linear_bias", x, weight) || !lc_together("linear_bias", x, bias))
         return NULL;
     if (!lc_is_float(bias) || bias->ndim != 1 || bias->shape[0] != weight->shape[0])
         return lc_fail_null(LC_EINVAL, "linear_bias: weight is %s but bias is %s",
@@ -150,7 +153,8 @@ lc_tensor *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tens
                           double scale) {
     if (!lc_usable("linear_lora", x) || !lc_usable("linear_lora", weight) ||
         !lc_usable("linear_lora", a) || !lc_usable("linear_lora", b) ||
-        check_lora(x, weight, a, b) < 0)
+        check_lora(x, weight, a, b) < 0 || !lc_together("linear_lora", x, weight) ||
+        !lc_together("linear_lora", x, a) || !lc_together("linear_lora", x, b))
         return NULL;
     int before = lc_pool();
     lc_tensor *down = as(a, x->dtype), *up = as(b, x->dtype);

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "ops/autograd.h"
 #include "ops/index.h"
+#include "tensor/device.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -129,11 +130,10 @@ lc_tensor *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc
                             lc_shape_text(row), lc_shape_text(target));
     hidden = lc_contiguous(hidden);
     head = lc_contiguous(head);
-    row = lc_contiguous(row);
-    target = lc_contiguous(target);
-    if (!hidden || !head || lc_check_index("token_logps", "row", row, hidden->shape[0]) < 0 ||
-        lc_check_index("token_logps", "target", target, head->shape[0]) < 0)
-        return NULL;
+    if (!hidden || !head || !lc_together("token_logps", hidden, head)) return NULL;
+    row = lc_index_on("token_logps", "row", row, hidden->shape[0], hidden);
+    target = row ? lc_index_on("token_logps", "target", target, head->shape[0], hidden) : NULL;
+    if (!target) return NULL;
     int64_t rows = row->shape[0];
     struct chunk c = {0};
     lc_tensor *y = lc_tensor_make(hidden, LC_F32, 1, &rows),
@@ -168,10 +168,9 @@ lc_tensor *lc_token_log_squares(lc_tensor *hidden, lc_tensor *head, lc_tensor *r
                             lc_shape_text(hidden), lc_shape_text(head), lc_shape_text(row));
     hidden = lc_contiguous(hidden);
     head = lc_contiguous(head);
-    row = lc_contiguous(row);
-    if (!hidden || !head || !row ||
-        lc_check_index("token_log_squares", "row", row, hidden->shape[0]) < 0)
-        return NULL;
+    if (!hidden || !head || !lc_together("token_log_squares", hidden, head)) return NULL;
+    row = lc_index_on("token_log_squares", "row", row, hidden->shape[0], hidden);
+    if (!row) return NULL;
     int64_t rows = row->shape[0], width = head->shape[0];
     const struct lc_kernels *k = lc_kernels_of(hidden);
     struct chunk c = {0};
@@ -229,7 +228,10 @@ lc_tensor *lc_cross_entropy(lc_tensor *logits, lc_tensor *targets) {
     lc_tensor *x = logits && logits->dtype != LC_F32 ? lc_cast(logits, LC_F32) : logits;
     if (!x || !targets) return NULL;
     int64_t rows = x->shape[0], counted = 0;
-    const int32_t *at = lc_data(targets);
+    const lc_tensor *host = lc_tensor_on(targets, LC_HOST);
+    const int32_t *at = host ? lc_data(host) : NULL;
+    targets = lc_tensor_on(targets, x->storage->device);
+    if (!host || !targets) return NULL;
     for (int64_t i = 0; i < rows; i++) {
         if (at[i] != -100 && (at[i] < 0 || at[i] >= x->shape[1]))
             return lc_fail_null(LC_EINVAL,
@@ -242,8 +244,8 @@ lc_tensor *lc_cross_entropy(lc_tensor *logits, lc_tensor *targets) {
     lc_tensor *logp = lc_tensor_make(x, LC_F32, 1, &rows),
               *lse = logp ? lc_tensor_make(x, LC_F32, 1, &rows) : NULL;
     lc_tensor *y = lse ? lc_tensor_make(x, LC_F32, 0, NULL) : NULL;
-    if (!y || lc_kernels_of(x)->pick_logp(lc_data(logp), lc_data(lse), lc_data(x), at, rows,
-                                          x->shape[1]) < 0)
+    if (!y || lc_kernels_of(x)->pick_logp(lc_data(logp), lc_data(lse), lc_data(x), lc_data(targets),
+                                          rows, x->shape[1]) < 0)
         return NULL;
     if (lc_kernels_of(x)->sum(lc_data(y), lc_data(logp), LC_F32, 1, rows, 1, (float)-scale) < 0)
         return NULL;
@@ -257,10 +259,17 @@ lc_tensor *lc_cross_entropy(lc_tensor *logits, lc_tensor *targets) {
 /* ---- dpo_loss ---------------------------------------------------------------------------------------------- */
 
 /* h = beta ((pc - pr) - (rc - rr)); loss = mean softplus(-h); d loss / d h = -sigmoid(-h) / N */
-static double margin_of(const struct lc_rule *r, int64_t i) {
+static double margin_of(lc_tensor *const in[4], int64_t i, double beta) {
     double v[4];
-    for (int j = 0; j < 4; j++) v[j] = ((const float *)lc_data(r->in[j]))[i];
-    return r->f[0] * ((v[0] - v[1]) - (v[2] - v[3]));
+    for (int j = 0; j < 4; j++) v[j] = ((const float *)lc_data(in[j]))[i];
+    return beta * ((v[0] - v[1]) - (v[2] - v[3]));
+}
+
+/* The four operands on the host: N is small, and the loss is read there in any case. */
+static int on_host(lc_tensor *const in[4], lc_tensor *host[4]) {
+    for (int j = 0; j < 4; j++)
+        if (!(host[j] = lc_tensor_on(in[j], LC_HOST))) return -1;
+    return 0;
 }
 
 static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
@@ -268,16 +277,17 @@ static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp
 static int dpo_backward(const struct lc_rule *r, lc_tensor *dy) {
     static const double sign[4] = {-1, 1, 1, -1};
     float loss;
-    if (lc_tensor_read_f32(dy, &loss, 1) < 0) return -1;
+    lc_tensor *host[4];
+    if (lc_tensor_read_f32(dy, &loss, 1) < 0 || on_host(r->in, host) < 0) return -1;
     int64_t n = r->in[0]->shape[0];
     for (int j = 0; j < 4; j++) {
         if (!lc_wants(r->in[j])) continue;
-        lc_tensor *g = lc_tensor_like(r->in[j]);
+        lc_tensor *g = lc_tensor_like(host[j]);
         if (!g) return -1;
         for (int64_t i = 0; i < n; i++)
-            ((float *)lc_data(g))[i] =
-                (float)(sign[j] * loss * r->f[0] / (double)n / (1 + exp(margin_of(r, i))));
-        if (lc_grad_add(r->in[j], g) < 0) return -1;
+            ((float *)lc_data(g))[i] = (float)(sign[j] * loss * r->f[0] / (double)n /
+                                               (1 + exp(margin_of(host, i, r->f[0]))));
+        if (lc_grad_add(r->in[j], lc_tensor_on(g, r->in[j]->storage->device)) < 0) return -1;
     }
     return 0;
 }
@@ -295,13 +305,13 @@ lc_tensor *lc_dpo_loss(lc_tensor *policy_chosen, lc_tensor *policy_rejected,
                 "dpo_loss: argument %d is %s; four times f32 [N], N at least 1, is expected", j + 1,
                 lc_shape_text(in[j]));
         rule.in[j] = lc_contiguous(in[j]);
-        if (!rule.in[j]) return NULL;
+        if (!rule.in[j] || !lc_together("dpo_loss", in[0], in[j])) return NULL;
     }
+    lc_tensor *host[4];
+    if (on_host(rule.in, host) < 0) return NULL;
     double sum = 0;
     int64_t n = in[0]->shape[0];
-    for (int64_t i = 0; i < n; i++) sum += softplus(-margin_of(&rule, i));
-    lc_tensor *y = lc_tensor_make(in[0], LC_F32, 0, NULL);
-    if (!y) return NULL;
-    *(float *)lc_data(y) = (float)(sum / (double)n);
-    return lc_record(y, &rule);
+    for (int64_t i = 0; i < n; i++) sum += softplus(-margin_of(host, i, beta));
+    return lc_record(lc_tensor_full(0, NULL, LC_F32, in[0]->storage->device, sum / (double)n),
+                     &rule);
 }

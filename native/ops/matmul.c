@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "ops/autograd.h"
 #include "ops/product.h"
+#include "tensor/device.h"
 
 /* da = dy b^T, db = a^T dy */
 static int matmul_backward(const struct lc_rule *r, lc_tensor *dy) {
@@ -43,7 +44,9 @@ static int check(const lc_tensor *a, const lc_tensor *b) {
 }
 
 lc_tensor *lc_matmul(lc_tensor *a, lc_tensor *b) {
-    if (!lc_usable("matmul", a) || !lc_usable("matmul", b) || check(a, b) < 0) return NULL;
+    if (!lc_usable("matmul", a) || !lc_usable("matmul", b) || check(a, b) < 0 ||
+        !lc_together("matmul", a, b))
+        return NULL;
     int64_t shape[3];
     for (int i = 0; i < a->ndim; i++) shape[i] = a->shape[i];
     shape[a->ndim - 1] = b->shape[a->ndim - 1];

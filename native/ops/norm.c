@@ -1,6 +1,7 @@
 /* norm.c - RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last dim. */
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "tensor/device.h"
 
 static bool fits(const char *op, const lc_tensor *x, const lc_tensor *w) {
     if (lc_is_float(x) && w->dtype == x->dtype && x->ndim >= 1 && w->ndim == 1 &&
@@ -37,7 +38,8 @@ static int norm_backward(const struct lc_rule *r, lc_tensor *dy) {
 }
 
 lc_tensor *lc_rms_norm(lc_tensor *x, lc_tensor *weight, double eps) {
-    if (!lc_usable("rms_norm", x) || !lc_usable("rms_norm", weight) || !fits("rms_norm", x, weight))
+    if (!lc_usable("rms_norm", x) || !lc_usable("rms_norm", weight) ||
+        !fits("rms_norm", x, weight) || !lc_together("rms_norm", x, weight))
         return NULL;
     x = lc_contiguous(x);
     weight = lc_contiguous(weight);
@@ -55,7 +57,9 @@ lc_tensor *lc_layer_norm(lc_tensor *x, lc_tensor *weight, lc_tensor *bias, doubl
     if (!lc_usable("layer_norm", x) || !lc_usable("layer_norm", weight) ||
         !lc_usable("layer_norm", bias))
         return NULL;
-    if (!fits("layer_norm", x, weight) || !fits("layer_norm", x, bias)) return NULL;
+    if (!fits("layer_norm", x, weight) || !fits("layer_norm", x, bias) ||
+        !lc_together("layer_norm", x, weight) || !lc_together("layer_norm", x, bias))
+        return NULL;
     x = lc_contiguous(x);
     weight = lc_contiguous(weight);
     bias = lc_contiguous(bias);

@@ -1,6 +1,7 @@
 /* reduce.c - sums and means, over everything or one dim; argmax; sums of runs. Results are f32 sums
  * rounded once to the input's dtype. */
 #include "base/error.h"
+#include "tensor/device.h"
 #include "ops/autograd.h"
 
 #include <inttypes.h>
@@ -78,12 +79,17 @@ lc_tensor *lc_argmax(lc_tensor *x) {
 
 static int segment_sum_backward(const struct lc_rule *r, lc_tensor *dy) {
     lc_tensor *x = r->in[0], *dx = lc_tensor_zero_like(x, LC_F32);
-    if (!dx) return -1;
-    const int32_t *first = lc_data(r->keep[0]);
-    const float *g = lc_data(dy);
-    float *to = lc_data(dx);
-    for (int64_t s = 0; s < dy->shape[0]; s++)
-        for (int32_t i = first[s]; i < first[s + 1]; i++) to[i] = g[s];
+    const int32_t *first = lc_data(r->keep[0]), *last = first + dy->shape[0];
+    const int64_t n = *last - *first; /* values of some segment */
+    lc_tensor *owner = dx ? lc_tensor_new(1, &n, LC_I32, LC_HOST) : NULL;
+    if (!owner) return -1;
+    for (int32_t s = 0; s < dy->shape[0]; s++)
+        for (int32_t i = first[s]; i < first[s + 1]; i++)
+            ((int32_t *)lc_data(owner))[i - *first] = s;
+    owner = lc_tensor_on(owner, x->storage->device);
+    if (!owner || lc_kernels_of(x)->take_rows((float *)lc_data(dx) + *first, lc_data(dy), LC_F32,
+                                              lc_data(owner), n, 1) < 0)
+        return -1;
     return lc_grad_add(x, dx);
 }
 
@@ -95,7 +101,7 @@ lc_tensor *lc_segment_sum(lc_tensor *x, lc_tensor *first) {
             LC_EINVAL, "segment_sum: x is %s and first %s; f32 [n] and i32 [S + 1] are expected",
             lc_shape_text(x), lc_shape_text(first));
     x = lc_contiguous(x);
-    first = lc_contiguous(first);
+    first = lc_tensor_on(lc_contiguous(first), LC_HOST);
     if (!x || !first) return NULL;
     const int32_t *at = lc_data(first);
     int64_t segments = first->shape[0] - 1;

@@ -1,6 +1,7 @@
 /* rope.c - rotary positions; the backward turns the other way. */
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "tensor/device.h"
 
 static int turn(lc_tensor *y, const lc_tensor *x, const lc_tensor *position, double theta,
                 bool inverse) {
@@ -22,6 +23,7 @@ lc_tensor *lc_rope(lc_tensor *x, lc_tensor *position, double theta) {
             lc_shape_text(x), lc_shape_text(position));
     x = lc_contiguous(x);
     position = lc_contiguous(position);
+    if (!lc_together("rope", x, position)) return NULL;
     lc_tensor *y = x && position ? lc_tensor_like(x) : NULL;
     if (!y || turn(y, x, position, theta, false) < 0) return NULL;
     return lc_record(y, &(struct lc_rule){.name = "rope",

@@ -5,11 +5,13 @@
  *   slice       count indices of one dim                     always a view
  *   cat         tensors one after the other along a dim
  *   contiguous  x itself when it is dense, else a dense copy
+ *   to          x itself when it is on that device, else a copy there
  *   cast        x itself when it has that dtype, else a converted copy
  *   detach      the same storage, no history */
 #include "base/error.h"
 #include "base/memory.h"
 #include "ops/autograd.h"
+#include "tensor/device.h"
 
 #include <inttypes.h>
 
@@ -43,6 +45,17 @@ lc_tensor *lc_contiguous(lc_tensor *x) {
 lc_tensor *lc_cast(lc_tensor *x, int dtype) {
     if (!lc_usable("cast", x)) return NULL;
     return x->dtype == dtype ? x : copy_as(x, dtype, "cast");
+}
+
+static int to_backward(const struct lc_rule *r, lc_tensor *dy) {
+    return lc_grad_add(r->in[0], lc_tensor_on(dy, r->in[0]->storage->device));
+}
+
+lc_tensor *lc_to(lc_tensor *x, int device) {
+    if (!lc_usable("to", x)) return NULL;
+    lc_tensor *y = lc_tensor_on(x, device);
+    if (y == x || !y || !lc_is_float(x)) return y;
+    return lc_record(y, &(struct lc_rule){.name = "to", .backward = to_backward, .in = {x}});
 }
 
 lc_tensor *lc_detach(lc_tensor *x) {
@@ -231,7 +244,7 @@ static lc_tensor *join_recorded(int n, lc_tensor **x, int dim) {
 lc_tensor *lc_cat(int n, lc_tensor **x, int dim) {
     if (n < 1) return lc_fail_null(LC_EINVAL, "cat: no tensors given");
     for (int i = 0; i < n; i++)
-        if (!lc_usable("cat", x[i])) return NULL;
+        if (!lc_usable("cat", x[i]) || !lc_together("cat", x[0], x[i])) return NULL;
     int d = resolve_dim("cat", x[0], dim), before = lc_pool();
     int64_t shape[LC_MAX_DIMS];
     lc_tensor *y = NULL;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "tensor/device.h"
 #include "tensor/node.h"
 #include "tensor/scope.h"
 
@@ -32,7 +33,9 @@ const char *lc_shape_text(const lc_tensor *t) {
     for (int i = 0; i < t->ndim; i++)
         used += snprintf(text + used, sizeof texts[0] - (size_t)used, i ? ", %" PRId64 : "%" PRId64,
                          t->shape[i]);
-    snprintf(text + used, sizeof texts[0] - (size_t)used, "]");
+    used += snprintf(text + used, sizeof texts[0] - (size_t)used, "]");
+    if (t->storage->device != LC_HOST)
+        snprintf(text + used, sizeof texts[0] - (size_t)used, " on cuda:%d", t->storage->device);
     return text;
 }
 
@@ -98,6 +101,14 @@ bool lc_usable(const char *op, const lc_tensor *t) {
     return false;
 }
 
+bool lc_together(const char *op, const lc_tensor *a, const lc_tensor *b) {
+    if (!a || !b || a->storage->device == b->storage->device) return true;
+    lc_fail(LC_EINVAL, "%s: %s%s and %s%s are on different devices; move one with :to", op,
+            lc_shape_text(a), a->storage->device == LC_HOST ? " on the cpu" : "", lc_shape_text(b),
+            b->storage->device == LC_HOST ? " on the cpu" : "");
+    return false;
+}
+
 /* ---- pending handles ------------------------------------------------------------------------- */
 
 static _Thread_local struct {
@@ -158,7 +169,7 @@ lc_tensor *lc_tensor_adopt(lc_tensor *t) {
 void lc_storage_free_data(struct lc_storage *s) {
     if (!s->data) return;
     if (s->close) s->close(s->owner);
-    else lc_cpu_kernels.free(s->data, s->bytes);
+    else lc_kernels_at(s->device)->free(s->data, s->bytes);
     s->data = NULL;
 }
 
@@ -204,12 +215,11 @@ static int checked_bytes(int ndim, const int64_t *shape, int dtype, int64_t *byt
 lc_tensor *lc_tensor_new(int ndim, const int64_t *shape, int dtype, int device) {
     int64_t bytes;
     if (checked_bytes(ndim, shape, dtype, &bytes) < 0) return NULL;
-    if (device != LC_HOST)
-        return lc_fail_null(LC_EINVAL, "tensor: there is no device cuda:%d here", device);
+    if (lc_device_start(device) < 0) return NULL;
     struct lc_storage *s = lc_alloc(sizeof *s);
     if (!s) return NULL;
     *s = (struct lc_storage){.bytes = (size_t)bytes, .device = device, .holders = 1};
-    s->data = lc_cpu_kernels.alloc(s->bytes);
+    s->data = lc_kernels_at(device)->alloc(s->bytes);
     if (!s->data) {
         lc_free(s);
         return NULL;
@@ -307,8 +317,24 @@ static const lc_tensor *dense_as(const lc_tensor *src, int dtype) {
     return copy && !lc_tensor_copy(copy, src) ? copy : NULL;
 }
 
+/* Between the host and a device: in the destination's dtype or the source's, whichever is smaller. */
+static int copy_across(lc_tensor *dst, const lc_tensor *src) {
+    bool shrinks = dtypes[dst->dtype].bytes < dtypes[src->dtype].bytes;
+    src = dense_as(src, shrinks ? dst->dtype : src->dtype);
+    lc_tensor *to = dst;
+    if (src && (!lc_tensor_dense(dst) || dst->dtype != src->dtype))
+        to = lc_tensor_make(dst, src->dtype, dst->ndim, dst->shape);
+    if (!src || !to) return -1;
+    size_t bytes = (size_t)lc_tensor_count(to) * dtypes[to->dtype].bytes;
+    int done = to->storage->device == LC_HOST
+                   ? lc_kernels_of(src)->download(lc_data(to), lc_data(src), bytes)
+                   : lc_kernels_of(to)->upload(lc_data(to), lc_data(src), bytes);
+    return done < 0 || to == dst ? done : lc_tensor_copy(dst, to);
+}
+
 /* One pass where one side is dense and the dtypes agree, or both are dense; else by a dense copy. */
 static int copy(lc_tensor *dst, const lc_tensor *src) {
+    if (dst->storage->device != src->storage->device) return copy_across(dst, src);
     const struct lc_kernels *k = lc_kernels_of(dst);
     bool to_dense = lc_tensor_dense(dst), from_dense = lc_tensor_dense(src),
          same = dst->dtype == src->dtype;
@@ -332,6 +358,12 @@ int lc_tensor_copy(lc_tensor *dst, const lc_tensor *src) {
     int before = lc_pool(), done = copy(dst, src);
     lc_pool_end(before, NULL);
     return done;
+}
+
+lc_tensor *lc_tensor_on(lc_tensor *t, int device) {
+    if (!t || t->storage->device == device) return t;
+    lc_tensor *there = lc_tensor_new(t->ndim, t->shape, t->dtype, device);
+    return there && !lc_tensor_copy(there, t) ? there : NULL;
 }
 
 /* Copies t as dtype into host memory, count elements. */

@@ -5,6 +5,7 @@
  * scopes. A parameter without a gradient is left alone in that step. */
 #include "base/error.h"
 #include "base/memory.h"
+#include "tensor/device.h"
 #include "tensor/tensor.h"
 
 #include <inttypes.h>
@@ -98,7 +99,9 @@ int lc_adamw_add(lc_adamw *o, lc_tensor *parameter, const char *name) {
     struct slot s = {0};
     int before = lc_pool();
     lc_scope_outside(1);
+    int tag = lc_device_tag(LC_FOR_OPTIMIZER);
     int done = fill_slot(&s, parameter, name);
+    lc_device_tag(tag);
     lc_scope_outside(0);
     lc_pool_end(before, NULL);
     if (done < 0) free_slot(&s);
@@ -109,17 +112,6 @@ int lc_adamw_add(lc_adamw *o, lc_tensor *parameter, const char *name) {
 /* ---- stepping -------------------------------------------------------------------------------------- */
 
 int64_t lc_adamw_steps(const lc_adamw *o) { return o->steps; }
-
-double lc_adamw_grad_norm(lc_adamw *o) {
-    double sum = 0;
-    for (int i = 0; i < o->count; i++) {
-        lc_tensor *g = o->slots[i].parameter->grad;
-        double part = 0;
-        if (g && lc_kernels_of(g)->square_sum(&part, lc_data(g), lc_tensor_count(g)) < 0) return -1;
-        sum += part;
-    }
-    return isfinite(sum) ? sqrt(sum) : (double)NAN;
-}
 
 /* The parameters that have a gradient; their number, or -1. */
 static int gather_parts(const lc_adamw *o, struct lc_adamw_part *parts) {
@@ -138,6 +130,16 @@ static int gather_parts(const lc_adamw *o, struct lc_adamw_part *parts) {
                                             .count = lc_tensor_count(g)};
     }
     return n;
+}
+
+double lc_adamw_grad_norm(lc_adamw *o) {
+    struct lc_adamw_part *parts = lc_alloc((size_t)o->count * sizeof *parts);
+    int n = parts ? gather_parts(o, parts) : -1, done = n < 0 ? -1 : 0;
+    double sum = 0;
+    if (n > 0) done = lc_kernels_of(o->slots[0].parameter)->square_sum(&sum, parts, n);
+    lc_free(parts);
+    if (done < 0) return -1;
+    return isfinite(sum) ? sqrt(sum) : (double)NAN;
 }
 
 int lc_adamw_step(lc_adamw *o, double lr, double grad_scale) {

@@ -6,6 +6,9 @@ local plain = require("tests.oracle.plain")
 local C = native.C
 local M = {}
 
+--- Where tensors are made; the specs of another device set it.
+M.device = C.LC_HOST
+
 M.dtypes = { f32 = C.LC_F32, bf16 = C.LC_BF16, f16 = C.LC_F16, i32 = C.LC_I32 }
 
 --- Raises what lc_error says when a call failed.
@@ -20,7 +23,7 @@ M.dims = dims
 function M.tensor(array, dtype)
   local n = #array
   local t = native.adopt(C.lc_tensor_new(#array.shape, dims(array.shape), M.dtypes[dtype],
-    C.LC_HOST))
+    M.device))
   if dtype == "i32" then
     M.done(C.lc_tensor_write(t, ffi.new("int32_t[?]", math.max(n, 1), array), n * 4))
   else

@@ -1,0 +1,45 @@
+/* device.h - what the launchers share: errors, memory of the device, and the size of a grid.
+ *
+ * One stream runs everything in order, so freed memory may be used again at once. */
+#ifndef LC_CUDA_DEVICE_H
+#define LC_CUDA_DEVICE_H
+#include "cuda/plugin.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern struct lc_cuda_host cuda_host;
+
+/* ---- runtime.cu ---- */
+
+/* Bytes that may be taken of the device, or -1 with the reason. */
+int64_t cuda_start(int device);
+const char *cuda_describe(void);
+void *cuda_take(size_t bytes); /* raw memory of the device; NULL: there is none */
+void cuda_give(void *p);
+int cuda_upload(void *dst, const void *src, size_t bytes);
+int cuda_download(void *dst, const void *src, size_t bytes);
+int cuda_copy(void *dst, const void *src, size_t bytes); /* within the device */
+int cuda_clear(void *dst, int byte, size_t bytes);
+/* What every launcher ends with: 0, or -1 with the op's name when it could not be started. */
+int cuda_launched(const char *op);
+/* Blocks of a kernel that run at a time on the whole device: the most that a loop over the grid needs. */
+int64_t cuda_wave(const void *kernel, int threads);
+
+/* ---- memory.cc ---- */
+
+void cuda_memory_start(int64_t available);
+void cuda_memory_budget(int64_t bytes);
+void cuda_memory_read(struct lc_cuda_memory *out);
+void *cuda_alloc(size_t bytes);
+void cuda_free(void *p, size_t bytes);
+/* For a launcher's own use; free it with cuda_free as soon as the work is launched. */
+void *cuda_workspace(size_t bytes);
+/* The same, filled from the host. */
+void *cuda_workspace_from(const void *src, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

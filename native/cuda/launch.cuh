@@ -1,0 +1,138 @@
+/* launch.cuh - what the plain kernels share beside common.cuh: numbers of every dtype, packs of any
+ * place and length, loops, and launching.
+ *
+ * A thread takes whole packs, counted from the first element of an array or row, wherever that lies in
+ * memory: an aligned pack moves in one access, another one element by element. So which elements a
+ * thread adds up, and with that the bits of a row, depend on the row's width alone. */
+#ifndef LC_CUDA_LAUNCH_CUH
+#define LC_CUDA_LAUNCH_CUH
+#include "cuda/common.cuh"
+#include "cuda/launchers.h"
+
+/* ---- dtypes ---- */
+
+LC_DEVICE float to_float(int32_t x) { return (float)x; }
+LC_DEVICE float to_float(uint8_t x) { return x; }
+
+/* Integers saturate; NaN becomes the lowest. */
+LC_DEVICE float clamped(float x, float low, float high) {
+    return x >= low ? (x <= high ? x : high) : low;
+}
+template <> LC_DEVICE int32_t from_float<int32_t>(float x) {
+    return (int32_t)clamped(x, -2147483648.0f, 2147483520.0f);
+}
+template <> LC_DEVICE uint8_t from_float<uint8_t>(float x) { return (uint8_t)clamped(x, 0, 255); }
+
+/* Bytes of an element. */
+inline size_t dtype_bytes(int dtype) {
+    return dtype == LC_F32 || dtype == LC_I32 ? 4 : dtype == LC_U8 ? 1 : 2;
+}
+
+/* Call f with a number of the dtype's type, of floats or of all dtypes. */
+template <typename F> int with_float(int dtype, F f) {
+    switch (dtype) {
+    case LC_F32: return f(float());
+    case LC_BF16: return f(lc_bf16());
+    default: return f(lc_f16());
+    }
+}
+template <typename F> int with_any(int dtype, F f) {
+    switch (dtype) {
+    case LC_I32: return f(int32_t());
+    case LC_U8: return f(uint8_t());
+    default: return with_float(dtype, f);
+    }
+}
+/* Calls f with an unsigned number of the dtype's size: for kernels that only move elements. */
+template <typename F> int with_size(int dtype, F f) {
+    switch (dtype_bytes(dtype)) {
+    case 4: return f(uint32_t());
+    case 2: return f(uint16_t());
+    default: return f(uint8_t());
+    }
+}
+
+/* ---- packs ---- */
+
+template <typename T> constexpr int64_t PACK = 16 / (int64_t)sizeof(T);
+
+template <typename T> LC_DEVICE bool whole_pack(const T *p, int64_t n) {
+    return n >= PACK<T> && (uintptr_t)p % 16 == 0;
+}
+
+/* The first n elements of a pack anywhere; what is behind them is zero and not read. */
+template <typename T> LC_DEVICE lc_pack<T> get_pack(const T *p, int64_t n) {
+    if (whole_pack(p, n)) return load_pack(p);
+    lc_pack<T> pack = {};
+    LC_UNROLL
+    for (int k = 0; k < PACK<T>; k++)
+        if (k < n) pack.x[k] = p[k];
+    return pack;
+}
+
+template <typename T> LC_DEVICE void put_pack(T *p, const lc_pack<T> &pack, int64_t n) {
+    if (whole_pack(p, n)) {
+        store_pack(p, pack);
+        return;
+    }
+    LC_UNROLL
+    for (int k = 0; k < PACK<T>; k++)
+        if (k < n) p[k] = pack.x[k];
+}
+
+/* ---- loops ---- */
+
+LC_DEVICE int64_t thread_number() { return (int64_t)blockIdx.x * blockDim.x + threadIdx.x; }
+LC_DEVICE int64_t thread_count() { return (int64_t)gridDim.x * blockDim.x; }
+
+/* The packs of an array that are this thread's of the grid, or of a row that are its of the block. */
+#define EACH_PACK(T, i, count)                                                                     \
+    for (int64_t i = thread_number() * PACK<T>; i < (count); i += thread_count() * PACK<T>)
+#define EACH_ROW_PACK(T, i, width)                                                                 \
+    for (int64_t i = (int64_t)threadIdx.x * PACK<T>; i < (width); i += blockDim.x * PACK<T>)
+#define EACH_ROW(r, rows) for (int64_t r = blockIdx.x; r < (rows); r += gridDim.x)
+
+/* ---- launching ---- */
+
+enum { THREADS = 256 };
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Threads of a block that works on one row of packs; a function of the width alone. */
+template <typename T> int row_threads(int64_t width) {
+    int64_t warps = ceil_div(width, PACK<T> * WARP);
+    return WARP * (int)(warps < 1 ? 1 : warps > 16 ? 16 : warps);
+}
+
+template <typename... P, typename... A>
+int launch(const char *op, void (*kernel)(P...), int64_t blocks, int threads, A... arguments) {
+    if (blocks < 1) return 0;
+    const dim3 grid((unsigned)blocks), block((unsigned)threads);
+    LC_LAUNCH(kernel, grid, block, 0, cuda_stream(), arguments...);
+    return cuda_launched(op);
+}
+
+/* For kernels that stride over the grid: at most as many blocks as run at a time. */
+template <typename... P, typename... A>
+int launch_loop(const char *op, void (*kernel)(P...), int64_t blocks, int threads, A... arguments) {
+    const int64_t most = cuda_wave((const void *)kernel, threads);
+    return launch(op, kernel, blocks < most ? blocks : most, threads, arguments...);
+}
+
+/* One thread a pack, or one an element. */
+template <typename T, typename... P, typename... A>
+int launch_packs(const char *op, void (*kernel)(P...), int64_t count, A... arguments) {
+    return launch_loop(op, kernel, ceil_div(count, PACK<T> * THREADS), THREADS, arguments...);
+}
+template <typename... P, typename... A>
+int launch_each(const char *op, void (*kernel)(P...), int64_t count, A... arguments) {
+    return launch_loop(op, kernel, ceil_div(count, THREADS), THREADS, arguments...);
+}
+
+/* One block a row. */
+template <typename T, typename... P, typename... A>
+int launch_rows(const char *op, void (*kernel)(P...), int64_t rows, int64_t width, A... arguments) {
+    return launch_loop(op, kernel, rows, row_threads<T>(width), arguments...);
+}
+
+#endif

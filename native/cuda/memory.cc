@@ -1,0 +1,212 @@
+/* memory.cc - memory of the device: few large segments, cut into blocks on demand.
+ *
+ * A block is the best fit among the free ones and is joined with its free neighbours when it is let
+ * go, so the same sequence of calls gives the same addresses. A segment goes back to the device only
+ * when another one is needed and there is no room for it. */
+#include <algorithm>
+#include <cinttypes>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "cuda/device.h"
+
+namespace {
+
+constexpr size_t ALIGN = 512;
+constexpr size_t SEGMENT_STEP = 2u << 20;
+#ifdef LC_EMULATED
+constexpr size_t SEGMENT = SEGMENT_STEP;
+#else
+constexpr size_t SEGMENT = 256u << 20;
+#endif
+
+struct block {
+    size_t bytes;   /* what it takes, a multiple of ALIGN */
+    size_t payload; /* what was asked; 0: it is free */
+    lc_memory_tag tag;
+    bool first; /* of its segment */
+};
+
+std::map<char *, block> blocks;                  /* all of them, by address */
+std::set<std::pair<size_t, char *>> free_blocks; /* by size, then address */
+lc_cuda_memory now;
+int64_t available; /* when the device was started */
+
+const char *const tag_names[LC_MEMORY_TAGS] = {"activations",   "weights",   "the adapter",
+                                               "the optimizer", "gradients", "keys and values",
+                                               "workspaces"};
+
+using place = std::map<char *, block>::iterator;
+
+size_t rounded(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
+
+/* ---- segments ---- */
+
+place add_segment(size_t bytes) {
+    char *p = int64_t(bytes) > now.budget - now.reserved ? nullptr : (char *)cuda_take(bytes);
+    if (!p) return blocks.end();
+    now.reserved += int64_t(bytes);
+    free_blocks.insert({bytes, p});
+    return blocks.insert({p, block{bytes, 0, LC_FOR_ACTIVATIONS, true}}).first;
+}
+
+/* Gives the segments that hold nothing back to the device. */
+void drop_segments() {
+    for (place at = blocks.begin(); at != blocks.end();) {
+        place next = std::next(at);
+        bool whole = at->second.first && (next == blocks.end() || next->second.first);
+        if (whole && !at->second.payload) {
+            free_blocks.erase({at->second.bytes, at->first});
+            cuda_give(at->first);
+            now.reserved -= int64_t(at->second.bytes);
+            blocks.erase(at);
+        }
+        at = next;
+    }
+}
+
+/* A free block of that many bytes at least, or end(). */
+place find(size_t bytes) {
+    auto fit = free_blocks.lower_bound({bytes, nullptr});
+    if (fit != free_blocks.end()) return blocks.find(fit->second);
+    size_t least = rounded(bytes, SEGMENT_STEP);
+    place at = add_segment(std::max(least, SEGMENT));
+    if (at == blocks.end()) at = add_segment(least);
+    if (at != blocks.end()) return at;
+    drop_segments();
+    return add_segment(least);
+}
+
+/* ---- guards: where the CPU plays the device, what lies around a block is watched ---- */
+
+#ifdef LC_EMULATED
+constexpr size_t GUARD = ALIGN;
+constexpr int GUARD_BYTE = 0xA5, POISON = 0xFF; /* floats of all ones are NaN */
+
+void poison(char *p, size_t bytes, size_t payload) {
+    cuda_clear(p, GUARD_BYTE, bytes);
+    cuda_clear(p + GUARD, POISON, payload);
+}
+
+void check_guards(const char *p, const block &b) {
+    char *copy = new char[b.bytes];
+    cuda_download(copy, p, b.bytes);
+    for (size_t i = 0; i < b.bytes; i++)
+        if ((i < GUARD || i >= GUARD + b.payload) && copy[i] != char(GUARD_BYTE)) {
+            std::fprintf(stderr, "lucid: byte %td of a block of %zu bytes was written\n",
+                         ptrdiff_t(i) - ptrdiff_t(GUARD), b.payload);
+            std::abort();
+        }
+    delete[] copy;
+}
+#else
+constexpr size_t GUARD = 0;
+void poison(char *, size_t, size_t) {}
+void check_guards(const char *, const block &) {}
+#endif
+
+/* ---- blocks ---- */
+
+int out_of_memory(size_t bytes) {
+    lc_cuda_memory m;
+    cuda_memory_read(&m);
+    char held[512] = "";
+    size_t used = 0;
+    for (int t = 0; t < LC_MEMORY_TAGS; t++)
+        if (m.tagged[t] && used < sizeof held)
+            used +=
+                size_t(std::snprintf(held + used, sizeof held - used, "%s%s %.1f MB",
+                                     used ? ", " : ": ", tag_names[t], double(m.tagged[t]) / 1e6));
+    return cuda_host.fail(LC_ENOMEM,
+                          "out of device memory: %.1f MB asked, %.1f of %.1f MB held%s; the "
+                          "largest free block has %.1f MB; a smaller --batch or --recompute on "
+                          "needs less",
+                          double(bytes) / 1e6, double(m.held) / 1e6, double(m.budget) / 1e6, held,
+                          double(m.largest_free) / 1e6);
+}
+
+void count(const block &b, int64_t sign) {
+    now.held += sign * int64_t(b.bytes);
+    now.tagged[b.tag] += sign * int64_t(b.bytes);
+    now.peak = std::max(now.peak, now.held);
+}
+
+void join_with_next(place at) {
+    place next = std::next(at);
+    if (next == blocks.end() || next->second.first || next->second.payload) return;
+    free_blocks.erase({next->second.bytes, next->first});
+    at->second.bytes += next->second.bytes;
+    blocks.erase(next);
+}
+
+void *take(size_t payload, lc_memory_tag tag) {
+    size_t bytes = rounded(std::max<size_t>(payload, 1), ALIGN) + 2 * GUARD;
+    if (cuda_host.charge(int64_t(payload)) < 0) return nullptr;
+    place at = payload > size_t(INT64_MAX) / 2 ? blocks.end() : find(bytes);
+    if (at == blocks.end()) {
+        cuda_host.discharge(int64_t(payload));
+        out_of_memory(payload);
+        return nullptr;
+    }
+    block &b = at->second;
+    free_blocks.erase({b.bytes, at->first});
+    if (b.bytes > bytes) {
+        char *rest = at->first + bytes;
+        free_blocks.insert({b.bytes - bytes, rest});
+        blocks.insert({rest, block{b.bytes - bytes, 0, LC_FOR_ACTIVATIONS, false}});
+        b.bytes = bytes;
+    }
+    b.payload = std::max<size_t>(payload, 1);
+    b.tag = tag;
+    count(b, 1);
+    poison(at->first, b.bytes, b.payload);
+    return at->first + GUARD;
+}
+
+} // namespace
+
+void *cuda_alloc(size_t bytes) { return take(bytes, cuda_host.tag()); }
+void *cuda_workspace(size_t bytes) { return take(bytes, LC_FOR_WORKSPACE); }
+
+void *cuda_workspace_from(const void *src, size_t bytes) {
+    void *p = cuda_workspace(bytes);
+    if (!p || cuda_upload(p, src, bytes) == 0) return p;
+    cuda_free(p, bytes);
+    return nullptr;
+}
+
+void cuda_free(void *p, size_t bytes) {
+    if (!p) return;
+    place at = blocks.find((char *)p - GUARD);
+    check_guards(at->first, at->second);
+    count(at->second, -1);
+    cuda_host.discharge(int64_t(bytes));
+    at->second.payload = 0;
+    join_with_next(at);
+    if (!at->second.first && !std::prev(at)->second.payload) {
+        --at;
+        free_blocks.erase({at->second.bytes, at->first});
+        join_with_next(at);
+    }
+    free_blocks.insert({at->second.bytes, at->first});
+}
+
+void cuda_memory_start(int64_t bytes) {
+    available = bytes;
+    now = lc_cuda_memory{};
+    now.budget = bytes;
+}
+
+void cuda_memory_budget(int64_t bytes) {
+    now.budget = bytes > 0 ? std::min(bytes, available) : available;
+    if (now.reserved > now.budget) drop_segments();
+}
+
+void cuda_memory_read(struct lc_cuda_memory *out) {
+    *out = now;
+    out->largest_free = free_blocks.empty() ? 0 : int64_t(free_blocks.rbegin()->first);
+}

@@ -1,0 +1,52 @@
+/* plugin.h - the CUDA backend lies in liblucid_cuda.so, which has one exported function that fills the
+ * table below: the core opens it when a device is first asked for, so that one build runs with and
+ * without a GPU. Nothing links the driver. */
+#ifndef LC_CUDA_PLUGIN_H
+#define LC_CUDA_PLUGIN_H
+#ifdef __cplusplus
+extern "C" {
+#include "kernels.h"
+}
+#else
+#include "kernels.h"
+#endif
+
+/* What device memory is held for. */
+enum lc_memory_tag {
+    LC_FOR_ACTIVATIONS, /* whatever has no tag of its own */
+    LC_FOR_WEIGHTS,
+    LC_FOR_ADAPTER,
+    LC_FOR_OPTIMIZER,
+    LC_FOR_GRADIENTS,
+    LC_FOR_CACHE, /* keys and values of generation */
+    LC_FOR_WORKSPACE,
+    LC_MEMORY_TAGS
+};
+
+/* What the plug-in may call: it links nothing of the core. */
+struct lc_cuda_host {
+    int (*fail)(int code, const char *format, ...);
+    int (*charge)(int64_t bytes); /* counts device memory; -1: beyond the limit */
+    void (*discharge)(int64_t bytes);
+    enum lc_memory_tag (*tag)(void); /* of what is allocated now */
+};
+
+struct lc_cuda_memory {
+    int64_t budget;               /* most bytes that are taken of the device */
+    int64_t reserved, held, peak; /* taken of it; of these in use, now and at most */
+    int64_t largest_free;         /* the largest block that is reserved and not in use */
+    int64_t tagged[LC_MEMORY_TAGS];
+};
+
+struct lc_cuda {
+    struct lc_kernels kernels;
+    int (*start)(int device); /* once; -1: no driver, no such device, too old a one */
+    const char *(*describe)(void);
+    void (*memory)(struct lc_cuda_memory *out);
+    void (*budget)(int64_t bytes); /* 0: what is free when the device is started, less a reserve */
+};
+
+/* hash: of kernels.h and this file as the core was built with them. -1: the plug-in's are others. */
+typedef int lc_cuda_open_fn(const char *hash, const struct lc_cuda_host *host, struct lc_cuda *out);
+
+#endif

@@ -1,0 +1,142 @@
+/* runtime.cu - the device itself: starting it, its stream, raw memory, copies, and errors.
+ *
+ * After an error that the device cannot recover from every call fails with the op that was found to
+ * have it; nothing more is asked of the driver. */
+#include "cuda/common.cuh"
+
+#include <stdio.h>
+#include <unordered_map>
+
+#include "cuda/device.h"
+
+struct lc_cuda_host cuda_host;
+
+namespace {
+
+enum { RESERVE = 512 << 20 }; /* bytes that are left to the driver and to others */
+
+cudaStream_t stream;
+char name[320], broken[256];
+
+} // namespace
+
+/* ---- errors ---- */
+
+cudaStream_t cuda_stream(void) { return stream; }
+
+int cuda_check(cudaError_t error, const char *op) {
+    if (broken[0]) return cuda_host.fail(LC_ECUDA, "%s: %s", op, broken);
+    if (error == cudaSuccess) return 0;
+    if (error == cudaErrorMemoryAllocation)
+        return cuda_host.fail(LC_ENOMEM, "%s: out of memory", op);
+    snprintf(broken, sizeof broken, "the device failed in or before %s: %s", op,
+             cudaGetErrorString(error));
+    return cuda_host.fail(LC_ECUDA, "%s", broken);
+}
+
+int cuda_launched(const char *op) { return cuda_check(cudaGetLastError(), op); }
+
+/* ---- starting ---- */
+
+#ifdef LC_EMULATED
+static int64_t describe(int device) {
+    if (device != 0)
+        return cuda_host.fail(LC_ECUDA, "cuda:%d: the emulation has one device, cuda:0", device);
+    snprintf(name, sizeof name, "emulated by the CPU");
+    emulate_close();
+    return (int64_t)4 << 30;
+}
+
+int64_t cuda_wave(const void *, int) { return 3; } /* few blocks: loops over the grid turn */
+#else
+static int64_t describe(int device) {
+    cudaDeviceProp p;
+    size_t left, all;
+    if (cuda_check(cudaGetDeviceProperties(&p, device), "start") < 0 ||
+        cuda_check(cudaSetDevice(device), "start") < 0 ||
+        cuda_check(cudaMemGetInfo(&left, &all), "start") < 0)
+        return -1;
+    if (p.major < 8)
+        return cuda_host.fail(LC_ECUDA,
+                              "cuda:%d: %s has compute capability %d.%d; 8.0 is the least; use "
+                              "--device cpu",
+                              device, p.name, p.major, p.minor);
+    snprintf(name, sizeof name, "%s, %.0f GB, sm_%d%d", p.name, (double)all / 1e9, p.major,
+             p.minor);
+    return left > RESERVE ? (int64_t)(left - RESERVE) : 0;
+}
+
+int64_t cuda_wave(const void *kernel, int threads) {
+    static std::unordered_map<const void *, int64_t>
+        known; /* a kernel has one block size a width */
+    int64_t &wave = known[(const char *)kernel + threads];
+    if (wave) return wave;
+    int device = 0, blocks = 0, processors = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, 0);
+    wave = (int64_t)blocks * processors;
+    return wave > 0 ? wave : (wave = 1);
+}
+#endif
+
+int64_t cuda_start(int device) {
+    int devices = 0;
+    const cudaError_t error = cudaGetDeviceCount(&devices);
+    if (error != cudaSuccess || devices < 1)
+        return cuda_host.fail(LC_ECUDA, "cuda:%d: %s; use --device cpu", device,
+                              error == cudaErrorInsufficientDriver
+                                  ? "there is no NVIDIA driver, or it is older than this build's "
+                                    "CUDA"
+                                  : "there is no GPU");
+    if (device >= devices)
+        return cuda_host.fail(LC_ECUDA,
+                              "cuda:%d: there is no such device; there %s %d, from cuda:0", device,
+                              devices == 1 ? "is" : "are", devices);
+    const int64_t bytes = describe(device);
+    if (bytes < 0) return -1;
+    return cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "start") < 0
+               ? -1
+               : bytes;
+}
+
+const char *cuda_describe(void) { return name; }
+
+/* ---- memory ---- */
+
+void *cuda_take(size_t bytes) {
+    void *p = NULL;
+    if (broken[0] || cudaMalloc(&p, bytes) != cudaSuccess) {
+        cudaGetLastError(); /* out of memory is no fault of the device's */
+        return NULL;
+    }
+    return p;
+}
+
+void cuda_give(void *p) {
+    if (!broken[0]) cudaFree(p);
+}
+
+/* ---- copies: of the host's memory, which may be used again on return ---- */
+
+int cuda_upload(void *dst, const void *src, size_t bytes) {
+    if (!bytes) return 0;
+    return cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, stream), "upload");
+}
+
+int cuda_download(void *dst, const void *src, size_t bytes) {
+    if (!bytes) return 0;
+    if (cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream), "download") <
+        0)
+        return -1;
+    return cuda_check(cudaStreamSynchronize(stream), "download");
+}
+
+int cuda_copy(void *dst, const void *src, size_t bytes) {
+    if (!bytes || dst == src) return 0;
+    return cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, stream), "copy");
+}
+
+int cuda_clear(void *dst, int byte, size_t bytes) {
+    return cuda_check(cudaMemsetAsync(dst, byte, bytes, stream), "clear");
+}
