@@ -23,14 +23,13 @@ int cuda_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t strea
 int cuda_gemm(const struct lc_gemm *g);
 
 /* ---- attention.cu ---- */
-int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v,
-                         int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups,
-                         int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
+                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
+                   int64_t q_row, int64_t k_row, int64_t v_row, float scale);
 int cuda_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
-                                  const float *lse, const void *q, const void *k, const void *v,
-                                  int dtype, const struct lc_spans *spans, int64_t heads,
-                                  int64_t groups, int64_t d, int64_t q_row, int64_t k_row,
-                                  int64_t v_row, float scale);
+                            const float *lse, const void *q, const void *k, const void *v,
+                            int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups,
+                            int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
 
 /* ---- elementwise.cu ---- */
 int cuda_unary(void *y, const void *x, int dtype, int64_t count, enum lc_unary op, double p,
