@@ -179,6 +179,30 @@ $(BUILD)/liblucid_net.so: $(NET)
 	@echo '  link $@'
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ -lcurl
 
+# ---- CUDA kernels without a GPU: programs that emulate them (tests alone) ---------------------------
+EMULATION := $(if $(EMULATED),$(addprefix $(BUILD)/emulation/,spans attention))
+EMULATED_ATTENTION := $(filter %/spans.o $(BUILD)/obj/emulated/attention%,$(EMULATED))
+EMULATION_FLAGS = -O2 -g -Inative -MMD -MP
+## emulation: the programs that run CUDA kernels on the CPU
+emulation: $(EMULATION)
+$(BUILD)/emulation/test_%.o: tests/gpu/%.cc
+	@mkdir -p $(@D)
+	@echo '  c++  $<'
+	$(Q)$(CXX) -std=c++17 $(EMULATION_FLAGS) $(WARN) -c $< -o $@
+$(BUILD)/emulation/test_%.o: tests/gpu/%.c
+	@mkdir -p $(@D)
+	@echo '  cc   $<'
+	$(Q)$(CC) -std=c11 $(EMULATION_FLAGS) $(CWARN) -c $< -o $@
+$(BUILD)/emulation/core.a: $(OBJECTS)
+	@rm -f $@
+	$(Q)mkdir -p $(@D) && ar rcs $@ $^
+$(BUILD)/emulation/spans: $(BUILD)/emulation/test_spans.o $(filter %/spans.o,$(EMULATED))
+$(BUILD)/emulation/attention: $(BUILD)/emulation/test_attention.o $(EMULATED_ATTENTION)
+$(EMULATION): %: $(BUILD)/emulation/core.a
+	@echo '  link $@'
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $< $(LIBS)
+-include $(wildcard $(BUILD)/emulation/*.d)
+
 $(BIN)/lucid: $(HOST)
 	@mkdir -p $(@D)
 	@echo '  link $@'
@@ -210,7 +234,7 @@ test-tools: $(TEST_TOOLS)
 
 SPECS ?= tests/spec
 ## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua), and those of the device
-test: all test-tools $(if $(filter command line,$(origin SPECS)),,test-device)
+test: all test-tools emulation $(if $(filter command line,$(origin SPECS)),,test-device)
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
 ## test-device: the CUDA backend's specs, on a device that the CPU plays (LUCID_CUDA= for the one there is)
@@ -229,12 +253,13 @@ test-slow: all test-tools
 bench-true-size: all
 	@tests/bench/true_size.sh
 
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c))
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
 	@clang-format --dry-run -Werror $(C_FILES)
 	@$(BIN)/lucid tests/layers.lua
+	$(if $(HAVE_CUDA),@BUILD=$(BUILD) $(BIN)/lucid tests/registers.lua)
 
 ## format: clang-format in place
 format:
@@ -273,4 +298,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan install clean help
+.PHONY: all emulation deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan install clean help

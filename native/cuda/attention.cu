@@ -157,7 +157,7 @@ extern "C" int cuda_attention(void *o, float *lse, const void *q, const void *k,
     c.tile_count = spans->tile_count;
     c.heads = (int32_t)heads, c.groups = (int32_t)groups, c.share = (int32_t)(heads / groups);
     c.d = (int32_t)d;
-    c.scale = scale;
+    c.scale = scale, c.scale2 = scale * LOG2E;
     const bool tensor = fits(&c, dtype);
     const bool decode = tensor && c.share <= CHUNK_PAIRS && single_rows(spans);
     const enum kind kind = decode ? DECODE : tensor && is_wide(spans) ? WIDE : NARROW;
@@ -192,7 +192,7 @@ extern "C" int cuda_attention_backward(void *dq, void *dk, void *dv, const void 
     c.tile_count = spans->tile_count;
     c.heads = (int32_t)heads, c.groups = (int32_t)groups, c.share = (int32_t)(heads / groups);
     c.d = (int32_t)d;
-    c.scale = scale;
+    c.scale = scale, c.scale2 = scale * LOG2E;
     if (find_lists(&l, spans, BACKWARD, 0) < 0) return -1;
     use_lists(&c, &l);
     const size_t bytes = (size_t)(c.queries * heads) * sizeof *c.delta;

@@ -30,7 +30,7 @@ struct attention_call {
     int64_t q_row, k_row, v_row, queries;
     int32_t block_count, key_count, item_count, tile_count, chunks;
     int32_t heads, groups, share, d;
-    float scale;
+    float scale, scale2; /* scale2: in base 2 */
 };
 
 /* Starts a kernel for each head size; -1 with lc_error. `dtype` LC_BF16 or LC_F16, d 32, 64, 88, 128. */
@@ -73,16 +73,18 @@ template <typename T, int d> struct tile {
     }
 };
 
-/* Starts the copy of n rows; row i is `first + row_of(i) * stride`, or zeros where row_of is < 0. */
+/* Starts the copy of n rows; row i is from + row_of(i) * stride + column, or zeros where row_of(i) < 0. */
 template <typename T, int d, typename F>
-LC_DEVICE void load_rows(unsigned char *to, const T *first, int64_t stride, int n, F row_of) {
+LC_DEVICE void load_rows(unsigned char *to, const void *from, int64_t stride, int column, int n,
+                         F row_of) {
     typedef tile<T, d> tile;
+    LC_UNROLL_BY(2) /* registers are short */
     for (int i = (int)threadIdx.x; i < n * tile::CHUNKS; i += THREADS) {
         const int row = i / tile::CHUNKS, chunk = i % tile::CHUNKS;
-        const int32_t from = row_of(row);
-        const bool there = from >= 0 && chunk * 8 < d;
-        cp_async(to + tile::at(row, chunk), there ? first + from * stride + chunk * 8 : first,
-                 there);
+        const int32_t at = row_of(row);
+        const bool there = at >= 0 && chunk * 8 < d;
+        const T *place = (const T *)from + (there ? at * stride + (column + chunk * 8) : 0);
+        cp_async(to + tile::at(row, chunk), place, there);
     }
 }
 
@@ -101,7 +103,7 @@ LC_DEVICE void multiply_rows(float (&s)[m][n][4], const unsigned char *rows, int
     const int lane = lane_id();
     LC_UNROLL
     for (int i = 0; i < m * n * 4; i++) s[i / 4 / n][i / 4 % n][i % 4] = 0;
-    LC_UNROLL
+    LC_UNROLL_BY(2)
     for (int step = 0; step < tile<T, d>::WIDTH / 16; step++) {
         uint32_t a[m][4];
         LC_UNROLL
@@ -182,12 +184,24 @@ LC_DEVICE int32_t path_seen(const struct lc_range *ranges, const struct lc_query
     return seen;
 }
 
-/* Writes the rows of path keys [at, at + KEYS) that are below `end`, -1 behind; threads below KEYS. */
-LC_DEVICE void find_rows(int32_t *rows, const struct lc_range *ranges, struct spans_cursor *cursor,
-                         int32_t at, int32_t end) {
+/* Finds the rows of 64 path keys at a time: threads below KEYS keep a place on the path each, in shared
+ * memory, for registers are short. */
+struct row_finder {
+    int32_t rows[2][KEYS]; /* of this step and the next; -1 behind the end */
+    struct spans_cursor cursor[KEYS];
+};
+
+LC_DEVICE void start_rows(struct row_finder *f, const struct lc_query_tile *b) {
+    if (threadIdx.x < KEYS) f->cursor[threadIdx.x] = {b->r0, b->r1, 0};
+}
+
+/* Path keys [at, at + KEYS), of which those below `end` exist. */
+LC_DEVICE void find_rows(struct row_finder *f, const struct lc_range *ranges, int32_t at,
+                         int32_t end) {
     if (threadIdx.x >= KEYS) return;
-    at += (int32_t)threadIdx.x;
-    rows[threadIdx.x] = at < end ? spans_row(ranges, cursor, at) : -1;
+    const int32_t own = at + (int32_t)threadIdx.x;
+    f->rows[at / KEYS % 2][threadIdx.x] =
+        own < end ? spans_row(ranges, &f->cursor[threadIdx.x], own) : -1;
 }
 
 #endif

@@ -34,10 +34,10 @@ LC_DEVICE void find_deltas(const struct attention_call &c, const struct lc_query
 /* ---- dq: a block is up to 64 query rows and a head ------------------------------------------- */
 
 template <typename T, int d>
-__global__ void __launch_bounds__(THREADS) attention_dq_kernel(const struct attention_call c) {
+__global__ void __launch_bounds__(THREADS, 2) attention_dq_kernel(const struct attention_call c) {
     typedef tile<T, d> tile;
     LC_SHARED_DYNAMIC(memory);
-    LC_SHARED(int32_t, row_of, [2][KEYS]);
+    LC_SHARED(struct row_finder, find, [1]);
     LC_SHARED(float, deltas, [64]);
     unsigned char *const queries = memory, *const douts = memory + tile::BYTES,
                          *const values = memory + 2 * tile::BYTES,
@@ -46,17 +46,15 @@ __global__ void __launch_bounds__(THREADS) attention_dq_kernel(const struct atte
     const int head = (int)(blockIdx.x % (unsigned)c.heads), group = head / c.share;
     const int n = b.q1 - b.q0, first = warp_id() * 16, lane = lane_id();
     const int32_t end = path_seen(c.ranges, &b, b.q1 - 1);
-    const T *const k = (const T *)c.k + group * d, *const v = (const T *)c.v + group * d;
-    const float scale2 = c.scale * LOG2E;
-    struct spans_cursor cursor = {b.r0, b.r1, 0};
     float dq[1][tile::CHUNKS][4], lse2[2], delta[2];
     int32_t seen[2], warp_end = 0;
 
-    find_rows(row_of[0], c.ranges, &cursor, 0, end);
-    load_rows<T, d>(queries, (const T *)c.q + b.q0 * c.q_row + head * d, c.q_row, 64,
-                    [n](int row) { return row < n ? row : -1; });
-    load_rows<T, d>(douts, (const T *)c.dout + (b.q0 * (int64_t)c.heads + head) * d,
-                    (int64_t)c.heads * d, 64, [n](int row) { return row < n ? row : -1; });
+    start_rows(find, &b);
+    find_rows(find, c.ranges, 0, end);
+    load_rows<T, d>(queries, c.q, c.q_row, head * d, 64,
+                    [&](int row) { return row < n ? b.q0 + row : -1; });
+    load_rows<T, d>(douts, c.dout, (int64_t)c.heads * d, head * d, 64,
+                    [&](int row) { return row < n ? b.q0 + row : -1; });
     find_deltas<T, d>(c, b, head, deltas);
     LC_UNROLL
     for (int half = 0; half < 2; half++) {
@@ -70,9 +68,11 @@ __global__ void __launch_bounds__(THREADS) attention_dq_kernel(const struct atte
     for (int j = 0; j < tile::CHUNKS; j++)
         dq[0][j][0] = dq[0][j][1] = dq[0][j][2] = dq[0][j][3] = 0;
     __syncthreads();
-    load_rows<T, d>(keys, k, c.k_row, KEYS, [&](int row) { return row_of[0][row]; });
-    load_rows<T, d>(values, v, c.v_row, KEYS, [&](int row) { return row_of[0][row]; });
-    find_rows(row_of[1], c.ranges, &cursor, KEYS, end);
+    load_rows<T, d>(keys, c.k, c.k_row, group * d, KEYS,
+                    [&](int row) { return find->rows[0][row]; });
+    load_rows<T, d>(values, c.v, c.v_row, group * d, KEYS,
+                    [&](int row) { return find->rows[0][row]; });
+    find_rows(find, c.ranges, KEYS, end);
     cp_async_commit();
     for (int32_t at = 0; at < end; at += KEYS) {
         const int now = at / KEYS % 2;
@@ -82,7 +82,8 @@ __global__ void __launch_bounds__(THREADS) attention_dq_kernel(const struct atte
         cp_async_wait<0>();
         __syncthreads(); /* keys and values are here, the keys before are used */
         if (at + KEYS < end)
-            load_rows<T, d>(next, k, c.k_row, KEYS, [&](int row) { return row_of[!now][row]; });
+            load_rows<T, d>(next, c.k, c.k_row, group * d, KEYS,
+                            [&](int row) { return find->rows[!now][row]; });
         if (at < warp_end) {
             multiply_rows<T, d>(s, queries, first, own);
             multiply_rows<T, d>(ds, douts, first, values);
@@ -90,17 +91,18 @@ __global__ void __launch_bounds__(THREADS) attention_dq_kernel(const struct atte
             for (int i = 0; i < 32; i++) {
                 const int j = i / 4, x = i % 4, half = x / 2;
                 const bool sees = at + j * 8 + lane % 4 * 2 + x % 2 < seen[half];
-                const float p = sees ? fast_exp2(s[0][j][x] * scale2 - lse2[half]) : 0;
+                const float p = sees ? fast_exp2(s[0][j][x] * c.scale2 - lse2[half]) : 0;
                 ds[0][j][x] = sees ? p * (ds[0][j][x] - delta[half]) : 0;
             }
         }
         __syncthreads(); /* the values are used */
         if (at + KEYS < end)
-            load_rows<T, d>(values, v, c.v_row, KEYS, [&](int row) { return row_of[!now][row]; });
+            load_rows<T, d>(values, c.v, c.v_row, group * d, KEYS,
+                            [&](int row) { return find->rows[!now][row]; });
         cp_async_commit();
         if (at < warp_end) add_product<T, d>(dq, ds, own);
         __syncthreads(); /* the list of rows is used */
-        find_rows(row_of[now], c.ranges, &cursor, at + 2 * KEYS, end);
+        find_rows(find, c.ranges, at + 2 * KEYS, end);
     }
     cp_async_wait<0>();
     __syncthreads();
@@ -127,8 +129,7 @@ LC_DEVICE struct step find_step(const struct attention_call &c, const struct key
             const struct lc_query_tile q = c.tiles[t];
             const int32_t r = spans_find(c.ranges, &q, b.k0);
             if (r < 0) continue;
-            const struct lc_range range = c.ranges[r];
-            const int32_t ahead = range.step ? b.k0 - range.k0 - (q.q0 - range.q_lo) : -KEYS;
+            const int32_t ahead = spans_ahead(&c.ranges[r], &q, b.k0);
             if (ahead < q.q1 - q.q0) return {head, t, q.q0, q.q1 - q.q0, ahead};
         }
     return {head_end, 0, 0, 0, 0};
@@ -137,16 +138,16 @@ LC_DEVICE struct step find_step(const struct attention_call &c, const struct key
 template <typename T, int d>
 LC_DEVICE void load_queries(const struct attention_call &c, const struct step &s,
                             unsigned char *to) {
-    const int n = s.n;
-    load_rows<T, d>(to, (const T *)c.q + s.q0 * c.q_row + s.head * d, c.q_row, 64,
-                    [n](int row) { return row < n ? row : -1; });
+    const int n = s.n, q0 = s.q0;
+    load_rows<T, d>(to, c.q, c.q_row, s.head * d, 64,
+                    [=](int row) { return row < n ? q0 + row : -1; });
 }
 
 template <typename T, int d>
 LC_DEVICE void load_douts(const struct attention_call &c, const struct step &s, unsigned char *to) {
-    const int n = s.n;
-    load_rows<T, d>(to, (const T *)c.dout + (s.q0 * (int64_t)c.heads + s.head) * d,
-                    (int64_t)c.heads * d, 64, [n](int row) { return row < n ? row : -1; });
+    const int n = s.n, q0 = s.q0;
+    load_rows<T, d>(to, c.dout, (int64_t)c.heads * d, s.head * d, 64,
+                    [=](int row) { return row < n ? q0 + row : -1; });
 }
 
 /* lse (base 2) and delta of a step's rows: threads below 64; P = 0 behind the last row. */
@@ -159,10 +160,11 @@ LC_DEVICE void load_sums(const struct attention_call &c, const struct step &s, f
 }
 
 template <typename T, int d>
-__global__ void __launch_bounds__(THREADS) attention_dkv_kernel(const struct attention_call c) {
+__global__ void __launch_bounds__(THREADS, 2) attention_dkv_kernel(const struct attention_call c) {
     typedef tile<T, d> tile;
     LC_SHARED_DYNAMIC(memory);
     LC_SHARED(float, sums, [2][2][64]); /* of this step and the next: lse, delta */
+    LC_SHARED(struct step, steps, [2]); /* this one and the next; thread 0 finds them */
     unsigned char *const keys = memory, *const values = memory + tile::BYTES,
                          *const douts = memory + 2 * tile::BYTES,
                          *const queries = memory + 3 * tile::BYTES; /* two tiles */
@@ -170,40 +172,44 @@ __global__ void __launch_bounds__(THREADS) attention_dkv_kernel(const struct att
     const int group = (int)(blockIdx.x % (unsigned)c.groups);
     const int n = b.k1 - b.k0, first = warp_id() * 16, lane = lane_id();
     const int32_t head_end = (group + 1) * c.share;
-    const float scale2 = c.scale * LOG2E;
     float dk[1][tile::CHUNKS][4], dv[1][tile::CHUNKS][4];
     LC_UNROLL
     for (int j = 0; j < tile::CHUNKS; j++) LC_UNROLL
     for (int x = 0; x < 4; x++) dk[0][j][x] = dv[0][j][x] = 0;
 
-    struct step s = find_step(c, b, group * c.share, b.t0, head_end);
-    load_rows<T, d>(keys, (const T *)c.k + b.k0 * c.k_row + group * d, c.k_row, 64,
-                    [n](int row) { return row < n ? row : -1; });
-    load_rows<T, d>(values, (const T *)c.v + b.k0 * c.v_row + group * d, c.v_row, 64,
-                    [n](int row) { return row < n ? row : -1; });
-    if (s.head < head_end) {
-        load_queries<T, d>(c, s, queries);
-        load_douts<T, d>(c, s, douts);
-        load_sums(c, s, sums[0]);
+    if (threadIdx.x == 0) {
+        steps[0] = find_step(c, b, group * c.share, b.t0, head_end);
+        steps[1] = find_step(c, b, steps[0].head, steps[0].t + 1, head_end);
+    }
+    __syncthreads();
+    load_rows<T, d>(keys, c.k, c.k_row, group * d, 64,
+                    [&](int row) { return row < n ? b.k0 + row : -1; });
+    load_rows<T, d>(values, c.v, c.v_row, group * d, 64,
+                    [&](int row) { return row < n ? b.k0 + row : -1; });
+    if (steps[0].head < head_end) {
+        load_queries<T, d>(c, steps[0], queries);
+        load_douts<T, d>(c, steps[0], douts);
+        load_sums(c, steps[0], sums[0]);
     }
     cp_async_commit();
-    for (int now = 0; s.head < head_end; now = !now) {
-        const struct step next = find_step(c, b, s.head, s.t + 1, head_end);
-        const bool more = next.head < head_end;
+    bool more = steps[0].head < head_end;
+    for (int now = 0; more; now = !now) {
         unsigned char *const own = queries + now * tile::BYTES;
         float p[1][8][4], ds[1][8][4];
         cp_async_wait<0>();
-        __syncthreads(); /* queries, douts and sums are here, the queries before are used */
+        __syncthreads(); /* queries, douts, sums and the next step are here, those before used */
+        const int32_t ahead = steps[now].ahead;
+        more = steps[!now].head < head_end;
         if (more) {
-            load_queries<T, d>(c, next, queries + !now * tile::BYTES);
-            load_sums(c, next, sums[!now]);
+            load_queries<T, d>(c, steps[!now], queries + !now * tile::BYTES);
+            load_sums(c, steps[!now], sums[!now]);
         }
         multiply_rows<T, d>(p, keys, first, own);
         LC_UNROLL
         for (int i = 0; i < 32; i++) {
             const int j = i / 4, x = i % 4, query = j * 8 + lane % 4 * 2 + x % 2;
-            const bool sees = first + x / 2 * 8 + lane / 4 + s.ahead <= query;
-            p[0][j][x] = sees ? fast_exp2(p[0][j][x] * scale2 - sums[now][0][query]) : 0;
+            const bool sees = first + x / 2 * 8 + lane / 4 + ahead <= query;
+            p[0][j][x] = sees ? fast_exp2(p[0][j][x] * c.scale2 - sums[now][0][query]) : 0;
         }
         add_product<T, d>(dv, p, douts);
         multiply_rows<T, d>(ds, values, first, douts);
@@ -212,11 +218,12 @@ __global__ void __launch_bounds__(THREADS) attention_dkv_kernel(const struct att
             const int j = i / 4, x = i % 4, query = j * 8 + lane % 4 * 2 + x % 2;
             ds[0][j][x] = p[0][j][x] * (ds[0][j][x] - sums[now][1][query]);
         }
-        __syncthreads(); /* the douts are used */
-        if (more) load_douts<T, d>(c, next, douts);
+        __syncthreads(); /* the douts and this step are used */
+        if (more) load_douts<T, d>(c, steps[!now], douts);
         cp_async_commit();
+        if (more && threadIdx.x == 0)
+            steps[now] = find_step(c, b, steps[!now].head, steps[!now].t + 1, head_end);
         add_product<T, d>(dk, ds, own);
-        s = next;
     }
     cp_async_wait<0>();
     __syncthreads(); /* keys and values are here even where no query sees them */

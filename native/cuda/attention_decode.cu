@@ -57,7 +57,6 @@ __global__ void __launch_bounds__(THREADS) attention_chunk_kernel(const struct a
     const struct pairs p = {item.tile, group * c.share, c.share, item.tiles * c.share};
     const int32_t at = item.chunk * CHUNK;
     const struct lc_query_tile own = c.tiles[item.tile];
-    const float scale2 = c.scale * LOG2E;
     int32_t most = 0; /* of the keys of the chunk that a pair sees */
     for (int x = 0; x < item.tiles; x++) {
         const struct lc_query_tile t = c.tiles[item.tile + x];
@@ -70,11 +69,9 @@ __global__ void __launch_bounds__(THREADS) attention_chunk_kernel(const struct a
     }
     load_pairs<T, d>(c, p, queries);
     __syncthreads();
-    load_rows<T, d>(keys, (const T *)c.k + group * d, c.k_row, CHUNK,
-                    [&](int row) { return row_of[row]; });
+    load_rows<T, d>(keys, c.k, c.k_row, group * d, CHUNK, [&](int row) { return row_of[row]; });
     cp_async_commit();
-    load_rows<T, d>(values, (const T *)c.v + group * d, c.v_row, CHUNK,
-                    [&](int row) { return row_of[row]; });
+    load_rows<T, d>(values, c.v, c.v_row, group * d, CHUNK, [&](int row) { return row_of[row]; });
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads(); /* queries and keys are here */
@@ -95,7 +92,7 @@ __global__ void __launch_bounds__(THREADS) attention_chunk_kernel(const struct a
         LC_UNROLL
         for (int i = 0; i < COLUMNS * 2; i++) {
             float &score = s[0][i / 2][half * 2 + i % 2];
-            score = i / 2 * 8 + lane % 4 * 2 + i % 2 < seen ? score * scale2 : -INFINITY;
+            score = i / 2 * 8 + lane % 4 * 2 + i % 2 < seen ? score * c.scale2 : -INFINITY;
             top = fmaxf(top, score);
         }
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));

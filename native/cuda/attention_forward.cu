@@ -14,23 +14,26 @@ namespace {
 template <typename T, int d, int m> struct rows {
     float o[m][tile<T, d>::CHUNKS][4];
     float top[m][2], sum[m][2]; /* of rows g and g + 8; the sum is this lane's part */
-    int32_t seen[m][2];         /* path keys that they see */
 };
 
-/* Scores of path keys from `at` on become probabilities; sums and outputs follow the new maximum. */
+/* -inf for the path keys from `at` on that a row does not see. */
+template <int m> LC_DEVICE void mask(float (&s)[m][8][4], const int32_t *seen, int32_t at) {
+    LC_UNROLL
+    for (int i = 0; i < m * 2; i++) {
+        const int32_t last = seen[i / 2 * 16 + i % 2 * 8 + lane_id() / 4] - at - lane_id() % 4 * 2;
+        LC_UNROLL
+        for (int j = 0; j < 16; j++)
+            if (j / 2 * 8 + j % 2 >= last) s[i / 2][j / 2][i % 2 * 2 + j % 2] = -INFINITY;
+    }
+}
+
+/* Scores become probabilities; sums and outputs follow the new maximum. */
 template <typename T, int d, int m>
-LC_DEVICE void softmax(float (&s)[m][8][4], rows<T, d, m> &r, int32_t at, float scale2) {
+LC_DEVICE void softmax(float (&s)[m][8][4], rows<T, d, m> &r, float scale2) {
     LC_UNROLL
     for (int i = 0; i < m * 2; i++) {
         const int x = i / 2, half = i % 2;
-        const int32_t last = r.seen[x][half] - at; /* keys from here on are not seen */
         float top = r.top[x][half], sum = 0;
-        if (last < KEYS) {
-            LC_UNROLL
-            for (int j = 0; j < 8; j++) LC_UNROLL
-            for (int c = 0; c < 2; c++)
-                if (j * 8 + lane_id() % 4 * 2 + c >= last) s[x][j][half * 2 + c] = -INFINITY;
-        }
         LC_UNROLL
         for (int j = 0; j < 8; j++)
             top = fmaxf(top, fmaxf(s[x][j][half * 2], s[x][j][half * 2 + 1]));
@@ -54,71 +57,21 @@ LC_DEVICE void softmax(float (&s)[m][8][4], rows<T, d, m> &r, int32_t at, float 
     }
 }
 
+/* Divides by the sums and stores o and lse. What it knows of the block it reads again: kept through
+ * the walk it would cost registers. */
 template <typename T, int d, int m>
-__global__ void __launch_bounds__(THREADS, m == 1 ? 3 : 2)
-    attention_kernel(const struct attention_call c) {
-    typedef tile<T, d> tile;
-    LC_SHARED_DYNAMIC(memory);
-    LC_SHARED(int32_t, row_of, [2][KEYS]);
-    unsigned char *const queries = memory, *const keys = memory + m * tile::BYTES,
-                         *const values = keys + tile::BYTES;
+LC_DEVICE void finish(const struct attention_call &c, const rows<T, d, m> &r, const int32_t *seen,
+                      unsigned char *memory) {
     const struct lc_query_tile b = c.blocks[blockIdx.x / (unsigned)c.heads];
-    const int head = (int)(blockIdx.x % (unsigned)c.heads), group = head / c.share;
-    const int n = b.q1 - b.q0, first = warp_id() * 16 * m, lane = lane_id();
-    const int32_t end = path_seen(c.ranges, &b, b.q1 - 1);
-    const T *const k = (const T *)c.k + group * d, *const v = (const T *)c.v + group * d;
-    const float scale2 = c.scale * LOG2E;
-    struct spans_cursor cursor = {b.r0, b.r1, 0};
-    rows<T, d, m> r;
-    int32_t warp_end = 0; /* the most that a row of this warp sees */
-    LC_UNROLL
-    for (int i = 0; i < m * 2; i++) {
-        const int row = first + i / 2 * 16 + i % 2 * 8 + lane / 4;
-        r.top[i / 2][i % 2] = -INFINITY;
-        r.sum[i / 2][i % 2] = 0;
-        r.seen[i / 2][i % 2] = row < n ? path_seen(c.ranges, &b, b.q0 + row) : 0;
-    }
-    if (first < n) warp_end = path_seen(c.ranges, &b, b.q0 + min(first + 16 * m, n) - 1);
-    LC_UNROLL
-    for (int i = 0; i < m * tile::CHUNKS * 4; i++)
-        r.o[i / 4 / tile::CHUNKS][i / 4 % tile::CHUNKS][i % 4] = 0;
-
-    find_rows(row_of[0], c.ranges, &cursor, 0, end);
-    load_rows<T, d>(queries, (const T *)c.q + b.q0 * c.q_row + head * d, c.q_row, 64 * m,
-                    [n](int row) { return row < n ? row : -1; });
-    __syncthreads();
-    load_rows<T, d>(keys, k, c.k_row, KEYS, [&](int row) { return row_of[0][row]; });
-    cp_async_commit();
-    for (int32_t at = 0; at < end; at += KEYS) {
-        const int now = at / KEYS % 2;
-        float s[m][8][4];
-        cp_async_wait<0>();
-        __syncthreads(); /* keys are here, the values before are used */
-        load_rows<T, d>(values, v, c.v_row, KEYS, [&](int row) { return row_of[now][row]; });
-        cp_async_commit();
-        find_rows(row_of[!now], c.ranges, &cursor, at + KEYS, end);
-        if (at < warp_end) {
-            multiply_rows<T, d>(s, queries, first, keys);
-            softmax<T, d, m>(s, r, at, scale2);
-        }
-        cp_async_wait<0>();
-        __syncthreads(); /* values are here, the keys are used */
-        if (at + KEYS < end)
-            load_rows<T, d>(keys, k, c.k_row, KEYS, [&](int row) { return row_of[!now][row]; });
-        cp_async_commit();
-        if (at < warp_end) add_product<T, d>(r.o, s, values);
-    }
-    cp_async_wait<0>();
-    __syncthreads(); /* the queries are here even where nothing is seen */
-
-    T *const o = (T *)c.o + (b.q0 * (int64_t)c.heads + head) * d;
+    const int head = (int)(blockIdx.x % (unsigned)c.heads), first = warp_id() * 16 * m;
+    const int n = b.q1 - b.q0, lane = lane_id();
     LC_UNROLL
     for (int x = 0; x < m; x++) {
         float factor[2];
         LC_UNROLL
         for (int half = 0; half < 2; half++) {
             const int row = first + x * 16 + half * 8 + lane / 4;
-            const bool any = r.seen[x][half] > 0;
+            const bool any = row < n && seen[row] > 0;
             float sum = r.sum[x][half];
             sum += __shfl_xor_sync(ALL_LANES, sum, 1);
             sum += __shfl_xor_sync(ALL_LANES, sum, 2);
@@ -127,8 +80,73 @@ __global__ void __launch_bounds__(THREADS, m == 1 ? 3 : 2)
                 c.lse[head * c.queries + b.q0 + row] =
                     any ? r.top[x][half] * c.scale + logf(sum) : -INFINITY;
         }
-        store_rows<T, d>(o, (int64_t)c.heads * d, n, r.o[x], factor, queries, first + x * 16);
+        store_rows<T, d>((T *)c.o + (b.q0 * (int64_t)c.heads + head) * d, (int64_t)c.heads * d, n,
+                         r.o[x], factor, memory, first + x * 16);
     }
+}
+
+template <typename T, int d, int m>
+__global__ void __launch_bounds__(THREADS, 2) attention_kernel(const struct attention_call c) {
+    typedef tile<T, d> tile;
+    LC_SHARED_DYNAMIC(memory);
+    LC_SHARED(struct row_finder, find, [1]);
+    LC_SHARED(int32_t, seen, [64 * m]); /* path keys that each row sees */
+    unsigned char *const queries = memory, *const keys = memory + m * tile::BYTES,
+                         *const values = keys + tile::BYTES;
+    const struct lc_query_tile b = c.blocks[blockIdx.x / (unsigned)c.heads];
+    const int head = (int)(blockIdx.x % (unsigned)c.heads), group = head / c.share;
+    const int n = b.q1 - b.q0, first = warp_id() * 16 * m;
+    const int32_t end = path_seen(c.ranges, &b, b.q1 - 1);
+    rows<T, d, m> r;
+    if (threadIdx.x < 64 * m) {
+        const int row = (int)threadIdx.x;
+        seen[row] = row < n ? path_seen(c.ranges, &b, b.q0 + row) : 0;
+    }
+    LC_UNROLL
+    for (int i = 0; i < m * 2; i++) {
+        r.top[i / 2][i % 2] = -INFINITY;
+        r.sum[i / 2][i % 2] = 0;
+    }
+    LC_UNROLL
+    for (int i = 0; i < m * tile::CHUNKS * 4; i++)
+        r.o[i / 4 / tile::CHUNKS][i / 4 % tile::CHUNKS][i % 4] = 0;
+
+    start_rows(find, &b);
+    find_rows(find, c.ranges, 0, end);
+    load_rows<T, d>(queries, c.q, c.q_row, head * d, 64 * m,
+                    [&](int row) { return row < n ? b.q0 + row : -1; });
+    __syncthreads();
+    /* path keys that all rows of the warp see, and that any does */
+    const int32_t warp_full = first < n ? seen[first] : 0;
+    const int32_t warp_end = first < n ? seen[min(first + 16 * m, n) - 1] : 0;
+    load_rows<T, d>(keys, c.k, c.k_row, group * d, KEYS,
+                    [&](int row) { return find->rows[0][row]; });
+    cp_async_commit();
+    for (int32_t at = 0; at < end; at += KEYS) {
+        const int now = at / KEYS % 2;
+        float s[m][8][4];
+        cp_async_wait<0>();
+        __syncthreads(); /* keys are here, the values before are used */
+        load_rows<T, d>(values, c.v, c.v_row, group * d, KEYS,
+                        [&](int row) { return find->rows[now][row]; });
+        cp_async_commit();
+        find_rows(find, c.ranges, at + KEYS, end);
+        if (at < warp_end) {
+            multiply_rows<T, d>(s, queries, first, keys);
+            if (at + KEYS > warp_full) mask<m>(s, seen + first, at);
+            softmax<T, d, m>(s, r, c.scale2);
+        }
+        cp_async_wait<0>();
+        __syncthreads(); /* values are here, the keys are used */
+        if (at + KEYS < end)
+            load_rows<T, d>(keys, c.k, c.k_row, group * d, KEYS,
+                            [&](int row) { return find->rows[!now][row]; });
+        cp_async_commit();
+        if (at < warp_end) add_product<T, d>(r.o, s, values);
+    }
+    cp_async_wait<0>();
+    __syncthreads(); /* the queries are here even where nothing is seen */
+    finish<T, d, m>(c, r, seen, queries);
 }
 
 template <typename T, int d, int m> int launch_rows(const struct attention_call *c) {

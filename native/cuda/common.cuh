@@ -7,7 +7,7 @@
  *     with a comma in it stands in parentheses: LC_LAUNCH((attention<lc_bf16, 128>), ...);
  *   - names its shared memory by LC_SHARED(float, sums, [4][32]) or LC_SHARED_DYNAMIC(memory);
  *   - has blocks of whole warps, and uses warp functions with all 32 lanes;
- *   - unrolls a loop by LC_UNROLL before it;
+ *   - unrolls a loop by LC_UNROLL or LC_UNROLL_BY(n) before it;
  *   - uses the functions below and not inline assembly or the intrinsics of cuda_bf16.h. */
 #ifndef LC_CUDA_COMMON_CUH
 #define LC_CUDA_COMMON_CUH
@@ -24,6 +24,8 @@
     extern __shared__ __align__(1024) unsigned char lc_dynamic_shared[];                           \
     unsigned char *const name = lc_dynamic_shared
 #define LC_UNROLL _Pragma("unroll")
+#define LC_PRAGMA(text) _Pragma(#text)
+#define LC_UNROLL_BY(n) LC_PRAGMA(unroll n)
 #define LC_ASM(...) asm volatile(__VA_ARGS__)
 #else
 #include "cuda/emulate.h"
@@ -35,6 +37,7 @@
     name##_type &name = *(name##_type *)emulate_shared(&name##_site, sizeof(name##_type))
 #define LC_SHARED_DYNAMIC(name) unsigned char *const name = emulate_now.dynamic
 #define LC_UNROLL
+#define LC_UNROLL_BY(n)
 #endif
 
 #define LC_DEVICE __device__ __forceinline__

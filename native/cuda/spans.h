@@ -60,6 +60,11 @@ SPANS_BOTH int32_t spans_seen(const struct lc_range *r, int32_t i) {
     return r->step && causal < all ? causal : all;
 }
 
+/* Key k + x of range r is seen by rows x + ahead of the tile on; ahead is far below 0 where all do. */
+SPANS_BOTH int32_t spans_ahead(const struct lc_range *r, const struct lc_query_tile *t, int32_t k) {
+    return r->step ? k - r->k0 - (t->q0 - r->q_lo) : -KEY_BLOCK;
+}
+
 /* A place on a path. */
 struct spans_cursor {
     int32_t r, r1; /* the range it is in */
