@@ -5,7 +5,8 @@
 #include "cuda/common.cuh"
 
 #include <stdio.h>
-#include <unordered_map>
+#include <map>
+#include <utility>
 
 #include "cuda/device.h"
 
@@ -67,9 +68,8 @@ static int64_t describe(int device) {
 }
 
 int64_t cuda_wave(const void *kernel, int threads) {
-    static std::unordered_map<const void *, int64_t>
-        known; /* a kernel has one block size a width */
-    int64_t &wave = known[(const char *)kernel + threads];
+    static std::map<std::pair<const void *, int>, int64_t> known;
+    int64_t &wave = known[{kernel, threads}];
     if (wave) return wave;
     int device = 0, blocks = 0, processors = 0;
     cudaGetDevice(&device);
