@@ -171,6 +171,14 @@ $(BUILD)/liblucid_cuda_emulated.so: $(EMULATED)
 	@echo '  link $@'
 	$(Q)$(CXX) -shared -Wl,-Bsymbolic $(LDFLAGS) -o $@ $^
 
+# What the tests of products open instead of cuBLASLt, and the program that compares them with the CPU backend.
+$(BUILD)/libcublaslt_recording.so: tests/gpu/cublaslt.cc native/cuda/cublas.h native/cuda/device.h
+	@echo '  c++  $<'
+	$(Q)$(CXX) -shared -std=c++17 $(COMMON) $(WARN) -DLC_EMULATED -o $@ $<
+$(BUILD)/test_gemm: tests/gpu/gemm.cc $(filter $(BUILD)/obj/cpu/% $(BUILD)/obj/base/%,$(OBJECTS))
+	@echo '  c++  $<'
+	$(Q)$(CXX) -std=c++17 $(COMMON) $(WARN) -DLC_KERNELS_HASH='"$(KERNELS_HASH)"' -o $@ $^ $(LDFLAGS) $(LIBS)
+
 $(BUILD)/liblucid_mpi.so: $(MPI)
 	@echo '  link $@'
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(MPI_LIBS)
@@ -238,8 +246,9 @@ test: all test-tools emulation $(if $(filter command line,$(origin SPECS)),,test
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
 ## test-device: the CUDA backend's specs, on a device that the CPU plays (LUCID_CUDA= for the one there is)
-test-device: all $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so)
-	@LUCID_CUDA=$${LUCID_CUDA-$(BUILD)/liblucid_cuda_emulated.so} LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/cuda
+test-device: all $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so) $(BUILD)/libcublaslt_recording.so $(BUILD)/test_gemm
+	@LUCID_BUILD=$(BUILD) LUCID_CUBLASLT=$${LUCID_CUBLASLT-$(BUILD)/libcublaslt_recording.so} \
+	 LUCID_CUDA=$${LUCID_CUDA-$(BUILD)/liblucid_cuda_emulated.so} LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/cuda
 
 ## deps-browser: install Chromium, in which a slow test opens reports
 deps-browser:

@@ -24,6 +24,10 @@ int cuda_copy(void *dst, const void *src, size_t bytes); /* within the device */
 int cuda_clear(void *dst, int byte, size_t bytes);
 /* What every launcher ends with: 0, or -1 with the op's name when it could not be started. */
 int cuda_launched(const char *op);
+void *cuda_stream_pointer(void); /* the stream, for a library that is given it */
+/* Time on the device from start to stop, in milliseconds; negative: the device failed. */
+int cuda_clock_start(void);
+double cuda_clock_stop(void);
 /* Blocks of a kernel that run at a time on the whole device: the most that a loop over the grid needs. */
 int64_t cuda_wave(const void *kernel, int threads);
 
@@ -38,6 +42,11 @@ void cuda_free(void *p, size_t bytes);
 void *cuda_workspace(size_t bytes);
 /* The same, filled from the host. */
 void *cuda_workspace_from(const void *src, size_t bytes);
+#ifdef LC_EMULATED
+/* Whether p is in a block that is in use, and which. */
+bool cuda_block_of(const void *p, const char **first, size_t *bytes);
+void cuda_open_memory(bool open); /* for a library that plays one of the device's; runtime.cu */
+#endif
 
 #ifdef __cplusplus
 }

@@ -1,9 +1,39 @@
 /* gemm.cu - matrix products of any dtypes, strides and sizes, on the plain cores: for machines
- * without cuBLASLt, for the emulation, and for shapes that no library takes.
+ * without cuBLASLt, for the emulation, and for shapes that no library takes (product.cc has the rest).
  *
  * A block makes a tile of C; each element is one sum over k in rising order, so a row's bits depend on
  * that row alone. */
+#include "cuda/cublas.h"
 #include "cuda/launch.cuh"
+
+#if !defined LC_EMULATED && __has_include(<cublasLt.h>)
+#include <cublasLt.h>
+#define SAME(ours, theirs) static_assert((int)(ours) == (int)(theirs), #theirs)
+SAME(LT_F32, CUDA_R_32F);
+SAME(LT_F16, CUDA_R_16F);
+SAME(LT_BF16, CUDA_R_16BF);
+SAME(LT_COMPUTE_F32, CUBLAS_COMPUTE_32F);
+SAME(LT_PLAIN, CUBLAS_OP_N);
+SAME(LT_TRANSPOSED, CUBLAS_OP_T);
+SAME(LT_DESC_TRANSPOSE_A, CUBLASLT_MATMUL_DESC_TRANSA);
+SAME(LT_DESC_TRANSPOSE_B, CUBLASLT_MATMUL_DESC_TRANSB);
+SAME(LT_DESC_EPILOGUE, CUBLASLT_MATMUL_DESC_EPILOGUE);
+SAME(LT_DESC_BIAS, CUBLASLT_MATMUL_DESC_BIAS_POINTER);
+SAME(LT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_BIAS);
+SAME(LT_LAYOUT_BATCH, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT);
+SAME(LT_LAYOUT_STRIDE, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET);
+SAME(LT_PREFER_WORKSPACE, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
+SAME(LT_PREFER_REDUCTIONS, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK);
+SAME(LT_PREFER_ALIGN_A, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES);
+SAME(LT_PREFER_ALIGN_A + 3, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
+SAME(LT_ALGO_SPLITS, CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+SAME(LT_ALGO_REDUCTION, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
+SAME(LT_REDUCE_NONE, CUBLASLT_REDUCTION_SCHEME_NONE);
+SAME(LT_REDUCE_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+SAME(sizeof(lt_algo), sizeof(cublasLtMatmulAlgo_t));
+SAME(sizeof(lt_candidate), sizeof(cublasLtMatmulHeuristicResult_t));
+SAME(offsetof(lt_candidate, state), offsetof(cublasLtMatmulHeuristicResult_t, state));
+#endif
 
 namespace {
 
@@ -90,7 +120,7 @@ __global__ void gemm(lc_gemm g, operand a, operand b, int64_t tiles_m, int64_t t
 
 } // namespace
 
-extern "C" int cuda_gemm(const struct lc_gemm *g) {
+extern "C" int cuda_gemm_plain(const struct lc_gemm *g) {
     const operand a = {g->a, g->a_dtype, g->a_transposed ? 1 : g->a_row,
                        g->a_transposed ? g->a_row : 1, g->a_batch};
     const operand b = {g->b, g->b_dtype, g->b_transposed ? g->b_row : 1,

@@ -19,8 +19,13 @@ int cuda_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64
 int cuda_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 int cuda_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 
-/* ---- gemm.cu ---- */
+/* ---- product.cc ---- */
 int cuda_gemm(const struct lc_gemm *g);
+/* Whether algorithms that are chosen from now on are timed; else the library's first advice is taken. */
+void cuda_tune(int on);
+
+/* ---- gemm.cu ---- */
+int cuda_gemm_plain(const struct lc_gemm *g);
 
 /* ---- attention.cu ---- */
 int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,

@@ -195,6 +195,17 @@ void cuda_free(void *p, size_t bytes) {
     free_blocks.insert({at->second.bytes, at->first});
 }
 
+#ifdef LC_EMULATED
+bool cuda_block_of(const void *p, const char **first, size_t *bytes) {
+    place at = blocks.upper_bound((char *)p);
+    if (at == blocks.begin()) return false;
+    --at;
+    *first = at->first + GUARD;
+    *bytes = at->second.payload;
+    return *bytes && p >= *first && p < *first + *bytes;
+}
+#endif
+
 void cuda_memory_start(int64_t bytes) {
     available = bytes;
     now = lc_cuda_memory{};

@@ -44,6 +44,10 @@ struct lc_cuda {
     const char *(*describe)(void);
     void (*memory)(struct lc_cuda_memory *out);
     void (*budget)(int64_t bytes); /* 0: what is free when the device is started, less a reserve */
+    /* How matrices of a kind are multiplied, which a run keeps: see lc_device_choices in lucid.h. */
+    const char *(*choices)(void);
+    int (*choose)(const char *text);
+    void (*tune)(int on);
 };
 
 /* hash: of kernels.h and this file as the core was built with them. -1: the plug-in's are others. */

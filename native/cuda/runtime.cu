@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <map>
+#include <time.h>
 #include <utility>
 
 #include "cuda/device.h"
@@ -47,6 +48,8 @@ static int64_t describe(int device) {
     emulate_close();
     return (int64_t)4 << 30;
 }
+
+void cuda_open_memory(bool open) { emulate_protect(open ? PROT_READ | PROT_WRITE : PROT_NONE); }
 
 int64_t cuda_wave(const void *, int) { return 3; } /* few blocks: loops over the grid turn */
 #else
@@ -101,6 +104,40 @@ int64_t cuda_start(int device) {
 }
 
 const char *cuda_describe(void) { return name; }
+
+/* ---- time ---- */
+
+void *cuda_stream_pointer(void) { return stream; }
+
+#ifdef LC_EMULATED
+static timespec clock_started;
+
+int cuda_clock_start(void) { return clock_gettime(CLOCK_MONOTONIC, &clock_started); }
+
+double cuda_clock_stop(void) {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - clock_started.tv_sec) * 1e3 +
+           (double)(now.tv_nsec - clock_started.tv_nsec) / 1e6;
+}
+#else
+static cudaEvent_t clock_event[2];
+
+int cuda_clock_start(void) {
+    for (cudaEvent_t &e : clock_event)
+        if (!e && cuda_check(cudaEventCreate(&e), "clock") < 0) return -1;
+    return cuda_check(cudaEventRecord(clock_event[0], stream), "clock");
+}
+
+double cuda_clock_stop(void) {
+    float ms = 0;
+    if (cuda_check(cudaEventRecord(clock_event[1], stream), "clock") < 0 ||
+        cuda_check(cudaEventSynchronize(clock_event[1]), "clock") < 0 ||
+        cuda_check(cudaEventElapsedTime(&ms, clock_event[0], clock_event[1]), "clock") < 0)
+        return -1;
+    return (double)ms;
+}
+#endif
 
 /* ---- memory ---- */
 

@@ -1,4 +1,5 @@
 /* table.cc - the device's row of the kernel table, and the one function that the core looks for. */
+#include "cuda/cublas.h"
 #include "cuda/launchers.h"
 
 #include <string.h>
@@ -60,5 +61,8 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     out->describe = cuda_describe;
     out->memory = cuda_memory_read;
     out->budget = cuda_memory_budget;
+    out->choices = cuda_choices;
+    out->choose = cuda_choose;
+    out->tune = cuda_tune;
     return 0;
 }

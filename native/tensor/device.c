@@ -76,6 +76,14 @@ void lc_device_budget(int64_t bytes) {
     if (started != LC_HOST) cuda.budget(bytes);
 }
 
+const char *lc_device_choices(void) { return started == LC_HOST ? "" : cuda.choices(); }
+
+int lc_device_choose(const char *text) { return started == LC_HOST ? 0 : cuda.choose(text); }
+
+void lc_device_tune(int on) {
+    if (started != LC_HOST) cuda.tune(on);
+}
+
 int64_t lc_device_memory(const char *what) {
     struct lc_cuda_memory m = {0};
     if (started != LC_HOST) cuda.memory(&m);
