@@ -175,9 +175,9 @@ $(BUILD)/liblucid_cuda_emulated.so: $(EMULATED)
 $(BUILD)/libcublaslt_recording.so: tests/gpu/cublaslt.cc native/cuda/cublas.h native/cuda/device.h
 	@echo '  c++  $<'
 	$(Q)$(CXX) -shared -std=c++17 $(COMMON) $(WARN) -DLC_EMULATED -o $@ $<
-$(BUILD)/test_gemm: tests/gpu/gemm.cc $(filter $(BUILD)/obj/cpu/% $(BUILD)/obj/base/%,$(OBJECTS))
+$(BUILD)/test_gemm: tests/gpu/gemm.cc native/lucid.h native/kernels.h native/cuda/plugin.h $(filter $(BUILD)/obj/cpu/% $(BUILD)/obj/base/%,$(OBJECTS))
 	@echo '  c++  $<'
-	$(Q)$(CXX) -std=c++17 $(COMMON) $(WARN) -DLC_KERNELS_HASH='"$(KERNELS_HASH)"' -o $@ $^ $(LDFLAGS) $(LIBS)
+	$(Q)$(CXX) -std=c++17 $(COMMON) $(WARN) -DLC_KERNELS_HASH='"$(KERNELS_HASH)"' -o $@ $(filter-out %.h,$^) $(LDFLAGS) $(LIBS)
 
 $(BUILD)/liblucid_mpi.so: $(MPI)
 	@echo '  link $@'

@@ -137,8 +137,8 @@ struct lc_kernels {
     int (*softmax_backward)(void *dx, const void *dy, const void *y, int dtype, int64_t rows, int64_t width, bool log);
     /* logits f32 [rows, width], target [rows] (or < 0: skip, 0): logp[i] = logits[i, target] - logsumexp; lse f32 [rows] is kept */
     int (*pick_logp)(float *logp, float *lse, const float *logits, const int32_t *target, int64_t rows, int64_t width);
-    /* in place: logits[i, :] = g[i] * (1[target] - exp(logits[i, :] - lse[i])), zeros where target < 0 */
-    int (*pick_logp_backward)(float *logits, const float *g, const float *lse, const int32_t *target, int64_t rows, int64_t width);
+    /* dlogits[i, :] = g[i] * (1[target] - exp(logits[i, :] - lse[i])), zeros where target < 0; g NULL: 1; f32 may be in place */
+    int (*pick_logp_backward)(void *dlogits, int dtype, const float *logits, const float *g, const float *lse, const int32_t *target, int64_t rows, int64_t width);
     /* index of the first largest of each row */
     int (*argmax)(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
@@ -155,8 +155,8 @@ struct lc_kernels {
     int (*take_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
     /* y[index[i], :] = x[i, :]; indices are already checked and all different */
     int (*put_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
-    /* dx[index[i], :] += dy[i, :], in the order of i; dx f32 [rows, width] */
-    int (*add_rows)(float *dx, const void *dy, int dtype, const int32_t *index, int64_t count, int64_t width, int64_t rows);
+    /* dx[index[i], :] += scale[i] * dy[i, :], in the order of i; dx f32 [rows, width]; scale NULL: 1 */
+    int (*add_rows)(float *dx, const void *dy, int dtype, const float *scale, const int32_t *index, int64_t count, int64_t width, int64_t rows);
 
     /* ---- rope: x [rows, heads, d]; halves rotated: pairs (c, c + d/2), angle = position * theta^(-2c/d) ---- */
     /* inverse: the other direction (the backward) */

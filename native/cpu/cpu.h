@@ -63,8 +63,8 @@ int cpu_softmax_backward(void *dx, const void *dy, const void *y, int dtype, int
                          int64_t width, bool log);
 int cpu_pick_logp(float *logp, float *lse, const float *logits, const int32_t *target, int64_t rows,
                   int64_t width);
-int cpu_pick_logp_backward(float *logits, const float *g, const float *lse, const int32_t *target,
-                           int64_t rows, int64_t width);
+int cpu_pick_logp_backward(void *dlogits, int dtype, const float *logits, const float *g,
+                           const float *lse, const int32_t *target, int64_t rows, int64_t width);
 int cpu_argmax(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
 /* ---- quant.c ---- */
@@ -79,8 +79,8 @@ int cpu_square_sum(double *sum, const struct lc_adamw_part *parts, int count);
 /* ---- rows.c ---- */
 int cpu_take_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
                   int64_t width);
-int cpu_add_rows(float *dx, const void *dy, int dtype, const int32_t *index, int64_t count,
-                 int64_t width, int64_t rows);
+int cpu_add_rows(float *dx, const void *dy, int dtype, const float *scale, const int32_t *index,
+                 int64_t count, int64_t width, int64_t rows);
 
 /* ---- rope.c ---- */
 int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t rows,

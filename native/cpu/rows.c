@@ -13,16 +13,17 @@ int cpu_take_rows(void *y, const void *x, int dtype, const int32_t *index, int64
 }
 
 /* In the order of i: rows may repeat. */
-int cpu_add_rows(float *dx, const void *dy, int dtype, const int32_t *index, int64_t count,
-                 int64_t width, int64_t rows) {
+int cpu_add_rows(float *dx, const void *dy, int dtype, const float *scale, const int32_t *index,
+                 int64_t count, int64_t width, int64_t rows) {
     (void)rows;
     for (int64_t i = 0; i < count; i++) {
         float *to = dx + index[i] * width;
+        const float by = scale ? scale[i] : 1;
         for (int64_t at = 0; at < width; at += CPU_CHUNK) {
             float buffer[CPU_CHUNK];
             int64_t n = width - at < CPU_CHUNK ? width - at : CPU_CHUNK;
             const float *in = cpu_load(buffer, dy, dtype, i * width + at, n);
-            for (int64_t j = 0; j < n; j++) to[at + j] += in[j];
+            for (int64_t j = 0; j < n; j++) to[at + j] += by * in[j];
         }
     }
     return 0;

@@ -98,19 +98,25 @@ int cpu_pick_logp(float *logp, float *lse, const float *logits, const int32_t *t
     return 0;
 }
 
-int cpu_pick_logp_backward(float *logits, const float *g, const float *lse, const int32_t *target,
-                           int64_t rows, int64_t width) {
+int cpu_pick_logp_backward(void *dlogits, int dtype, const float *logits, const float *g,
+                           const float *lse, const int32_t *target, int64_t rows, int64_t width) {
 #pragma omp parallel for schedule(static) if (rows * width > PARALLEL)
     for (int64_t r = 0; r < rows; r++) {
-        float *x = logits + r * width;
-        if (target[r] < 0) {
-            memset(x, 0, (size_t)width * sizeof *x);
-            continue;
-        }
-        exponentials(x, x, lse[r], width);
+        const float scale = target[r] < 0 ? 0 : g ? g[r] : 1;
+        for (int64_t first = 0; first < width; first += CPU_CHUNK) {
+            const int64_t n = width - first < CPU_CHUNK ? width - first : CPU_CHUNK;
+            const int64_t at = r * width + first, picked = target[r] - first;
+            float buffer[CPU_CHUNK], *y = cpu_place(buffer, dlogits, dtype, at);
+            if (target[r] < 0) {
+                memset(y, 0, (size_t)n * sizeof *y);
+            } else {
+                exponentials(y, logits + at, lse[r], n);
 #pragma omp simd
-        for (int64_t i = 0; i < width; i++) x[i] *= -g[r];
-        x[target[r]] += g[r];
+                for (int64_t i = 0; i < n; i++) y[i] *= -scale;
+                if (picked >= 0 && picked < n) y[picked] += scale;
+            }
+            cpu_store(dlogits, dtype, at, y, n);
+        }
     }
     return 0;
 }

@@ -15,8 +15,8 @@ __global__ void move_rows(T *y, const T *x, const int32_t *index, int64_t count,
 /* The block of a row's first use adds all of its uses, in their order: dx rows that repeat have one
  * writer. */
 template <typename T>
-__global__ void add_rows(float *dx, const T *dy, const int32_t *index, int64_t count,
-                         int64_t width) {
+__global__ void add_rows(float *dx, const T *dy, const float *scale, const int32_t *index,
+                         int64_t count, int64_t width) {
     LC_SHARED(int32_t, same, [THREADS]);
     EACH_ROW(first, count) {
         const int32_t row = index[first];
@@ -32,8 +32,9 @@ __global__ void add_rows(float *dx, const T *dy, const int32_t *index, int64_t c
                 earlier = i < first;
                 if (earlier) break;
                 const T *from = dy + i * width;
+                const float by = scale ? scale[i] : 1.0f;
                 for (int64_t c = threadIdx.x; c < width; c += blockDim.x)
-                    to[c] += to_float(from[c]);
+                    to[c] += by * to_float(from[c]);
             }
         }
     }
@@ -61,12 +62,12 @@ extern "C" int cuda_put_rows(void *y, const void *x, int dtype, const int32_t *i
     return move<true>("put_rows", y, x, dtype, index, count, width);
 }
 
-extern "C" int cuda_add_rows(float *dx, const void *dy, int dtype, const int32_t *index,
-                             int64_t count, int64_t width, int64_t rows) {
+extern "C" int cuda_add_rows(float *dx, const void *dy, int dtype, const float *scale,
+                             const int32_t *index, int64_t count, int64_t width, int64_t rows) {
     (void)rows;
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_loop("add_rows", add_rows<T>, count, THREADS, dx, (const T *)dy, index, count,
-                           width);
+        return launch_loop("add_rows", add_rows<T>, count, THREADS, dx, (const T *)dy, scale, index,
+                           count, width);
     });
 }

@@ -91,18 +91,26 @@ __global__ void pick_logp(float *logp, float *lse, const float *logits, const in
     }
 }
 
-__global__ void pick_logp_backward(float *logits, const float *g, const float *lse,
-                                   const int32_t *target, int64_t rows, int64_t width) {
+template <typename T>
+__global__ void pick_logp_backward(T *dlogits, const float *logits, const float *g,
+                                   const float *lse, const int32_t *target, int64_t rows,
+                                   int64_t width) {
     EACH_ROW(r, rows) {
-        float *x = logits + r * width;
-        const float scale = g[r], level = lse[r];
+        const float *x = logits + r * width;
+        const float scale = g ? g[r] : 1.0f, level = lse[r];
         const int64_t at = target[r];
-        EACH_ROW_PACK(float, i, width) {
-            lc_pack<float> p = get_pack(x + i, width - i);
+        EACH_ROW_PACK(T, i, width) {
+            lc_pack<T> y = {};
             LC_UNROLL
-            for (int k = 0; k < PACK<float>; k++)
-                p.x[k] = at < 0 ? 0 : scale * ((i + k == at ? 1.0f : 0.0f) - expf(p.x[k] - level));
-            put_pack(x + i, p, width - i);
+            for (int j = 0; j < PACK<T>; j += PACK<float>) {
+                const lc_pack<float> p = get_pack(x + i + j, width - i - j);
+                LC_UNROLL
+                for (int k = 0; k < PACK<float>; k++) {
+                    const float one = i + j + k == at ? 1.0f : 0.0f;
+                    y.x[j + k] = from_float<T>(at < 0 ? 0 : scale * (one - expf(p.x[k] - level)));
+                }
+            }
+            put_pack(dlogits + r * width + i, y, width - i);
         }
     }
 }
@@ -171,10 +179,14 @@ extern "C" int cuda_pick_logp(float *logp, float *lse, const float *logits, cons
                               width);
 }
 
-extern "C" int cuda_pick_logp_backward(float *logits, const float *g, const float *lse,
-                                       const int32_t *target, int64_t rows, int64_t width) {
-    return launch_rows<float>("pick_logp_backward", pick_logp_backward, rows, width, logits, g, lse,
-                              target, rows, width);
+extern "C" int cuda_pick_logp_backward(void *dlogits, int dtype, const float *logits,
+                                       const float *g, const float *lse, const int32_t *target,
+                                       int64_t rows, int64_t width) {
+    return with_float(dtype, [=](auto t) {
+        using T = decltype(t);
+        return launch_rows<T>("pick_logp_backward", pick_logp_backward<T>, rows, width,
+                              (T *)dlogits, logits, g, lse, target, rows, width);
+    });
 }
 
 extern "C" int cuda_argmax(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width) {

@@ -15,7 +15,7 @@ static int64_t row_width(const lc_tensor *x) {
 /* Added in place: no table of zeros is made for each use of the table. */
 static int take_backward(const struct lc_rule *r, lc_tensor *dy) {
     lc_tensor *x = r->in[0], *index = r->keep[0], *dx = lc_grad_sum(x);
-    if (!dx || lc_kernels_of(x)->add_rows(lc_data(dx), lc_data(dy), dy->dtype, lc_data(index),
+    if (!dx || lc_kernels_of(x)->add_rows(lc_data(dx), lc_data(dy), dy->dtype, NULL, lc_data(index),
                                           lc_tensor_count(index), row_width(x), x->shape[0]) < 0)
         return -1;
     return lc_grad_summed(x, dx);

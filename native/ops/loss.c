@@ -8,14 +8,20 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 256 }; /* rows whose logits exist at a time */
+/* Rows whose logits exist at a time: a device needs more to be busy. */
+enum { CHUNK_ROWS = 256, DEVICE_CHUNK_ROWS = 1024 };
 
-/* ---- token_logps ---------------------------------------------------------------------------------- */
+/* ---- token_logps ----------------------------------------------------------------------------------
+ *
+ * Each output is one number of one row, so the gradient of row i is g[i] times what the forward pass can
+ * already know: slope[i, :] = (1[target] - softmax) head. While gradients are on it is made right after the
+ * logits, which are then gone: two products with the head for a step, not three. Only a head that is itself
+ * trained computes them again. */
 
 /* The shapes a chunk works with. */
 struct chunk {
     lc_tensor *hidden, *logits; /* [n, D] in the model's dtype, f32 [n, V] */
-    int64_t first, n;
+    int64_t first, n, most;
 };
 
 /* Gathers a chunk's hidden rows and computes their logits. */
@@ -46,11 +52,49 @@ static int chunk_logits(struct chunk *c, const lc_tensor *hidden, const lc_tenso
 
 static bool chunk_new(struct chunk *c, const lc_tensor *hidden, const lc_tensor *head,
                       int64_t rows) {
-    int64_t n = rows < CHUNK_ROWS ? rows : CHUNK_ROWS;
+    c->most = hidden->storage->device == LC_HOST ? CHUNK_ROWS : DEVICE_CHUNK_ROWS;
+    int64_t n = rows < c->most ? rows : c->most;
     c->hidden = lc_tensor_make(hidden, hidden->dtype, 2, (int64_t[]){n, head->shape[1]});
     c->logits =
         c->hidden ? lc_tensor_make(hidden, LC_F32, 2, (int64_t[]){n, head->shape[0]}) : NULL;
     return c->logits != NULL;
+}
+
+/* The rows of a chunk's slopes, in hidden's dtype: the logits of the last chunk_logits, less their picks,
+ * times the head. rest: [n, V] in the head's dtype, the logits themselves where that is f32. */
+static int chunk_slopes(const struct chunk *c, lc_tensor *slope, lc_tensor *rest,
+                        const lc_tensor *head, const float *lse, const int32_t *target) {
+    const struct lc_kernels *k = lc_kernels_of(head);
+    int64_t d = head->shape[1], v = head->shape[0];
+    if (k->pick_logp_backward(lc_data(rest), rest->dtype, lc_data(c->logits), NULL, lse + c->first,
+                              target + c->first, c->n, v) < 0)
+        return -1;
+    return k->gemm(&(struct lc_gemm){.m = c->n,
+                                     .n = d,
+                                     .k = v,
+                                     .batch = 1,
+                                     .a = lc_data(rest),
+                                     .b = lc_data(head),
+                                     .c = (unsigned char *)lc_data(slope) +
+                                          (size_t)(c->first * d) * lc_dtype_bytes(slope->dtype),
+                                     .a_dtype = rest->dtype,
+                                     .b_dtype = head->dtype,
+                                     .c_dtype = slope->dtype,
+                                     .a_row = v,
+                                     .b_row = d,
+                                     .c_row = d,
+                                     .alpha = 1});
+}
+
+/* in: hidden; keep: row, slope. */
+static int token_logps_slopes(const struct lc_rule *r, lc_tensor *dy) {
+    lc_tensor *hidden = r->in[0], *row = r->keep[0], *slope = r->keep[1],
+              *dhidden = lc_grad_sum(hidden);
+    if (!dhidden || lc_kernels_of(hidden)->add_rows(lc_data(dhidden), lc_data(slope), slope->dtype,
+                                                    lc_data(dy), lc_data(row), row->shape[0],
+                                                    hidden->shape[1], hidden->shape[0]) < 0)
+        return -1;
+    return lc_grad_summed(hidden, dhidden);
 }
 
 /* in: hidden, head; keep: row, target, lse. Logits are computed again, chunk by chunk. */
@@ -66,12 +110,12 @@ static int token_logps_backward(const struct lc_rule *r, lc_tensor *dy) {
                              !(part = lc_tensor_make(hidden, LC_F32, 2, c.hidden->shape))))
         return -1;
     if (lc_wants(head) && !(dhead = lc_grad_sum(head))) return -1;
-    for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
-        c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
+    for (c.first = 0; c.first < rows; c.first += c.most) {
+        c.n = rows - c.first < c.most ? rows - c.first : c.most;
         if (chunk_logits(&c, hidden, head, row) < 0) return -1;
         const float *g = (const float *)lc_data(dy) + c.first,
                     *norm = (const float *)lc_data(lse) + c.first;
-        if (k->pick_logp_backward(lc_data(c.logits), g, norm,
+        if (k->pick_logp_backward(lc_data(c.logits), LC_F32, lc_data(c.logits), g, norm,
                                   (const int32_t *)lc_data(target) + c.first, c.n, v) < 0)
             return -1;
         if (dhidden &&
@@ -89,7 +133,7 @@ static int token_logps_backward(const struct lc_rule *r, lc_tensor *dy) {
                                        .b_row = d,
                                        .c_row = d,
                                        .alpha = 1}) < 0 ||
-             k->add_rows(lc_data(dhidden), lc_data(part), LC_F32,
+             k->add_rows(lc_data(dhidden), lc_data(part), LC_F32, NULL,
                          (const int32_t *)lc_data(row) + c.first, c.n, d, hidden->shape[0]) < 0))
             return -1;
         if (dhead && k->gemm(&(struct lc_gemm){.m = v,
@@ -139,14 +183,27 @@ lc_tensor *lc_token_logps(lc_tensor *hidden, lc_tensor *head, lc_tensor *row, lc
     lc_tensor *y = lc_tensor_make(hidden, LC_F32, 1, &rows),
               *lse = y ? lc_tensor_make(hidden, LC_F32, 1, &rows) : NULL;
     if (!lse || !chunk_new(&c, hidden, head, rows)) return NULL;
-    for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
-        c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
+    const bool sloped = lc_will_record(&hidden, 1) && !lc_wants(head);
+    lc_tensor *slope = NULL, *rest = c.logits;
+    if (sloped &&
+        (!(slope = lc_tensor_make(hidden, hidden->dtype, 2, (int64_t[]){rows, head->shape[1]})) ||
+         (head->dtype != LC_F32 &&
+          !(rest = lc_tensor_make(head, head->dtype, 2, c.logits->shape)))))
+        return NULL;
+    for (c.first = 0; c.first < rows; c.first += c.most) {
+        c.n = rows - c.first < c.most ? rows - c.first : c.most;
         if (chunk_logits(&c, hidden, head, row) < 0) return NULL;
         if (lc_kernels_of(hidden)->pick_logp(
                 (float *)lc_data(y) + c.first, (float *)lc_data(lse) + c.first, lc_data(c.logits),
-                (const int32_t *)lc_data(target) + c.first, c.n, head->shape[0]) < 0)
+                (const int32_t *)lc_data(target) + c.first, c.n, head->shape[0]) < 0 ||
+            (sloped && chunk_slopes(&c, slope, rest, head, lc_data(lse), lc_data(target)) < 0))
             return NULL;
     }
+    if (sloped)
+        return lc_record(y, &(struct lc_rule){.name = "token_logps",
+                                              .backward = token_logps_slopes,
+                                              .in = {hidden},
+                                              .keep = {row, slope}});
     return lc_record(y, &(struct lc_rule){.name = "token_logps",
                                           .backward = token_logps_backward,
                                           .in = {hidden, head},
@@ -180,8 +237,8 @@ lc_tensor *lc_token_log_squares(lc_tensor *hidden, lc_tensor *head, lc_tensor *r
               *skip = none ? lc_tensor_make(hidden, LC_I32, 1, &rows) : NULL;
     if (!skip || !chunk_new(&c, hidden, head, rows) || k->fill(lc_data(skip), LC_I32, rows, -1) < 0)
         return NULL;
-    for (c.first = 0; c.first < rows; c.first += CHUNK_ROWS) {
-        c.n = rows - c.first < CHUNK_ROWS ? rows - c.first : CHUNK_ROWS;
+    for (c.first = 0; c.first < rows; c.first += c.most) {
+        c.n = rows - c.first < c.most ? rows - c.first : c.most;
         float *logits = lc_data(c.logits), *unused = (float *)lc_data(none) + c.first;
         const int32_t *skipped = (const int32_t *)lc_data(skip) + c.first;
         if (chunk_logits(&c, hidden, head, row) < 0 ||
@@ -209,8 +266,8 @@ static int cross_entropy_backward(const struct lc_rule *r, lc_tensor *dy) {
     if (lc_tensor_read_f32(dy, &loss, 1) < 0) return -1;
     const struct lc_kernels *k = lc_kernels_of(logits);
     if (k->fill(lc_data(g), LC_F32, rows, -loss * r->f[0]) < 0) return -1;
-    if (k->pick_logp_backward(lc_data(dx), lc_data(g), lc_data(lse), lc_data(target), rows,
-                              logits->shape[1]) < 0)
+    if (k->pick_logp_backward(lc_data(dx), LC_F32, lc_data(dx), lc_data(g), lc_data(lse),
+                              lc_data(target), rows, logits->shape[1]) < 0)
         return -1;
     return lc_grad_add(logits, dx);
 }

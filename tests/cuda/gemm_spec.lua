@@ -94,6 +94,22 @@ describe("product on the device", function()
     folder.remove(dir)
   end)
 
+  it("with a frozen head is made twice for token_logps and its gradient: none is computed again", function()
+    local dir = folder.folder()
+    local out, code = script("LUCID_CUBLASLT_LOG=" .. dir .. "/log", [[
+      local hidden, head = r(1, 9, 16), r(2, 40, 16)
+      hidden:requires_grad(true)
+      local row, target = lucid.tensor({ 0, 3, 3, 8 }, { dtype = "i32" }), lucid.tensor({ 5, 0, 39, 7 }, { dtype = "i32" })
+      lucid.token_logps(hidden, head, row, target):sum():backward()
+      print(hidden.grad:abs():sum():item() > 0)]])
+    assert.equal(0, code, out)
+    assert.equal("true\n", out)
+    local list = {}
+    for line in io.lines(dir .. "/log") do list[#list + 1] = line:match("^%d+ %d+ %d+") end
+    assert.same({ "4 40 16", "4 16 40" }, list)
+    folder.remove(dir)
+  end)
+
   it("keeps its algorithms as text for another process, and refuses broken text", function()
     local C = native.C
     local x = lucid.randn({ 5, 24 }, { seed = 1, device = "cuda" })
