@@ -24,6 +24,12 @@ int cuda_gemm(const struct lc_gemm *g);
 /* Whether algorithms that are chosen from now on are timed; else the library's first advice is taken. */
 void cuda_tune(int on);
 
+/* ---- few_rows.cu ---- */
+enum { CUDA_FEW_ROWS = 8 };
+/* Whether cuda_few_rows takes this product: few rows, a weight stored [n, k], all of one 16-bit dtype. */
+bool cuda_few_rows_serve(const struct lc_gemm *g);
+int cuda_few_rows(const struct lc_gemm *g);
+
 /* ---- gemm.cu ---- */
 int cuda_gemm_plain(const struct lc_gemm *g);
 

@@ -1,4 +1,4 @@
-/* product.cc - matrix products by cuBLASLt.
+/* product.cc - matrix products by cuBLASLt; a few rows with a weight have a kernel (few_rows.cu).
  *
  * The library counts by columns: what is stored row by row is its transpose there, so C = A B is asked
  * for as C^T = B^T A^T, and nothing is moved.
@@ -286,6 +286,7 @@ void cuda_tune(int on) { timing = on; }
 
 int cuda_gemm(const struct lc_gemm *asked) {
     if (!asked->m || !asked->n || !asked->batch) return 0;
+    if (cuda_few_rows_serve(asked)) return cuda_few_rows(asked);
     const struct lt *t = asked->k ? cuda_lt() : nullptr;
     const bool bias_fits =
         !asked->bias || asked->c_dtype == LC_F32 || asked->bias_dtype == asked->c_dtype;
