@@ -354,6 +354,18 @@ function M.device(name)
   return tonumber(number)
 end
 
+--- The algorithms that multiplied matrices on the device so far, as text for a later process; nil: there are none.
+---@return string|nil
+function M.products()
+  local choices = ffi.string(C.lc_device_choices())
+  return choices ~= "" and choices or nil
+end
+
+--- Takes over what M.products gave, so that a run that goes on has the same bits; false: it is of another device or
+--- library, and nothing is taken.
+---@param choices string
+function M.take_products(choices) return M.check(C.lc_device_choose(choices)) > 0 end
+
 --- The name of a device's number.
 function M.device_name(device) return device == C.LC_HOST and "cpu" or "cuda:" .. device end
 

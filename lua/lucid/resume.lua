@@ -239,6 +239,9 @@ function Run:restore(model, optimizer)
     end)
   end
   optimizer:load(checkpoint(self.from .. "/optimizer.safetensors").handle)
+  if self.saved.products and not native.take_products(self.saved.products) then
+    say("the checkpoint is of another device or cuBLASLt: steps have other bits than they would have had there")
+  end
 end
 
 --- Says so where a checkpoint leaves nothing to train.
@@ -292,7 +295,7 @@ function Run:save(model, optimizer, place)
   if better then self.best = { step = place.step, eval_loss = place.eval_loss } end
   local state = {
     skipped = self.skipped, samples = self.samples, seed = self.opt.seed, loss_state = self.state, best = self.best,
-    config = self.config,
+    config = self.config, products = native.products(),
   }
   for name, value in pairs(place) do state[name] = value end
   checkpoints.write(self.out, place.step, function(dir)

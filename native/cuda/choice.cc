@@ -82,9 +82,7 @@ int cuda_choose(const char *text) {
         lt_algo algo;
         const char *end = std::strchr(line, '\n');
         if (!end || !read_line(line, &kind, &algo))
-            return cuda_host.fail(LC_EINVAL,
-                                  "the algorithms of matrix products: line %d is broken; delete "
-                                  "the file, and they are chosen anew",
+            return cuda_host.fail(LC_EINVAL, "the algorithms of matrix products: line %d is broken",
                                   taken + 2);
         chosen[kind] = algo;
         line = end + 1;

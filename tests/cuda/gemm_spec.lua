@@ -2,7 +2,6 @@
 -- which algorithms, and what becomes of faults. gpu/gemm.cc compares random products with the CPU backend.
 local lucid = require "lucid"
 local native = require "lucid.native"
-local ffi = require "ffi"
 local folder = require "tests.support.folder"
 local BIN = require "tests.support.program"
 
@@ -110,19 +109,32 @@ describe("product on the device", function()
     folder.remove(dir)
   end)
 
+  it("of a LoRA linear leaves its frozen base alone: eight products, none of them the gradient of the base", function()
+    local dir = folder.folder()
+    local out, code = script("LUCID_CUBLASLT_LOG=" .. dir .. "/log", [[
+      local x, w, a, b = r(1, 10, 24), r(2, 40, 24), r(3, 4, 24), r(4, 40, 4)
+      for _, t in ipairs { x, a, b } do t:requires_grad(true) end
+      lucid.linear_lora(x, w, a, b, 2):sum():backward()]])
+    assert.equal(0, code, out)
+    local list = {}
+    for line in io.lines(dir .. "/log") do list[#list + 1] = line:match("^%d+ %d+ %d+") end
+    assert.same({ "10 4 24", "10 40 24", "10 40 4",                 -- h, y, and y again
+      "10 4 40", "10 24 40", "10 24 4", "4 24 10", "40 4 10" }, list)  -- dh, dx, and dx again; da, db
+    folder.remove(dir)
+  end)
+
   it("keeps its algorithms as text for another process, and refuses broken text", function()
-    local C = native.C
     local x = lucid.randn({ 5, 24 }, { seed = 1, device = "cuda" })
     x:matmul(lucid.randn({ 24, 600 }, { seed = 2, device = "cuda" }))
-    local text = ffi.string(C.lc_device_choices())
+    local text = native.products()
     local lines = select(2, text:gsub("\n", "")) - 1
     assert.truthy(lines >= 1)
-    assert.equal(lines, C.lc_device_choose(text))
-    assert.equal(text, ffi.string(C.lc_device_choices()))
-    assert.equal(0, C.lc_device_choose((text:gsub("^cuBLASLt %d+", "cuBLASLt 0"))))
-    assert.equal(-1, C.lc_device_choose(text:sub(1, -10)))
-    assert.equal(("the algorithms of matrix products: line %d is broken; delete the file, and they are chosen anew")
-      :format(lines + 1), ffi.string(C.lc_error()))
+    assert.is_true(native.take_products(text))
+    assert.equal(text, native.products())
+    assert.is_false(native.take_products((text:gsub("^cuBLASLt %d+", "cuBLASLt 0"))))
+    local ok, reason = pcall(native.take_products, text:sub(1, -10))
+    assert.is_false(ok)
+    assert.truthy(reason:find(("the algorithms of matrix products: line %d is broken"):format(lines + 1), 1, true), reason)
   end)
 
   it("is timed when asked for, and a slow first advice is not taken", function()
