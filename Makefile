@@ -255,7 +255,7 @@ deps-browser:
 	$(call install_missing,$(BROWSER))
 
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
-test-slow: all test-tools
+test-slow: all test-tools emulation
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
 ## bench-true-size: memory and speed of LLaVA-1.5-7B, names of InstructBLIP-13B (20 minutes, 14 GB of disk)

@@ -100,9 +100,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_dq_kernel(const struct a
             load_rows<T, d>(values, c.v, c.v_row, group * d, KEYS,
                             [&](int row) { return find->rows[!now][row]; });
         cp_async_commit();
-        if (at < warp_end) add_product<T, d>(dq, ds, own);
-        __syncthreads(); /* the list of rows is used */
         find_rows(find, c.ranges, at + 2 * KEYS, end);
+        if (at < warp_end) add_product<T, d>(dq, ds, own);
     }
     cp_async_wait<0>();
     __syncthreads();
