@@ -126,8 +126,10 @@ bool fits(const struct attention_call *c, int dtype) {
            aligned(c->dv) && c->scale > 0;
 }
 
-/* Whether every tile is one row: decoding. */
+/* Whether every tile is one row that sees cached keys: decoding. A forest by itself has as many keys as
+ * queries; its rows keep the forward's bits even where all its segments have one token. */
 bool single_rows(const struct lc_spans *s) {
+    if (s->keys <= s->queries) return false;
     for (int32_t i = 0; i < s->tile_count; i++)
         if (s->tiles[i].q1 - s->tiles[i].q0 > 1) return false;
     return true;

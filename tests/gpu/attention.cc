@@ -99,6 +99,9 @@ static double worst[5]; /* largest difference by tolerance: o, lse, dq, dk, dv *
     exit(1);
 }
 
+/* What inputs of about 1 leave of sums that cancel: the gradient of a row with one key is 0. */
+static const double SMALL = 0.3;
+
 /* The largest share of the tolerance: roundings to the dtype, of numbers as large as the array's, the
  * row's and the number itself. */
 static void compare(int which, const char *name, const buffer &got, const std::vector<float> &want,
@@ -116,7 +119,7 @@ static void compare(int which, const char *name, const buffer &got, const std::v
             row = sqrt(row / width);
         }
         if (x == y) continue;
-        const double off = fabs((double)x - y) / (unit * (all + row + fabs(y)));
+        const double off = fabs((double)x - y) / (unit * (SMALL + all + row + fabs(y)));
         if (off > worst[which]) worst[which] = off;
         if (off <= 1 /* and no NaN */) continue;
         char text[128];
@@ -346,7 +349,7 @@ struct cached { /* the spans of leaves whose keys are spread over slots, as nn/c
 
 static void test_cached(const struct shape &h, int tokens, bool decode) {
     const int leaves = between(1, 6), trunk = between(0, tokens);
-    int slot = trunk + between(0, 5);
+    int slot = trunk + between(1, 5);
     struct cached many, one;
     std::vector<std::vector<lc_range>> paths;
     std::vector<int> rows;
