@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Trains a tiny LLaVA on biased captions, catches it hallucinating, cures it with DPO and measures both.",
-  common = "out threads seed quiet",
+  common = "out device threads seed quiet",
   { "out", "runs/demo", "folder of everything that is made" },
   { "seed", 1, "of the world, the weights and the order of training" },
   { "fast", false, "a smoke run: every stage, far too short to learn" },
@@ -21,7 +21,7 @@ local stages = lucid.stages.new(out, function(name, seconds, skipped)
   say("%-10s %6.1f s%s", name, seconds, skipped and "  (already there)" or "")
 end)
 local function recipe(name, options)
-  options.quiet, options.threads, options.cache = opt.quiet, opt.threads, out .. "/cache"
+  options.quiet, options.device, options.threads, options.cache = opt.quiet, opt.device, opt.threads, out .. "/cache"
   return lucid.recipe.run(name, options)
 end
 
@@ -37,7 +37,7 @@ end)
 stages:run("align", { seed = opt.seed, steps = size.align }, { W .. "/sft/objects.json" },
   { out .. "/aligned/model.safetensors" }, function()
     lucid.tinyworld.base.write(out .. "/new")
-    local m = lucid.model(out .. "/new", { init = true, seed = opt.seed })
+    local m = lucid.model(out .. "/new", { init = true, device = opt.device, seed = opt.seed })
     lucid.tinyworld.base.align(m, W .. "/sft", { out = out .. "/aligned", steps = size.align, seed = opt.seed,
       quiet = opt.quiet })
     m:save(out .. "/aligned")

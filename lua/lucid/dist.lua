@@ -248,7 +248,7 @@ function M.reduce(parameters)
   for i, p in ipairs(parameters) do
     if there[i] then
       if flags[i] == "0" then
-        native.scope(function() p.tensor.grad = tensor.zeros(p.tensor:shape()) end)
+        native.scope(function() p.tensor.grad = tensor.zeros(p.tensor:shape(), { device = p.tensor:device() }) end)
       end
       native.check(C.lc_comm_sum(p.tensor.grad))
     end

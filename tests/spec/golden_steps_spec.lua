@@ -54,7 +54,7 @@ describe("twenty LoRA steps of a tiny LLaVA", function()
       for _, key in ipairs(moved:names()) do expected[layer(key)] = moved:tensor(key) end
       local got, all = {}, {}
       for i, p in ipairs(policy:parameters()) do
-        got[i] = (p.tensor:detach() - lucid.tensor(before[p.name])):tolist()
+        got[i] = (p.tensor:detach():to("cpu") - lucid.tensor(before[p.name])):tolist()
         all[i] = expected[layer(p.name)]:tolist()
       end
       assert.equal(28, #got)
