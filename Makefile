@@ -57,7 +57,7 @@ $(BUILD)/features.mk: Makefile
    version=$$([ -z "$(NVCC)" ] || "$(NVCC)" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1.\2/p'); \
    [ "$${version%.*}" -ge 12 ] 2>/dev/null && echo "HAVE_CUDA := $$version" || { echo 'HAVE_CUDA :='; \
    echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; } > $@
-ifeq ($(filter deps deps-browser clean help,$(MAKECMDGOALS)),)
+ifeq ($(filter deps deps-browser gpu-check gpu-bench clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
@@ -75,7 +75,9 @@ CFLAGS ?= -O3 -g
 # -ffp-contract=off: a vector body and its remainder must round alike; fused products are written out.
 COMMON = $(CFLAGS) -march=$(strip $(ARCH)) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
          -fno-trapping-math -fopenmp -Inative -MMD -MP $(FEATURES) $(SANITIZE)
-LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(SANITIZE)
+# A bundle brings its libraries with it. RPATH holds for what those load, too, which RUNPATH does not.
+BESIDE := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
+LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
@@ -150,9 +152,10 @@ $(BUILD)/obj/cuda/%.o: native/cuda/%.cu $(BUILD)/features.mk $(CUDA_TARGETS)
 	@echo '  nvcc $<'
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MF $(@:.o=.d) -c $< -o $@ > $(@:.o=.ptxas) 2>&1 || { grep -v "^ptxas info\|bytes stack frame" $(@:.o=.ptxas); exit 1; }
 
+# The C++ library is its own: a program that has loaded an older one can open it, too.
 $(BUILD)/liblucid_cuda.so: $(CUDA) native/cuda/exports.map
 	@echo '  link $@'
-	$(Q)$(NVCC) -shared -cudart static -Xlinker -Bsymbolic,--version-script=native/cuda/exports.map,-z,now -o $@ $(CUDA)
+	$(Q)$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -Xlinker -Bsymbolic,--version-script=native/cuda/exports.map,-z,now -o $@ $(CUDA)
 
 $(BUILD)/obj/emulated/%.o: native/cuda/%.cu $(BUILD)/features.mk
 	@mkdir -p $(@D)
@@ -262,6 +265,25 @@ test-slow: all test-tools emulation
 bench-true-size: all
 	@tests/bench/true_size.sh
 
+# ---- a machine that has a GPU and little else: tests/gpu/README.md -----------------------------------------
+GPU := build/gpu
+# Not for the CPU of this machine: for any of the last ten years. The plug-in is built where the GPU is.
+BUNDLE = BUILD=build-gpu BIN=build-gpu/bin ARCH=x86-64-v3 BUNDLED=1
+## gpu-bundle: all that gpu-check and gpu-bench need beside the repository, into build/gpu (at most 50 MiB)
+gpu-bundle:
+	@$(MAKE) --no-print-directory $(BUNDLE) bundled
+	@ARCH=x86-64-v3 tests/gpu/bundle.sh build-gpu $(GPU)
+bundled: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) \
+         $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so)
+
+## gpu-check: on a machine with a GPU and build/gpu: whether the CUDA backend is right there (8 minutes)
+gpu-check:
+	@tests/gpu/check.sh
+
+## gpu-bench: the same: its speed against the chip's limits and PyTorch, as a table and JSON (8 minutes)
+gpu-bench:
+	@tests/gpu/bench.sh
+
 C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
@@ -301,10 +323,10 @@ endif
 
 ## clean: remove what was built
 clean:
-	rm -rf build build-asan build-ubsan bin bin-asan bin-ubsan
+	rm -rf build build-asan build-ubsan build-gpu bin bin-asan bin-ubsan
 
 ## help: this list
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all emulation deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan install clean help
+.PHONY: all emulation deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help

@@ -9,6 +9,9 @@ local M = {}
 --- Where tensors are made; the specs of another device set it.
 M.device = C.LC_HOST
 
+--- Of the random inputs.
+M.seed = 7
+
 M.dtypes = { f32 = C.LC_F32, bf16 = C.LC_BF16, f16 = C.LC_F16, i32 = C.LC_I32 }
 
 --- Raises what lc_error says when a call failed.
@@ -81,7 +84,7 @@ local LAYOUT = {
 local function values(spec, stream)
   if spec.shape then return spec end
   return plain.array(spec[1], function(i)
-    local u = C.lc_uniform(7, stream, i)
+    local u = C.lc_uniform(M.seed, stream, i)
     if spec.below then return math.floor(u * spec.below) end
     local low, high = spec.low or -3, spec.high or 3
     return low + u * (high - low)
