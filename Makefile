@@ -56,7 +56,9 @@ $(BUILD)/features.mk: Makefile
 	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; \
    version=$$([ -z "$(NVCC)" ] || "$(NVCC)" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1.\2/p'); \
    [ "$${version%.*}" -ge 12 ] 2>/dev/null && echo "HAVE_CUDA := $$version" || { echo 'HAVE_CUDA :='; \
-   echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; } > $@
+   echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; \
+   gpu=$$(nvidia-smi -L 2>/dev/null | head -1); echo "HAVE_GPU := $${gpu:+yes}"; \
+   [ -n "$$gpu" ] || [ -z "$$version" ] || echo 'cuda: there is no GPU here; make cuda builds the plug-in all the same' >&2; } > $@
 ifeq ($(filter deps deps-browser gpu-check gpu-bench clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
@@ -91,7 +93,7 @@ HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 ## all: build bin/lucid and build/liblucid.so (the default)
 all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) \
      $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) \
-     $(if $(and $(HAVE_CUDA),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so)
+     $(if $(and $(HAVE_CUDA),$(HAVE_GPU),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so)
 
 $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	@mkdir -p $(@D)
@@ -127,6 +129,7 @@ $(BUILD)/liblucid_text.so: $(TEXT)
 	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lsentencepiece -lsentencepiece_train
 
 # ---- the CUDA plug-in, and the same sources for a device that the CPU plays (tests alone) ------------------
+# It takes minutes to compile, so all builds it where there is a GPU.
 CUDA_ARCH ?= 80 86 89 90#   compute capabilities; newer chips compile the last one's PTX
 CUDA_HOST := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(basename $(patsubst native/%,%,$(wildcard native/cuda/*.c native/cuda/*.cc)))))
 CUDA      := $(CUDA_HOST) $(patsubst native/%.cu,$(BUILD)/obj/%.o,$(wildcard native/cuda/*.cu))
@@ -153,6 +156,10 @@ $(BUILD)/obj/cuda/%.o: native/cuda/%.cu $(BUILD)/features.mk $(CUDA_TARGETS)
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MF $(@:.o=.d) -c $< -o $@ > $(@:.o=.ptxas) 2>&1 || { grep -v "^ptxas info\|bytes stack frame" $(@:.o=.ptxas); exit 1; }
 
 # The C++ library is its own: a program that has loaded an older one can open it, too.
+## cuda: the CUDA plug-in for CUDA_ARCH, which all builds where there is a GPU, and a look at its registers
+cuda: all $(if $(HAVE_CUDA),$(BUILD)/liblucid_cuda.so)
+	$(if $(HAVE_CUDA),@BUILD=$(BUILD) $(BIN)/lucid tests/registers.lua)
+
 $(BUILD)/liblucid_cuda.so: $(CUDA) native/cuda/exports.map
 	@echo '  link $@'
 	$(Q)$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -Xlinker -Bsymbolic,--version-script=native/cuda/exports.map,-z,now -o $@ $(CUDA)
@@ -244,12 +251,12 @@ test-tools: $(TEST_TOOLS)
 	$(if $(HAVE_MHTTP),,@echo 'test-tools: no libmicrohttpd; the specs that need a server are skipped')
 
 SPECS ?= tests/spec
-## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua), and those of the device
-test: all test-tools emulation $(if $(filter command line,$(origin SPECS)),,test-device)
+## test: the specs, under bin/lucid (make test SPECS=tests/spec/forest_spec.lua)
+test: all test-tools
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
 ## test-device: the CUDA backend's specs, on a device that the CPU plays (LUCID_CUDA= for the one there is)
-test-device: all $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so) $(BUILD)/libcublaslt_recording.so $(BUILD)/test_gemm
+test-device: all emulation $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so) $(BUILD)/libcublaslt_recording.so $(BUILD)/test_gemm
 	@LUCID_BUILD=$(BUILD) LUCID_CUBLASLT=$${LUCID_CUBLASLT-$(BUILD)/libcublaslt_recording.so} \
 	 LUCID_CUDA=$${LUCID_CUDA-$(BUILD)/liblucid_cuda_emulated.so} LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/cuda
 
@@ -258,7 +265,7 @@ deps-browser:
 	$(call install_missing,$(BROWSER))
 
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
-test-slow: all test-tools emulation
+test-slow: all test-tools cuda test-device
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
 ## bench-true-size: memory and speed of LLaVA-1.5-7B, names of InstructBLIP-13B (20 minutes, 14 GB of disk)
@@ -290,7 +297,6 @@ check: all
 	@luacheck -q lua recipes examples tests
 	@clang-format --dry-run -Werror $(C_FILES)
 	@$(BIN)/lucid tests/layers.lua
-	$(if $(HAVE_CUDA),@BUILD=$(BUILD) $(BIN)/lucid tests/registers.lua)
 
 ## format: clang-format in place
 format:
@@ -329,4 +335,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all emulation deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help

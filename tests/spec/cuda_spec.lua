@@ -25,7 +25,7 @@ end
 
 describe("the CUDA plug-in", function()
   if not there(PLUGIN) then
-    pending("was not built here: there is no nvcc")
+    pending("was not built here: make cuda builds it")
     return
   end
 
