@@ -238,6 +238,14 @@ end
 
 local function adapter_of(run) return text_option(run, "adapter") end
 
+-- A page of nothing but damage would look like a result.
+local function check_some(runs)
+  for _, run in ipairs(runs) do
+    if run.command or run.counts or next(run.tasks) or #run.log > 0 or run.samples > 0 then return end
+  end
+  error(("%s: %s"):format(runs[1].dir, runs[1].notes[1]), 0)
+end
+
 --- Reads runs.
 ---@param folders string[]     of M.find
 ---@return lucid.ReportRun[]
@@ -256,6 +264,7 @@ function M.read(folders)
     note_missing(run)
     runs[i] = run
   end
+  check_some(runs)
   local models, adapters = short(runs, who), short(runs, adapter_of)
   for _, run in ipairs(runs) do
     run.who = who(run)
