@@ -252,8 +252,10 @@ end
 -- The coroutine that opened each scope; the main one is no coroutine.
 local opener = {}
 
-local function end_scope(depth, thread, ok, ...)
-  if coroutine.running() ~= thread or C.lc_scope_depth() ~= depth then
+local function end_scope(before, thread, ok, ...)
+  local depth = C.lc_scope_depth()
+  if not ok and depth == before then error((...), 0) end      -- it was stopped before it was open
+  if coroutine.running() ~= thread or depth ~= before + 1 then
     error("scope: it was left by a coroutine's yield; a scope must be closed where it was opened", 0)
   end
   if ok then
@@ -275,14 +277,19 @@ rawset(coroutine, "yield", function(...)
   return yield(...)
 end)
 
+-- Ctrl-C may come at any instruction: what opens a scope is inside the call that is caught.
+local function in_scope(thread, f, ...)
+  M.check(C.lc_scope_begin())
+  opener[C.lc_scope_depth()] = thread
+  return f(...)
+end
+
 --- Calls f(...): the storage of every tensor that is made meanwhile is freed at the end, but for those
 --- that f returns and those that were kept. Closes also when f raises.
 ---@param f function
 function M.scope(f, ...)
-  M.check(C.lc_scope_begin())
-  local depth, thread = C.lc_scope_depth(), coroutine.running()
-  opener[depth] = thread
-  return end_scope(depth, thread, pcall(f, ...))
+  local thread = coroutine.running()
+  return end_scope(C.lc_scope_depth(), thread, pcall(in_scope, thread, f, ...))
 end
 
 local function end_no_grad(before, ok, ...)
