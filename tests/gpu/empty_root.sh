@@ -11,7 +11,7 @@ shift
 root=$PWD/build-gpu/root # seen in here alone
 mkdir -p "$root"
 mount -t tmpfs none "$root"
-mkdir -p "$root/tmp" "$root/dev" "$root/proc" "$root/work"
+mkdir -p "$root/tmp" "$root/dev" "$root/proc" "$root/lucid"
 for link in bin sbin lib lib64; do # as this system has them
   if [ -L "/$link" ]; then
     mkdir -p "$root/usr/$link"
@@ -51,8 +51,8 @@ done
 bring $(ldd build/gpu/bin/lucid build/gpu/lib/* | grep -o '/[^ ]*lib\(c\|m\|dl\|pthread\|rt\|resolv\)\.so[^ ]*' |
   sort -u)
 
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$root/work"
-mkdir -p "$root/work/build"
-cp -r build/gpu "$root/work/build/"
-rm -rf "$root/work/build/gpu/out" "$root/work/build/gpu/made"
-exec env -i PATH=/usr/bin:/bin HOME=/tmp "$(command -v chroot)" "$root" /bin/sh -c 'cd /work && exec "$@"' sh "$@"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$root/lucid"
+mkdir -p "$root/lucid/build"
+cp -r build/gpu "$root/lucid/build/"
+rm -rf "$root/lucid/build/gpu/out" "$root/lucid/build/gpu/made"
+exec env -i PATH=/usr/bin:/bin HOME=/tmp "$(command -v chroot)" "$root" /bin/sh -c 'cd /lucid && exec "$@"' sh "$@"
