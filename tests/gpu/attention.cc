@@ -10,15 +10,9 @@
 extern "C" {
 #include "kernels.h"
 #include "nn/forest.h"
-int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
-                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                   int64_t q_row, int64_t k_row, int64_t v_row, float scale);
-int cuda_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
-                            const float *lse, const void *q, const void *k, const void *v,
-                            int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups,
-                            int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
 }
 #include "cuda/common.cuh"
+#include "cuda/launchers.h"
 
 #include <time.h>
 #include <vector>
