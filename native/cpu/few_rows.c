@@ -64,7 +64,8 @@ static inline __attribute__((always_inline)) void multiply_span(enum kind kind, 
 enum {
     BLOCK = CPU_GEMM_LINES * LINE, /* bytes of a line of the weight that are one block of K */
     TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
-    ROWS_BY_LINE = 2               /* more are multiplied block by block */
+    AHEAD = 8192,    /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
+    ROWS_BY_LINE = 2 /* more are multiplied block by block */
 };
 
 /* A line of the weight as cache lines, wherever it begins: memory is read faster by whole cache lines than
@@ -110,9 +111,12 @@ static inline __attribute__((always_inline)) void add_line(wide *acc, const stru
                                (__m512bh)w);
 }
 
+/* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. What lies `ahead` of it
+ * is asked for: the processor by itself looks no further than the end of a page. */
 static inline __attribute__((always_inline)) void multiply_parts(wide *acc, const unsigned char *b,
-                                                                 int64_t bytes, struct left x,
-                                                                 int rows, bool parted) {
+                                                                 int64_t bytes, int64_t ahead,
+                                                                 struct left x, int rows,
+                                                                 bool parted) {
     struct source s = source_at(b, parted);
     int64_t at = 0;
     for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
@@ -120,6 +124,8 @@ static inline __attribute__((always_inline)) void multiply_parts(wide *acc, cons
 #pragma GCC unroll 1
     for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS) {
         wide w[TOGETHER];
+        for (int i = 0; i < TOGETHER; i++)
+            _mm_prefetch((const char *)s.at + ahead + i * LINE, _MM_HINT_T0);
         for (int i = 0; i < TOGETHER; i++) w[i] = line_of(&s, i);
         s.at += TOGETHER * LINE;
         for (int i = 0; i < TOGETHER; i++) add_line(acc, &x, rows, i, w[i]);
@@ -131,11 +137,11 @@ static inline __attribute__((always_inline)) void multiply_parts(wide *acc, cons
     }
 }
 
-/* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. */
-static inline __attribute__((always_inline)) void
-multiply_block(wide *acc, const unsigned char *b, int64_t bytes, struct left x, int rows) {
-    if ((uintptr_t)b % LINE) multiply_parts(acc, b, bytes, x, rows, true);
-    else multiply_parts(acc, b, bytes, x, rows, false);
+static inline __attribute__((always_inline)) void multiply_block(wide *acc, const unsigned char *b,
+                                                                 int64_t bytes, int64_t ahead,
+                                                                 struct left x, int rows) {
+    if ((uintptr_t)b % LINE) multiply_parts(acc, b, bytes, ahead, x, rows, true);
+    else multiply_parts(acc, b, bytes, ahead, x, rows, false);
 }
 
 static inline __attribute__((always_inline)) int64_t block_bytes(int64_t bytes, int64_t block) {
@@ -155,7 +161,7 @@ static inline __attribute__((always_inline)) void multiply_by_line(int rows,
         for (int r = 0; r < rows; r++) total[r] = sum[r][c];
         for (int64_t block = 0; block < bytes; block += BLOCK, left.a += BLOCK / 4) {
             wide acc[MOST_PAIRS];
-            multiply_block(acc, b + block, block_bytes(bytes, block), left, rows);
+            multiply_block(acc, b + block, block_bytes(bytes, block), AHEAD, left, rows);
             for (int r = 0; r < rows; r++) {
                 float chain[COLS];
                 OP(storeu_ps)(chain, acc[r]);
@@ -178,7 +184,8 @@ multiply_by_block(int rows, const struct lc_gemm *g, struct left x, float sum[][
     for (int64_t block = 0; block < bytes; block += BLOCK, x.a += BLOCK / 4) {
         for (int64_t c = 0; c < count; c++) {
             wide acc[MOST_PAIRS];
-            multiply_block(acc, b + 2 * c * g->b_row + block, block_bytes(bytes, block), x, rows);
+            multiply_block(acc, b + 2 * c * g->b_row + block, block_bytes(bytes, block),
+                           AHEAD / BLOCK * 2 * g->b_row, x, rows);
             for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c], acc[r]);
         }
         for (int r = 0; r < rows; r++) {
