@@ -68,36 +68,34 @@ enum {
     ROWS_BY_LINE = 2 /* more are multiplied block by block */
 };
 
-/* A line of the weight as cache lines, wherever it begins: memory is read faster by whole cache lines than
- * by halves of two, so where it does not begin with one its parts are put together here. */
+/* A line of the weight as whole cache lines, wherever it begins: each is put together from two neighbours, the
+ * end of one and the start of the next. Where it begins with a cache line all comes from the next, and the one
+ * before is read for nothing, which is no slower. */
 struct source {
     const unsigned char *at; /* whole cache lines */
-    wide before;             /* the one at `at`, where parts of two make a line */
+    wide before;             /* the one at `at` */
     __m512i pick;            /* elements of two neighbours */
-    bool parted;
 };
 
-/* What is read of the first and the last cache line beyond the weight shares a page with it. */
+/* What is read of the first and the last cache line beyond the weight shares a page with it, or is what every
+ * block of memory and every file of weights has before its data. */
 __attribute__((no_sanitize("address"))) static inline wide whole_line(const unsigned char *p) {
     return *(const wide *)p;
 }
 
-static inline __attribute__((always_inline)) struct source source_at(const unsigned char *b,
-                                                                     bool parted) {
-    const uintptr_t past = (uintptr_t)b % LINE;
-    struct source s = {.at = b - past, .parted = parted};
-    if (!parted) return s;
+static inline __attribute__((always_inline)) struct source source_at(const unsigned char *b) {
     static const uint16_t count[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                                        11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
                                        22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    s.pick = OP(add_epi16)(OP(loadu_si512)(count), OP(set1_epi16)((short)(past / 2)));
-    s.before = whole_line(s.at);
-    return s;
+    const uintptr_t past = ((uintptr_t)b - 1) % LINE + 1;
+    return (struct source){
+        .at = b - past,
+        .before = whole_line(b - past),
+        .pick = OP(add_epi16)(OP(loadu_si512)(count), OP(set1_epi16)((short)(past / 2)))};
 }
 
 /* Line i from where s stands, all of it there. */
 static inline __attribute__((always_inline)) wide line_of(struct source *s, int i) {
-    if (!s->parted) return whole_line(s->at + i * LINE);
     const wide next = whole_line(s->at + (i + 1) * LINE), before = s->before;
     s->before = next;
     return (wide)OP(permutex2var_epi16)((__m512i)before, s->pick, (__m512i)next);
@@ -113,11 +111,10 @@ static inline __attribute__((always_inline)) void add_line(wide *acc, const stru
 
 /* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. What lies `ahead` of it
  * is asked for: the processor by itself looks no further than the end of a page. */
-static inline __attribute__((always_inline)) void multiply_parts(wide *acc, const unsigned char *b,
+static inline __attribute__((always_inline)) void multiply_block(wide *acc, const unsigned char *b,
                                                                  int64_t bytes, int64_t ahead,
-                                                                 struct left x, int rows,
-                                                                 bool parted) {
-    struct source s = source_at(b, parted);
+                                                                 struct left x, int rows) {
+    struct source s = source_at(b);
     int64_t at = 0;
     for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
         /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
@@ -135,13 +132,6 @@ static inline __attribute__((always_inline)) void multiply_parts(wide *acc, cons
         const __mmask32 there = left < LINE ? ~0u >> (LINE - left) / 2 : ~0u;
         add_line(acc, &x, rows, 0, (wide)OP(maskz_loadu_epi16)(there, b + at));
     }
-}
-
-static inline __attribute__((always_inline)) void multiply_block(wide *acc, const unsigned char *b,
-                                                                 int64_t bytes, int64_t ahead,
-                                                                 struct left x, int rows) {
-    if ((uintptr_t)b % LINE) multiply_parts(acc, b, bytes, ahead, x, rows, true);
-    else multiply_parts(acc, b, bytes, ahead, x, rows, false);
 }
 
 static inline __attribute__((always_inline)) int64_t block_bytes(int64_t bytes, int64_t block) {
