@@ -3,6 +3,7 @@
  * Each block has a 64-byte header that holds its size, so that free knows what to uncount and the
  * block after it stays 64-byte aligned. The counters are atomic: the picture reader and the HTTP
  * client allocate on their own threads. */
+#define _GNU_SOURCE
 #include "base/memory.h"
 
 #include "base/error.h"
@@ -11,11 +12,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
-enum { HEADER = 64 };
+enum { HEADER = 64, HUGE = 2 << 20 };
 
 static atomic_llong used, peak, limit, fail_at;
 
@@ -53,6 +55,18 @@ int lc_memory_charge(int64_t bytes) {
 
 void lc_memory_discharge(int64_t bytes) { atomic_fetch_sub(&used, bytes); }
 
+/* Large blocks lie in huge pages where the system has them: a page's first touch is a trap, and memory is read
+ * faster where the processor can look further ahead than 4 KiB. */
+static void advise_huge(unsigned char *p, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    if (bytes < 2 * HUGE) return;
+    unsigned char *first = p + (HUGE - (uintptr_t)p % HUGE) % HUGE;
+    madvise(first, (bytes - (size_t)(first - p)) / HUGE * HUGE, MADV_HUGEPAGE);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 void *lc_alloc(size_t bytes) {
     if (bytes > PTRDIFF_MAX - 2 * HEADER)
         return lc_fail_null(LC_ENOMEM, "out of memory: %zu bytes asked", bytes);
@@ -63,6 +77,7 @@ void *lc_alloc(size_t bytes) {
         lc_memory_discharge((int64_t)bytes);
         return lc_fail_null(LC_ENOMEM, "out of memory: the system refused %zu bytes", bytes);
     }
+    advise_huge(p, whole);
     memcpy(p, &bytes, sizeof bytes);
     return p + HEADER;
 }
