@@ -43,6 +43,7 @@ typedef struct lc_generator lc_generator;
 typedef struct lc_reader lc_reader;
 typedef struct lc_adamw lc_adamw;
 typedef struct lc_http lc_http;
+typedef struct lc_onednn lc_onednn;
 
 /* ---- library ------------------------------------------------------------------------------ */
 
@@ -454,6 +455,17 @@ int         lc_comm_broadcast(lc_tensor *t);           /* rank 0's values, in pl
 int         lc_comm_barrier(void);
 char       *lc_comm_gather(const char *data, size_t n, int64_t *lengths);   /* every rank's bytes one after another, lengths [size]; free with lc_free_bytes */
 int64_t     lc_comm_take(void);                        /* the next number, from 0, of a row that the ranks share; -1: failed */
+
+/* ---- limits of this machine: what lucid bench compares with -------------------------------------------------------- */
+
+int         lc_bandwidth_read(const lc_tensor *t, uint64_t *sum);         /* reads a host tensor once, with all threads */
+int         lc_bandwidth_copy(lc_tensor *dst, const lc_tensor *src);      /* as many bytes of each; any dtypes */
+/* oneDNN's c[m, n] = a[m, k] b[k, n] of numbers of its own, f32 or bf16; crossed: the rows of that matrix lie along memory's
+ * columns; packed: b is laid out once, as the library prefers it. LC_EMISSING: libdnnl.so.2 is not there, or has none. */
+lc_onednn *lc_onednn_new(int64_t m, int64_t n, int64_t k, int dtype, int a_crossed, int b_crossed, int packed);
+void        lc_onednn_free(lc_onednn *p);
+int         lc_onednn_run(lc_onednn *p);
+const char *lc_onednn_name(const lc_onednn *p);                         /* "oneDNN 2.6.3, brg:avx512_core_bf16" */
 
 #pragma GCC visibility pop
 #endif

@@ -2,68 +2,12 @@
 --   bin/lucid tests/bench/data_files.lua make FOLDER [IMAGES]       writes them, IMAGES (108077) records each
 --   bin/lucid tests/bench/data_files.lua images FOLDER              reads image_data.json
 --   bin/lucid tests/bench/data_files.lua regions FOLDER CACHE       indexes region_descriptions.json, asks for 200
--- The records have the published keys in the published order; their contents are invented and the same
--- every time. regions 5,408,689 of the published file are met within a thousandth. Nothing is kept here:
--- remove FOLDER afterwards.
+-- lucid.bench.regions writes them. Nothing is kept here: remove FOLDER afterwards.
 local lucid = require "lucid"
 local native = require "lucid.native"
+local regions = require "lucid.bench.regions"
 
 local C = native.C
-local IMAGES, REGIONS = 108077, 5408689
-
--- ---- making ---------------------------------------------------------------------------------------
-
--- Numerical Recipes' generator: enough for phrases and boxes.
-local state = 1
-local function draw(n)
-  state = (state * 1664525 + 1013904223) % 2 ^ 32
-  return math.floor(state / 2 ^ 32 * n)
-end
-
-local THINGS = { "man", "clock", "tree", "car", "sidewalk", "woman", "street sign", "building", "shirt", "backpack",
-  "window", "bicycle", "café table", "pair of shoes" }
-local LOOKS = { "green in colour", "parked beside the road", "on the wall of the shop", "seen from behind",
-  "made of \\\"old\\\" bricks", "with white stripes", "in the shade", "next to a lamp post, half hidden" }
-
-local function phrase() return ("the %s is %s"):format(THINGS[1 + draw(#THINGS)], LOOKS[1 + draw(#LOOKS)]) end
-
-local function url(id)
-  return ("https://cs.stanford.edu/people/rak248/VG_100K%s/%d.jpg"):format(id % 2 == 0 and "" or "_2", id)
-end
-
--- Ids as the published ones: some thousands from 1, the others seven digits long.
-local function id_of(i) return i <= 5000 and i or 2312000 + i end
-
-local function write_images(path, count)
-  local out = assert(io.open(path, "w"))
-  for i = 1, count do
-    local id = id_of(i)
-    local coco = draw(2) == 0 and "null" or tostring(100000 + draw(480000))
-    out:write(i == 1 and "[" or ", ", ('{"width": %d, "url": "%s", "height": %d, "image_id": %d, "coco_id": %s, "flickr_id": %s}'):format(
-      300 + draw(980), url(id), 300 + draw(724), id, coco, coco == "null" and "null" or tostring(2 ^ 31 + draw(2 ^ 31))))
-  end
-  out:write("]")
-  out:close()
-end
-
-local function write_regions(path, count)
-  local out = assert(io.open(path, "w"))
-  local number, each = 0, REGIONS / IMAGES
-  for i = 1, count do
-    local id, list = id_of(i), {}
-    -- Every 5,000th picture has no regions; the others have a number around the mean.
-    local n = i % 5000 == 0 and 0 or math.floor(each + (draw(41) - 20) + 0.5)
-    for k = 1, n do
-      number = number + 1
-      list[k] = ('{"region_id": %d, "width": %d, "height": %d, "image_id": %d, "phrase": "%s", "y": %d, "x": %d}'):format(
-        number, 1 + draw(300), 1 + draw(300), id, phrase(), draw(300), draw(300))
-    end
-    out:write(i == 1 and "[" or ", ", '{"regions": [', table.concat(list, ", "), ('], "id": %d}'):format(id))
-  end
-  out:write("]")
-  out:close()
-  return number
-end
 
 -- ---- measuring ------------------------------------------------------------------------------------
 
@@ -85,11 +29,11 @@ end
 local RUN = {}
 
 function RUN.make(folder, count)
-  count = tonumber(count or IMAGES)
+  count = tonumber(count or regions.IMAGES)
   lucid.file.mkdir(folder)
-  write_images(folder .. "/image_data.json", count)
-  local regions = write_regions(folder .. "/region_descriptions.json", count)
-  print(("%d records, %d regions: %.1f and %.1f MB"):format(count, regions,
+  regions.write_images(folder .. "/image_data.json", count)
+  local written = regions.write(folder .. "/region_descriptions.json", count)
+  print(("%d records, %d regions: %.1f and %.1f MB"):format(count, written,
     lucid.file.size(folder .. "/image_data.json") / 1e6, lucid.file.size(folder .. "/region_descriptions.json") / 1e6))
 end
 
@@ -117,7 +61,7 @@ function RUN.regions(folder, cache)
   assert(index.how == "kept")
   report("index from the cache", wall, cpu)
   report("200 records by their ids", clocked(function()
-    for i = 1, 200 do assert(#index:get(id_of(i * 500 + 1)).regions > 0) end
+    for i = 1, 200 do assert(#index:get(regions.id(i * 500 + 1)).regions > 0) end
   end))
 end
 

@@ -36,91 +36,12 @@ local function tensor(rows, cols, crossed, seed)
   return t
 end
 
--- ---- oneDNN's C interface, version 2; descriptors are opaque bytes of its sizes --------------
-
-ffi.cdef [[
-typedef struct { int64_t words[87]; } dnnl_memory_desc_t;
-typedef struct { int64_t words[350]; } dnnl_matmul_desc_t;
-typedef struct { int arg; void *memory; } dnnl_exec_arg_t;
-typedef struct { int major, minor, patch; } dnnl_version_t;
-const dnnl_version_t *dnnl_version(void);
-int dnnl_engine_create(void **engine, int kind, size_t index);
-int dnnl_stream_create(void **stream, void *engine, unsigned flags);
-int dnnl_memory_desc_init_by_tag(dnnl_memory_desc_t *d, int ndims, const int64_t *dims, int dtype,
-                                 int tag);
-int dnnl_matmul_desc_init(dnnl_matmul_desc_t *d, const dnnl_memory_desc_t *a,
-                          const dnnl_memory_desc_t *b, const dnnl_memory_desc_t *bias,
-                          const dnnl_memory_desc_t *c);
-int dnnl_primitive_desc_create(void **pd, const void *op, const void *attr, void *engine,
-                               const void *hint);
-int dnnl_primitive_desc_query(const void *pd, int what, int index, void *result);
-const dnnl_memory_desc_t *dnnl_primitive_desc_query_md(const void *pd, int what, int index);
-int dnnl_reorder_primitive_desc_create(void **pd, const dnnl_memory_desc_t *from,
-                                       void *from_engine, const dnnl_memory_desc_t *to,
-                                       void *to_engine, const void *attr);
-int dnnl_primitive_create(void **p, const void *pd);
-int dnnl_primitive_execute(const void *p, void *stream, int count, const dnnl_exec_arg_t *args);
-int dnnl_memory_create(void **m, const dnnl_memory_desc_t *d, void *engine, void *data);
-]]
-
-local ENGINE_CPU, F32, AB, BA, ANY = 1, 3, 3, 22, 1
-local SRC, WEIGHTS, DST, FROM, TO = 1, 33, 17, 1, 17
-local QUERY_IMPLEMENTATION, QUERY_WEIGHTS = 8, 131
-
-local loaded, D = pcall(ffi.load, "libdnnl.so.2")
-loaded = loaded and D.dnnl_version().major == 2
-
-local function made(f, ...)
-  local slot = ffi.new("void *[1]")
-  assert(f(slot, ...) == 0, "oneDNN refused")
-  return slot[0]
-end
-
-local engine = loaded and made(D.dnnl_engine_create, ENGINE_CPU, 0)
-local stream = loaded and made(D.dnnl_stream_create, engine, 1)
-
-local function description(rows, cols, tag)
-  local d = ffi.new("dnnl_memory_desc_t")
-  assert(D.dnnl_memory_desc_init_by_tag(d, 2, ffi.new("int64_t[2]", rows, cols), F32, tag) == 0)
-  return d
-end
-
-local function filled(count)
-  local p = ffi.new("float[?]", count)
-  for i = 0, count - 1 do p[i] = math.random() - 0.5 end
-  return p
-end
-
--- A function that runs one product, and the implementation's name.
-local function onednn(m, n, k, a_crossed, b_crossed, reorder)
-  local a, b = description(m, k, a_crossed and BA or AB), description(k, n, b_crossed and BA or AB)
-  local c, wanted = description(m, n, AB), reorder and description(k, n, ANY) or b
-  local op = ffi.new("dnnl_matmul_desc_t")
-  assert(D.dnnl_matmul_desc_init(op, a, wanted, nil, c) == 0)
-  local pd = made(D.dnnl_primitive_desc_create, op, nil, engine, nil)
-  local name = ffi.new("const char *[1]")
-  D.dnnl_primitive_desc_query(pd, QUERY_IMPLEMENTATION, 0, name)
-  local data = { filled(m * k), filled(k * n), filled(m * n) }
-  local weights = made(D.dnnl_memory_create, b, engine, data[2])
-  if reorder then
-    local packed = D.dnnl_primitive_desc_query_md(pd, QUERY_WEIGHTS, 0)
-    local to = made(D.dnnl_memory_create, packed, engine, ffi.cast("void *", -1))
-    local move = made(D.dnnl_primitive_create,
-      made(D.dnnl_reorder_primitive_desc_create, b, engine, packed, engine, nil))
-    D.dnnl_primitive_execute(move, stream, 2,
-      ffi.new("dnnl_exec_arg_t[2]", { { FROM, weights }, { TO, to } }))
-    weights = to
-  end
-  local primitive = made(D.dnnl_primitive_create, pd)
-  local args = ffi.new("dnnl_exec_arg_t[3]", {
-    { SRC, made(D.dnnl_memory_create, a, engine, data[1]) },
-    { WEIGHTS, weights },
-    { DST, made(D.dnnl_memory_create, c, engine, data[3]) },
-  })
-  return function()
-    D.dnnl_primitive_execute(primitive, stream, 3, args)
-    return data
-  end, ffi.string(name[0])
+-- A function that runs oneDNN's product, and the implementation's name; nil: there is none.
+local function onednn(m, n, k, a_crossed, b_crossed, packed)
+  local p = C.lc_onednn_new(m, n, k, C.LC_F32, a_crossed and 1 or 0, b_crossed and 1 or 0, packed and 1 or 0)
+  if p == nil then return nil end
+  p = ffi.gc(p, C.lc_onednn_free)
+  return function() assert(C.lc_onednn_run(p) == 0) end, ffi.string(C.lc_onednn_name(p))
 end
 
 -- ---- measuring ----------------------------------------------------------------------------------
@@ -162,11 +83,8 @@ end
 C.lc_threads(tonumber(arg and arg[1]) or 0)
 print(("%s, %d threads, f32"):format(processor(), C.lc_threads_used()))
 print(ffi.string(C.lc_features()):match("gemm: [^\n]*"))
-if loaded then
-  local v = D.dnnl_version()
-  local _, name = onednn(1024, 1024, 1024)
-  print(("oneDNN %d.%d.%d, %s"):format(v.major, v.minor, v.patch, name))
-end
+local loaded, implementation = onednn(1024, 1024, 1024)
+if loaded then print(implementation) end
 print(("%-21s %-17s %-45s%-45s%-45s%s"):format("", "m n k", "lc_matmul", "oneDNN, plain",
   "oneDNN, packed", "its best / lc_matmul"))
 for _, shape in ipairs(SHAPES) do

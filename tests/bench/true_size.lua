@@ -1,8 +1,9 @@
 -- LLaVA-1.5-7B at its true size: what decoding costs, beside the bandwidth of memory.
 --   bin/lucid tests/bench/true_size.lua make LAYOUT FOLDER [DTYPE] [sparse]
---   bin/lucid tests/bench/true_size.lua measure FOLDER DTYPE PICTURE SUM_LIBRARY [THREADS]
--- true_size.sh does both. Bandwidth is what sum.c reaches over the same weights: of a file that is used
--- where it is mapped all of them; beside a converted model the first two gigabytes, for no more has room.
+--   bin/lucid tests/bench/true_size.lua measure FOLDER DTYPE PICTURE [THREADS]
+-- true_size.sh does both. Bandwidth is that of summing the same weights: of a file that is used where it is
+-- mapped all of them; beside a converted model the first two gigabytes, for no more has room.
+local decoder = require "lucid.bench.decoder"
 local ffi = require "ffi"
 local lucid = require "lucid"
 local native = require "lucid.native"
@@ -14,11 +15,6 @@ local TOKENS, ROUNDS = 20, 5
 local BESIDE = 2 ^ 31
 local SIZES = { ["llava-hf"] = published.LLAVA_7B, llava = published.LLAVA_7B,
   instructblip = published.VICUNA_13B, ["instructblip-hf"] = published.VICUNA_13B }
-
-ffi.cdef [[
-void *bench_map(const char *path, size_t *bytes);
-uint64_t bench_sum(const void *data, size_t bytes, int threads);
-]]
 
 local function make(layout, folder, dtype, sparse)
   local sizes = SIZES[layout] or error("there is no layout " .. tostring(layout), 0)
@@ -41,30 +37,18 @@ local function timed(f)
   return C.lc_seconds() - start, result
 end
 
--- The language model's weights that every token reads: all but the table of words.
-local function read_bytes(m)
-  local bytes = 0
-  for _, p in ipairs(m:all_parameters()) do
-    if p.name:find "^language_model" and not p.name:find "embed_tokens" then
-      bytes = bytes + tonumber(C.lc_tensor_count(p.tensor)) * 2
-    end
-  end
-  return bytes
-end
-
 -- A function that sums the folder's weights (or the first BESIDE bytes of them) and gives bytes a second.
-local function summer(library, folder, most, threads)
-  local sum, list, all = ffi.load(library), {}, 0
-  for i, f in ipairs(lucid.inspect(folder).files) do
-    local bytes = ffi.new "size_t[1]"
-    local data = sum.bench_map(f.path, bytes)
-    assert(data ~= nil, f.path .. " cannot be mapped")
-    list[i] = { data = data, bytes = math.min(tonumber(bytes[0]), most - all) }
-    all = all + list[i].bytes
+local function summer(folder, most)
+  local weights_there, list, all, total = lucid.checkpoint(folder), {}, 0, ffi.new "uint64_t[1]"
+  for _, name in ipairs(weights_there:names()) do
+    if all < most then
+      list[#list + 1] = weights_there:tensor(name):keep()
+      all = all + weights_there:bytes(name)
+    end
   end
   return function()
     local seconds = timed(function()
-      for _, part in ipairs(list) do sum.bench_sum(part.data, part.bytes, threads) end
+      for _, t in ipairs(list) do native.check(C.lc_bandwidth_read(t, total)) end
     end)
     return all / seconds
   end
@@ -75,9 +59,8 @@ local function median(list)
   return list[math.ceil(#list / 2)]
 end
 
-local function measure(folder, dtype, picture, library, threads)
-  threads = tonumber(threads or 2)
-  lucid.threads(threads)
+local function measure(folder, dtype, picture, threads)
+  lucid.threads(tonumber(threads or 2))
   local seconds, m = timed(function() return lucid.model(folder, { dtype = dtype }) end)
   say("opened in %.1f s, VmHWM %.2f GB", seconds, high_water() / 1e9)
   local ids = m.template:tokens(m.tokenizer, "Describe this image in detail.", {})
@@ -107,7 +90,7 @@ local function measure(folder, dtype, picture, library, threads)
     if round == 1 then
       say("%d tokens are answered: VmHWM %.2f GB", TOKENS, high_water() / 1e9)
       local mapped = lucid.inspect(folder).dtypes[1].dtype:lower() == dtype
-      sum = summer(library, folder, mapped and math.huge or BESIDE, threads)
+      sum = summer(folder, mapped and math.huge or BESIDE)
       sum() -- its pages are known from here on
     end
     local bandwidth = sum()
@@ -116,7 +99,7 @@ local function measure(folder, dtype, picture, library, threads)
     say("round %d: %.1f ms a token (%.1f to %.1f), sums at %.2f GB/s", round, median(times) * 1e3, times[1] * 1e3,
       times[#times] * 1e3, bandwidth / 1e9)
   end
-  local bytes, seconds_each = read_bytes(m), median(all)
+  local bytes, seconds_each = decoder.weights(m), median(all)
   say("decode: %.3f GB of weights a token, median %.1f ms = %.2f tokens/s = %.2f GB/s", bytes / 1e9,
     seconds_each * 1e3, 1 / seconds_each, bytes / seconds_each / 1e9)
   -- Like with like: others' use of the memory slows whole rounds, of tokens and of sums.

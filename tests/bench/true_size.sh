@@ -16,8 +16,6 @@ trap 'rm -rf "$work"' EXIT
 lucid=$root/bin/lucid
 cd "$root"
 
-${CC:-gcc} -std=c11 -O3 -march=native -fopenmp -fPIC -shared "$here/sum.c" -o "$work/libsum.so"
-
 answer() { # DTYPE of the file
   echo
   echo "## LLaVA-1.5-7B, $1 in the file, bf16 in use"
@@ -25,7 +23,7 @@ answer() { # DTYPE of the file
   cp "$tokenizer" "$work/llava/tokenizer.model"
   for _ in $(seq "$rounds"); do
     echo "load $(cut -d' ' -f1-3 /proc/loadavg)"
-    "$lucid" "$here/true_size.lua" measure "$work/llava" bf16 "$picture" "$work/libsum.so" "$threads"
+    "$lucid" "$here/true_size.lua" measure "$work/llava" bf16 "$picture" "$threads"
   done
   rm -r "$work/llava"
 }

@@ -5,137 +5,49 @@
 -- Numbers are random normal; weights stay, outputs are born in a scope each call; seconds are of one call, of calls
 -- that follow each other until the device has done them all.
 local bench_pairs = require "tests.gpu.bench_pairs"
+local decoder = require "lucid.bench.decoder"
 local ffi = require "ffi"
 local flops = require "lucid.flops"
 local lucid = require "lucid"
 local models = require "tests.gpu.models"
 local native = require "lucid.native"
 local plan = require "lucid.plan"
+local timing = require "lucid.bench.timing"
+local work = require "lucid.bench.work"
 
 local C = native.C
 local small = arg[1] == "small"
 local REPEATS, EACH = small and 2 or 5, small and 0 or 0.06     -- of a measurement: how many, and seconds of each
 local DEVICE = native.device_name(native.device "cuda")
-local ROPE = 10000
-
--- ---- timing ----------------------------------------------------------------------------------------------
-
-local marker = lucid.zeros({ 1 }, { device = DEVICE })
-
--- Returns when the device has done everything: what is read has to be there.
-local function wait() marker:item() end
-
-local function run_for(f, n)
-  wait()
-  local started = C.lc_seconds()
-  for _ = 1, n do native.scope(f) end
-  wait()
-  return (C.lc_seconds() - started) / n
-end
-
-local function measure(f)
-  local n = math.max(1, math.ceil(EACH / math.max(run_for(f, 2), 1e-6)))
-  local seconds = {}
-  for i = 1, REPEATS do seconds[i] = run_for(f, n) end
-  return { seconds = seconds }
-end
 
 -- ---- kernels ---------------------------------------------------------------------------------------------
 
-local stream = 0
-local function normal(shape, dtype)
-  stream = stream + 1
-  return lucid.randn(shape, { seed = stream, device = DEVICE, dtype = dtype or "bf16" })
+local wait = timing.waiting(DEVICE)
+
+-- Seconds of a call, REPEATS times, and what it works on.
+local function measure(w)
+  local n, seconds = timing.calls(w, EACH, wait), {}
+  for i = 1, REPEATS do seconds[i] = timing.seconds(w, n, wait) end
+  return { seconds = seconds, bytes = w.bytes }
 end
 
-local function quiet(f) return function() native.no_grad(f) end end
+-- What is asked for, as lucid.bench.work takes it.
+local function here(o)
+  o.device, o.dtype = DEVICE, "bf16"
+  return o
+end
 
 local M = {}
 
-function M.linear(o)
-  local x, w = normal { o.rows, o.k }, normal { o.n, o.k }
-  return measure(quiet(function() x:linear(w) end))
-end
-
--- The seven linears of a block, o.shapes = { { n, k }, ... }, with LoRA: forward, and back to input, A and B.
-function M.lora(o)
-  local layers = {}
-  for i, shape in ipairs(o.shapes) do
-    local n, k = unpack(shape)
-    local l = { x = normal { o.rows, k }, w = normal { n, k }, a = normal({ o.rank, k }, "f32"),
-      b = normal({ n, o.rank }, "f32"), dy = normal { o.rows, n } }
-    for _, name in ipairs { "x", "a", "b" } do C.lc_tensor_requires_grad(l[name], 1) end
-    layers[i] = l
-  end
-  return measure(function()
-    for _, l in ipairs(layers) do
-      local y = native.adopt(C.lc_linear_lora(l.x, l.w, l.a, l.b, 2))
-      native.check(C.lc_backward_from(y, l.dy))
-      for _, name in ipairs { "x", "a", "b" } do l[name]:zero_grad() end
-    end
-  end)
+for _, name in ipairs { "linear", "lora", "memory", "adamw" } do
+  M[name] = function(o) return measure(work[name](here(o))) end
 end
 
 -- Causal attention of separate sequences.
 function M.attention(o)
-  local parents, lengths = ffi.new("int32_t[?]", o.sequences), ffi.new("int32_t[?]", o.sequences)
-  for i = 0, o.sequences - 1 do parents[i], lengths[i] = -1, o.length end
-  local forest = ffi.gc(C.lc_forest_new(o.sequences, parents, lengths, nil), C.lc_forest_release)
-  local shape = { o.sequences * o.length, o.heads, o.d }
-  local q, k, v, dout = normal(shape), normal(shape), normal(shape), normal(shape)
-  local function forward() return native.adopt(C.lc_attention(q, k, v, forest, 1 / math.sqrt(o.d))) end
-  if not o.backward then return measure(quiet(forward)) end
-  for _, t in ipairs { q, k, v } do C.lc_tensor_requires_grad(t, 1) end
-  return measure(function()
-    native.check(C.lc_backward_from(forward(), dout))
-    for _, t in ipairs { q, k, v } do t:zero_grad() end
-  end)
-end
-
--- Kernels that memory bounds: bytes that a call has to read and write.
-local MEMORY = {
-  add = function(rows, width)
-    local x, y = normal { rows, width }, normal { rows, width }
-    return function() return x + y end, 6 * rows * width
-  end,
-  rms_norm = function(rows, width)
-    local x, w = normal { rows, width }, normal { width }
-    return function() return x:rms_norm(w, 1e-5) end, 4 * rows * width
-  end,
-  swiglu = function(rows, width)
-    local x, y = normal { rows, width }, normal { rows, width }
-    return function() return native.adopt(C.lc_swiglu(x, y)) end, 6 * rows * width
-  end,
-  rope = function(rows, width)
-    local x = normal { rows, width / 128, 128 }
-    local positions = {}
-    for i = 1, rows do positions[i] = i % 2048 end
-    local at = lucid.tensor(positions, { dtype = "i32", device = DEVICE })
-    return function() return native.adopt(C.lc_rope(x, at, ROPE)) end, 4 * rows * width
-  end,
-}
-
-function M.memory(o)
-  local f, bytes = MEMORY[o.kernel](o.rows, o.width)
-  local result = measure(quiet(f))
-  result.bytes = bytes
-  return result
-end
-
--- One AdamW step of f32 parameters, with its norm: 34 bytes each. Making the gradients is timed apart and taken off.
-function M.adamw(o)
-  local p, g = normal({ o.parameters }, "f32"), normal({ o.parameters }, "f32")
-  C.lc_tensor_requires_grad(p, 1)
-  local optimizer = lucid.optim.adamw { { name = "p", tensor = p } }
-  local function gradient() p.grad = g:detach() * 1 end
-  local without = measure(gradient).seconds
-  local result = measure(function()
-    gradient()
-    optimizer:step(1e-6)
-  end)
-  for i, s in ipairs(result.seconds) do result.seconds[i] = s - without[i] end
-  result.bytes = 34 * o.parameters
-  return result
+  o.segments = {}
+  for i = 1, o.sequences do o.segments[i] = { length = o.length } end
+  return measure(work.attention(here(o)))
 end
 
 -- ---- the model -------------------------------------------------------------------------------------------
@@ -220,7 +132,7 @@ function M.step(o)
   end
   once()
   local seconds = {}
-  for i = 1, o.steps do seconds[i] = run_for(once, 1) end
+  for i = 1, o.steps do seconds[i] = timing.seconds({ run = once }, 1, wait) end
   local w, bytes = planned(list, o.group, o.cached, o.tokens_at_once or 0)
   local result = { seconds = seconds, pairs = #list, tokens = w.policy.tokens, loss = loss,
     flops = w.flops.policy + w.flops.reference + w.flops.bridge + w.flops.tower, planned_bytes = bytes,
@@ -232,27 +144,12 @@ end
 --- The pairs of a step, for the other side.
 function M.pairs(o) return { pairs = bench_pairs.read(o.mix, o.group, o.pairs, small) } end
 
--- Decoding one row over o.keys keys without adapters, as a merged one is; bytes of weights, keys and values a token.
+-- Decoding one row over o.keys keys without adapters, as a merged one is.
 function M.decode(o)
   open()
-  local ids = {}
-  for i = 1, o.keys do ids[i] = 3 + i % 250 end
-  local b = model:batch(lucid.forest.of { { ids = ids, score_from = #ids + 1 } })
-  local warm = small and 1 or 8
-  local g = ffi.gc(native.check(C.lc_generator_new(model.handle, b, o.steps + warm, 0)), C.lc_generator_free)
-  local chosen = ffi.new "int32_t[1]"
-  local function token() native.check(C.lc_generator_step(g, chosen, nil)) end
-  for _ = 1, warm do token() end
-  local started = C.lc_seconds()
-  for _ = 1, o.steps do token() end
-  local seconds = (C.lc_seconds() - started) / o.steps
-  local bytes = 0
-  for _, p in ipairs(model:all_parameters()) do
-    if p.part == "language" and not p.name:find "embed_tokens" then bytes = bytes + 2 * p.tensor:count() end
-  end
-  local shape = flops.shape(model)
-  bytes = bytes + 2 * 2 * shape.layers * shape.keys * (o.keys + warm + o.steps / 2)
-  return { seconds = { seconds }, bytes = bytes }
+  local w = decoder.decode(model, { leaves = 1, prompt = o.keys, calls = o.steps, rounds = 1 })
+  timing.seconds(w, small and 1 or 8, wait)
+  return { seconds = { timing.seconds(w, o.steps, wait) }, bytes = w.bytes }
 end
 
 function M.free()

@@ -1,0 +1,57 @@
+-- Timing of work (lucid.bench.work): seconds of a call, and what many of them say.
+local native = require "lucid.native"
+local tensor = require "lucid.tensor"
+
+local C = native.C
+local M = {}
+
+--- A function that returns when a device has done everything: what is read has to be there.
+---@param device string
+---@return fun()
+function M.waiting(device)
+  if device == "cpu" then return function() end end
+  local marker = tensor.zeros({ 1 }, { device = device })
+  return function() marker:item() end
+end
+
+--- Seconds of one call, of n that follow each other until the device has done them all.
+---@param work lucid.Work
+---@param n integer
+---@param wait fun()
+function M.seconds(work, n, wait)
+  if work.before then work.before() end
+  wait()
+  local started = C.lc_seconds()
+  for _ = 1, n do native.scope(work.run) end
+  wait()
+  return (C.lc_seconds() - started) / n
+end
+
+--- How many calls are timed together so that they take so long; a first one warms up.
+---@param work lucid.Work
+---@param each number       seconds
+---@param wait fun()
+---@return integer
+function M.calls(work, each, wait)
+  local first = M.seconds(work, work.calls or 1, wait)
+  if work.calls or first > each then return work.calls or 1 end
+  return math.max(1, math.ceil(each / math.max(M.seconds(work, 1, wait), 1e-6)))
+end
+
+local function between(sorted, part)
+  local at = 1 + part * (#sorted - 1)
+  local low = math.floor(at)
+  return sorted[low] + (at - low) * (sorted[math.min(low + 1, #sorted)] - sorted[low])
+end
+
+--- The median of a list, and the width of its middle half as a part of the median.
+---@param seconds number[]
+---@return number median, number spread
+function M.median(seconds)
+  local sorted = { unpack(seconds) }
+  table.sort(sorted)
+  local median = between(sorted, 0.5)
+  return median, (between(sorted, 0.75) - between(sorted, 0.25)) / median
+end
+
+return M
