@@ -268,6 +268,10 @@ deps-browser:
 test-slow: all test-tools cuda test-device
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
+## bench-peers: beside PyTorch, TRL, llama.cpp and others on the same work; ROW=name runs one row (hours; tests/bench/README.md)
+bench-peers: all
+	@tests/bench/peers.sh
+
 ## bench-true-size: memory and speed of LLaVA-1.5-7B, names of InstructBLIP-13B (20 minutes, 14 GB of disk)
 bench-true-size: all
 	@tests/bench/true_size.sh
@@ -335,4 +339,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help

@@ -1,8 +1,7 @@
 -- The tiny model's training steps, timed: what peers/torch_tiny.py does, on the same token lists.
 --   bin/lucid tests/bench/steps.lua prepare FOLDER          writes the model and the pictures' rows
---   bin/lucid tests/bench/steps.lua run FOLDER [THREADS]    then commands on stdin, one a line:
---     sft N     N supervised steps: prints "ms MEDIAN loss FIRST"
---     dpo N     N preference steps, the same
+--   bin/lucid tests/bench/steps.lua run FOLDER [THREADS]    then commands on stdin, a line of JSON each:
+--     {"do": "sft", "steps": 8}   supervised steps ("dpo": preference steps): {"seconds": [...], "loss": the first}
 local lucid = require "lucid"
 local native = require "lucid.native"
 
@@ -84,22 +83,20 @@ local MAKE = {
 local function run()
   lucid.threads(threads)
   io.stdout:setvbuf("line")
-  print("ready lucid " .. native.version)
+  print(lucid.json.encode { ready = "lucid " .. native.version })
   local made = {}
   for line in io.lines() do
-    local kind, count = line:match("^(%a+) (%d+)$")
+    local o = lucid.json.decode(line)
+    local kind = o["do"]
     made[kind] = made[kind] or MAKE[kind]()
-    local times, first = {}, nil
-    for i = 1, tonumber(count) do
+    local seconds, first = {}, nil
+    for i = 1, o.steps do
       local start = C.lc_seconds()
       local loss = made[kind]()
-      times[i] = (C.lc_seconds() - start) * 1e3
+      seconds[i] = C.lc_seconds() - start
       first = first or loss
     end
-    table.sort(times)
-    local n = #times
-    local median = (times[math.floor((n + 1) / 2)] + times[math.floor(n / 2) + 1]) / 2
-    print(("ms %.3f loss %.6f"):format(median, first))
+    print(lucid.json.encode { seconds = seconds, loss = first })
   end
 end
 

@@ -54,7 +54,7 @@ function M.rows(add, o)
   local parameters = o.size(4e7, 4096)
   add { group = "adamw", about = ("AdamW with the gradients' norm, %.0f million parameters"):format(parameters / 1e6),
     limit = "copy", make = function() return work.adamw(with(o, { parameters = parameters })) end }
-  add { group = "cross-entropy", about = ("cross-entropy, forward and backward, %d x %d"):format(rows, WORDS),
+  add { group = "cross-entropy", about = ("cross-entropy, forward and backward, %d x %d"):format(rows, o.size(WORDS, 64)),
     limit = "copy", make = function() return work.cross_entropy(with(o, { rows = rows, words = o.size(WORDS, 64) })) end }
 end
 

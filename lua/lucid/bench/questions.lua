@@ -11,7 +11,7 @@ local M = {}
 -- Of COCO's three sets: 18 questions a picture, of which a little over ten differ.
 local SETS, EACH = { "random", "popular", "adversarial" }, 6
 local THINGS = { "car", "tree", "dog", "cat", "house", "boat", "lamp", "table", "cup", "ball" }
-local MOST = 8                  -- tokens of an answer
+M.MOST = 8                      -- tokens of an answer
 
 -- The n-th picture's things in each set: half of them are asked for in all three.
 local function thing(set, i) return i <= EACH / 2 and i or EACH / 2 + (set - 1) * 2 + (i - EACH / 2) end
@@ -51,7 +51,7 @@ end
 function M.ask(m, sets, images)
   m:forget_features()
   local silent = { step = function() end, done = function() end }
-  return pope.ask(m, sets, { images = images, generate = { max_new_tokens = MOST, batch = 128 },
+  return pope.ask(m, sets, { images = images, generate = { max_new_tokens = M.MOST, batch = 128 },
     progress = function() return silent end })
 end
 

@@ -5,17 +5,15 @@ LM head on answer tokens alone, fused AdamW, the reference by switching the adap
     torch_tiny.py MODEL FEATURES STEPS [--compile] [--threads 2] [--attention sdpa]
 
 MODEL is a llava-hf folder and FEATURES a safetensors file of projector outputs [images, rows, D],
-both written by steps.lua; STEPS is data/tiny_steps.json. Reads commands from stdin, one a line:
+both written by steps.lua; STEPS is data/tiny_steps.json. Reads commands from stdin, a line of JSON each:
 
-    sft N     N supervised steps: prints "ms MEDIAN loss FIRST"
-    dpo N     N preference steps, the same
+    {"do": "sft", "steps": 8}   supervised steps ("dpo": preference steps): {"seconds": [...], "loss": the first}
 
 The first command of a kind is for warming up (and compiling).
 """
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -169,9 +167,9 @@ class Steps:
         for _ in range(count):
             start = time.perf_counter()
             loss = step()
-            times.append((time.perf_counter() - start) * 1e3)
+            times.append(time.perf_counter() - start)
             first = loss if first is None else first
-        return statistics.median(times), first
+        return {"seconds": times, "loss": first}
 
 
 def main():
@@ -187,11 +185,10 @@ def main():
     options = p.parse_args()
     torch.set_num_threads(options.threads)
     steps = Steps(options)
-    print("ready torch", torch.__version__, flush=True)
+    print(json.dumps({"ready": "torch " + torch.__version__}), flush=True)
     for line in sys.stdin:
-        kind, count = line.split()
-        ms, loss = steps.run(kind, int(count))
-        print(f"ms {ms:.3f} loss {loss:.6f}", flush=True)
+        o = json.loads(line)
+        print(json.dumps(steps.run(o["do"], o["steps"])), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ def config(small):
 
 
 class Loop:
-    def __init__(self, device, small):
-        self.device, self.config = device, config(small)
+    def __init__(self, device, small, own=None):
+        self.device, self.config = device, own or config(small)
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.bfloat16)
         with torch.device(device):

@@ -1,4 +1,4 @@
--- The pairs of gpu-bench, of which both sides take the same: the first ones of a length list of tests/bench/data/mix.
+-- Pairs of which both sides of a comparison take the same: the first ones of a length list of data/mix.
 local mix = require "tests.bench.mix"
 
 local M = {}
