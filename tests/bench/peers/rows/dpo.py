@@ -62,6 +62,7 @@ def make(o):
     trainer = Trainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer(),
                       data_collator=Collator(model.config), peft_config=lora)
     trainer.create_optimizer()
+    trainer.current_gradient_accumulation_steps = 1  # of trainer.train(), which is passed by, too
     batches = list(trainer.get_train_dataloader())
 
     def step():
