@@ -73,7 +73,7 @@ struct lc_gemm {           /* C[b] = alpha * op(A[b]) op(B[b]) + beta * C[b] + b
 
 enum lc_unary { LC_SCALE, LC_SHIFT, LC_POW, LC_EXP, LC_LOG, LC_SQRT, LC_ABS, LC_RELU, LC_CLAMP, LC_TANH,
                 LC_SIGMOID, LC_LOG_SIGMOID, LC_GELU, LC_QUICK_GELU, LC_SILU };
-enum lc_binary { LC_ADD, LC_SUB, LC_MUL, LC_DIV, LC_SWIGLU };
+enum lc_binary { LC_ADD, LC_SUB, LC_MUL, LC_DIV };
 
 struct lc_adamw_part {     /* one parameter of an AdamW step; m, v and gradient are f32 */
     void *parameter;
@@ -116,6 +116,11 @@ struct lc_kernels {
     int (*binary)(void *y, const void *a, const void *b, int dtype, int64_t outer, int64_t inner, enum lc_binary op);
     /* da and db [outer, inner] (either may be NULL); b [inner] repeats as in binary, its gradient is not summed */
     int (*binary_backward)(void *da, void *db, const void *dy, const void *a, const void *b, int dtype, int64_t outer, int64_t inner, enum lc_binary op);
+    /* y = silu(gate) up, [rows, width]: rows of gate and up lie x_row apart, those of y y_row */
+    int (*swiglu)(void *y, const void *gate, const void *up, int dtype, int64_t rows, int64_t width, int64_t y_row, int64_t x_row);
+    /* dgate and dup, rows dx_row apart; dy is dense */
+    int (*swiglu_backward)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int dtype, int64_t rows, int64_t width,
+                           int64_t dx_row, int64_t x_row);
     /* y += x, any pair of float dtypes; added in f32 */
     int (*accumulate)(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
 
@@ -123,10 +128,11 @@ struct lc_kernels {
     int (*gemm)(const struct lc_gemm *g);
 
     /* ---- norms: x [rows, width], weight and bias [width] in x's dtype; f32 statistics ---- */
-    /* y = weight * x / sqrt(mean(x^2) + eps); rstd [rows] f32 is kept */
-    int (*rms_norm)(void *y, float *rstd, const void *x, const void *weight, int dtype, int64_t rows, int64_t width, float eps);
-    /* dx, and dweight f32 [width] (either may be NULL) */
-    int (*rms_norm_backward)(void *dx, float *dweight, const void *dy, const void *x, const void *weight, const float *rstd, int dtype, int64_t rows, int64_t width);
+    /* y = weight * x / sqrt(mean(x^2) + eps), its rows y_row apart; rstd [rows] f32 is kept */
+    int (*rms_norm)(void *y, float *rstd, const void *x, const void *weight, int dtype, int64_t rows, int64_t width, int64_t y_row, float eps);
+    /* dx + more, rows dx_row and more_row apart (more may be NULL), and dweight f32 [width] (either may be NULL) */
+    int (*rms_norm_backward)(void *dx, float *dweight, const void *dy, const void *x, const void *weight, const float *rstd, const void *more,
+                             int dtype, int64_t rows, int64_t width, int64_t dx_row, int64_t more_row);
     /* y = weight * (x - mean) / sqrt(var + eps) + bias; mean and rstd [rows] f32 are kept */
     int (*layer_norm)(void *y, float *mean, float *rstd, const void *x, const void *weight, const void *bias, int dtype, int64_t rows, int64_t width, float eps);
     int (*layer_norm_backward)(void *dx, float *dweight, float *dbias, const void *dy, const void *x, const void *weight, const float *mean, const float *rstd, int dtype, int64_t rows, int64_t width);
@@ -153,27 +159,29 @@ struct lc_kernels {
     /* ---- rows ---- */
     /* y[i, :] = x[index[i], :], elements of any dtype; indices are already checked */
     int (*take_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
-    /* y[index[i], :] = x[i, :]; indices are already checked and all different */
-    int (*put_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width);
+    /* y[index[i], :] = x[i, :], rows of x x_row apart; indices are already checked and all different */
+    int (*put_rows)(void *y, const void *x, int dtype, const int32_t *index, int64_t count, int64_t width, int64_t x_row);
     /* dx[index[i], :] += scale[i] * dy[i, :], in the order of i; dx f32 [rows, width]; scale NULL: 1 */
     int (*add_rows)(float *dx, const void *dy, int dtype, const float *scale, const int32_t *index, int64_t count, int64_t width, int64_t rows);
 
     /* ---- rope: x [rows, heads, d]; halves rotated: pairs (c, c + d/2), angle = position * theta^(-2c/d) ---- */
-    /* inverse: the other direction (the backward) */
-    int (*rope)(void *y, const void *x, int dtype, const int32_t *position, int64_t rows, int64_t heads, int64_t d, double theta, bool inverse);
+    /* rows y_row and x_row apart; y may be x; inverse: the other direction (the backward) */
+    int (*rope)(void *y, const void *x, int dtype, const int32_t *position, int64_t rows, int64_t heads, int64_t d, int64_t y_row, int64_t x_row,
+                double theta, bool inverse);
 
     /* ---- patches: pixels [n, c, h, w] -> columns [n * (h/p) * (w/p), c * p * p] in the weight's order ---- */
     int (*patches)(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h, int64_t w, int64_t p);
     int (*patches_backward)(void *dpixels, const void *dcolumns, int dtype, int64_t n, int64_t c, int64_t h, int64_t w, int64_t p);
 
-    /* ---- forest attention: q [queries, heads, d], k and v [keys, groups, d], each with a row stride ---- */
+    /* ---- forest attention: q and o [queries, heads, d], k and v [keys, groups, d], each with a row stride ---- */
     /* o = softmax(q k^T * scale over the visible keys) v; lse f32 [heads, queries] is kept (-inf, and o = 0, where nothing is seen) */
     int (*attention)(void *o, float *lse, const void *q, const void *k, const void *v, int dtype, const struct lc_spans *spans,
-                     int64_t heads, int64_t groups, int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
-    /* dq [queries, heads, d], dk and dv [spans->keys, groups, d], dense, all written (zeros where nothing is seen) */
+                     int64_t heads, int64_t groups, int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row, float scale);
+    /* dq [queries, heads, d], rows dq_row apart, dk and dv [spans->keys, groups, d], rows dk_row apart, all written (zeros where nothing
+     * is seen); dout is dense */
     int (*attention_backward)(void *dq, void *dk, void *dv, const void *dout, const void *o, const float *lse, const void *q, const void *k,
                               const void *v, int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                              int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+                              int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row, int64_t dq_row, int64_t dk_row, float scale);
 
     /* ---- optimizer ---- */
     /* AdamW, decoupled decay (Loshchilov and Hutter 2019), bias-corrected by c1 = 1 - beta1^t and c2 = 1 - beta2^t */

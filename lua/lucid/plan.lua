@@ -128,10 +128,9 @@ end
 -- ---- memory --------------------------------------------------------------------------------------
 
 -- Bytes that the tape keeps of a token: in one block, and outside of the blocks. The block: its input, its middle, both
--- normalised, what goes into the stream; queries and keys before and after rope, values, what attention gives; gate,
--- up, their product. Outside: words and pictures, together and in their places, and what the head reads.
+-- normalised, what goes into the stream; queries, keys, values, what attention gives; gate, up, their product. Outside: words and pictures, together and in their places, and what the head reads.
 local function tape(shape, size)
-  return size * (5 * shape.hidden + 3 * shape.heads + 3 * shape.keys + 3 * shape.mlp), size * 4 * shape.hidden
+  return size * (5 * shape.hidden + 2 * shape.heads + 2 * shape.keys + 3 * shape.mlp), size * 4 * shape.hidden
 end
 
 --- Bytes of weights, optimizer, pictures and of a part's activations, kept or recomputed.

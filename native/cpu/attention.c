@@ -22,7 +22,8 @@
 
 static struct call make_call(const struct lc_spans *spans, const void *q, const void *k,
                              const void *v, int dtype, int64_t heads, int64_t groups, int64_t d,
-                             int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
+                             int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row,
+                             float scale) {
     int64_t share = heads / groups, rows = share < LC_TILE_ROWS ? LC_TILE_ROWS / share : 1;
     return (struct call){.spans = spans,
                          .q = q,
@@ -39,6 +40,7 @@ static struct call make_call(const struct lc_spans *spans, const void *q, const 
                          .q_row = q_row,
                          .k_row = k_row,
                          .v_row = v_row,
+                         .o_row = o_row,
                          .scale = scale};
 }
 
@@ -144,10 +146,10 @@ static void add_to_queries(const struct call *c, const struct block *b, const st
     }
 }
 
-/* dst[rows[j], :] += s a, s [n, pairs], a [m, width]; sum [n, width] is scratch. The pairs before
+/* dst[rows[j], :] (rows dst_row apart) += s a, s [n, pairs], a [m, width]; sum [n, width] is scratch. The pairs before
  * the first that sees a key would add zeros. */
 static void add_to_keys(const struct call *c, const struct block *b, const struct chunk *k,
-                        float *dst, float *sum, const float *s, const float *a) {
+                        float *dst, int64_t dst_row, float *sum, const float *s, const float *a) {
     int first = 0;
     for (int j = 0; j < k->n; j += BLOCK_ROWS) {
         int keys = k->n - j < BLOCK_ROWS ? k->n - j : BLOCK_ROWS;
@@ -156,7 +158,7 @@ static void add_to_keys(const struct call *c, const struct block *b, const struc
                      a + first * c->width, c->width, b->m - first, false, keys, c->width);
     }
     for (int j = 0; j < k->n; j++) {
-        float *to = dst + (k->rows[j] * c->groups + b->group) * c->d;
+        float *to = dst + k->rows[j] * dst_row + b->group * c->d;
         for (int64_t i = 0; i < c->d; i++) to[i] += sum[j * c->width + i];
     }
 }
@@ -270,8 +272,9 @@ static float *alloc_scratch(const struct call *c, bool backward, int threads, in
 
 int cpu_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                  int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
-    struct call c = make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
+                  int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row, float scale) {
+    struct call c =
+        make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, o_row, scale);
     int64_t items = spans->tile_count * groups, step;
     int threads = threads_for(&c, items);
     if (cpu_few_queries_serve(&c)) return cpu_few_queries(&c, threads, o, lse);
@@ -297,6 +300,7 @@ int cpu_attention(void *o, float *lse, const void *q, const void *k, const void 
 struct gradients {
     void *dq;
     float *dk, *dv; /* [spans->keys, groups, d], added to */
+    int64_t dq_row, dk_row;
     const void *dout, *o;
     const float *lse;
 };
@@ -326,8 +330,8 @@ static void load_outputs(const struct call *c, const struct block *b, struct scr
                          const struct gradients *g) {
     for (int x = 0; x < b->m; x++) {
         float *dout = w->dout + x * c->width, *o = w->o + x * c->width;
-        load_row(c, dout, g->dout, pair_at(c, &b->pair[x]));
-        load_row(c, o, g->o, pair_at(c, &b->pair[x]));
+        load_row(c, dout, g->dout, pair_at(c, &b->pair[x], c->heads * c->d));
+        load_row(c, o, g->o, pair_at(c, &b->pair[x], c->o_row));
         lanes delta = lanes_all(0);
         for (int64_t i = 0; i < c->width; i += LANES)
             delta = lanes_fma(lanes_at(dout + i), lanes_at(o + i), delta);
@@ -350,13 +354,13 @@ static void backward_block(const struct call *c, const struct block *b, struct s
         scores(c, b, &k, w->ds, w->v, w->dout_t);
         softmax_backward_chunk(c, b, &k, w);
         add_to_queries(c, b, &k, w->dq, w->ds, w->k);
-        add_to_keys(c, b, &k, g->dk, w->sum, w->ds, w->q); /* q is scaled already */
-        add_to_keys(c, b, &k, g->dv, w->sum, w->s, w->dout);
+        add_to_keys(c, b, &k, g->dk, g->dk_row, w->sum, w->ds, w->q); /* q is scaled already */
+        add_to_keys(c, b, &k, g->dv, g->dk_row, w->sum, w->s, w->dout);
     }
     for (int x = 0; x < b->m; x++) {
         float *dq = w->dq + x * c->width;
         for (int64_t i = 0; i < c->d; i++) dq[i] = dq[i] * c->scale + 0.0f;
-        store_row(c, g->dq, pair_at(c, &b->pair[x]), dq);
+        store_row(c, g->dq, pair_at(c, &b->pair[x], g->dq_row), dq);
     }
 }
 
@@ -384,23 +388,28 @@ static int backward(const struct call *c, const struct gradients *g) {
 int cpu_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
                            const float *lse, const void *q, const void *k, const void *v, int dtype,
                            const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                           int64_t q_row, int64_t k_row, int64_t v_row, float scale) {
-    struct call c = make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, scale);
-    int64_t count = spans->keys * groups * d;
-    struct gradients g = {dq, dk, dv, dout, o, lse};
+                           int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row,
+                           int64_t dq_row, int64_t dk_row, float scale) {
+    struct call c =
+        make_call(spans, q, k, v, dtype, heads, groups, d, q_row, k_row, v_row, o_row, scale);
+    const int64_t width = groups * d, count = spans->keys * width;
+    struct gradients g = {dq, dk, dv, dq_row, dk_row, dout, o, lse};
     float *sums = NULL; /* dK and dV add up in f32 */
     if (dtype != LC_F32) {
         sums = lc_alloc(2 * (size_t)count * sizeof *sums);
         if (!sums) return -1;
         g.dk = sums;
         g.dv = sums + count;
+        g.dk_row = width;
     }
-    memset(g.dk, 0, (size_t)count * sizeof *g.dk);
-    memset(g.dv, 0, (size_t)count * sizeof *g.dv);
+    for (int64_t r = 0; r < spans->keys; r++) {
+        memset(g.dk + r * g.dk_row, 0, (size_t)width * sizeof *g.dk);
+        memset(g.dv + r * g.dk_row, 0, (size_t)width * sizeof *g.dv);
+    }
     int done = backward(&c, &g);
-    if (!done && sums) {
-        cpu_convert(dk, dtype, g.dk, LC_F32, count);
-        cpu_convert(dv, dtype, g.dv, LC_F32, count);
+    for (int64_t r = 0; !done && sums && r < spans->keys; r++) {
+        cpu_store(dk, dtype, r * dk_row, g.dk + r * width, width);
+        cpu_store(dv, dtype, r * dk_row, g.dv + r * width, width);
     }
     lc_free(sums);
     return done;

@@ -22,7 +22,7 @@ struct call {
     int64_t d, width;             /* width = d rounded up to whole lanes */
     int32_t block_rows;           /* query rows of a tile that go into one block */
     int64_t pairs;                /* most pairs of a block, rounded up to whole lanes */
-    int64_t q_row, k_row, v_row;
+    int64_t q_row, k_row, v_row, o_row;
     float scale;
 };
 
@@ -53,9 +53,9 @@ static inline struct block make_block(const struct call *c, const struct lc_quer
     return b;
 }
 
-/* Where a pair begins in a dense [queries, heads, d], and where its lse is. */
-static inline int64_t pair_at(const struct call *c, const struct pair *p) {
-    return (p->row * c->heads + p->head) * c->d;
+/* Where a pair begins in [queries, heads, d] whose rows lie `row` apart, and where its lse is. */
+static inline int64_t pair_at(const struct call *c, const struct pair *p, int64_t row) {
+    return p->row * row + p->head * c->d;
 }
 
 static inline int64_t lse_at(const struct call *c, const struct pair *p) {
@@ -79,7 +79,7 @@ static inline void store_row(const struct call *c, void *dst, int64_t first, con
 
 /* A pair's query, scaled. */
 static inline void load_query(const struct call *c, const struct pair *p, float *row) {
-    load_row(c, row, c->q, p->row * c->q_row + p->head * c->d);
+    load_row(c, row, c->q, pair_at(c, p, c->q_row));
     for (int64_t i = 0; i < c->width; i += LANES) lanes_put(row + i, lanes_at(row + i) * c->scale);
 }
 
@@ -90,7 +90,7 @@ static inline void finish_pair(const struct call *c, const struct pair *p, float
     const float factor = any ? 1 / total : 0;
     /* adding 0 makes a -0 of underflow +0: its sign could tell what was beside the row */
     for (int64_t i = 0; i < c->d; i++) o[i] = o[i] * factor + 0.0f;
-    store_row(c, out, pair_at(c, p), o);
+    store_row(c, out, pair_at(c, p, c->o_row), o);
     lse[lse_at(c, p)] = any ? top + logf(total) : -INFINITY;
 }
 

@@ -18,7 +18,7 @@ int cpu_gather(void *dst, const void *src, int dtype, int ndim, const int64_t *s
 int cpu_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *shape,
                 const int64_t *stride);
 int cpu_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
-                 int64_t width);
+                 int64_t width, int64_t x_row);
 int cpu_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 int cpu_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 
@@ -28,11 +28,12 @@ int cpu_gemm(const struct lc_gemm *g);
 /* ---- attention.c ---- */
 int cpu_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                   const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                  int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+                  int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row, float scale);
 int cpu_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
                            const float *lse, const void *q, const void *k, const void *v, int dtype,
                            const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                           int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+                           int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row,
+                           int64_t dq_row, int64_t dk_row, float scale);
 
 /* ---- elementwise.c ---- */
 int cpu_unary(void *y, const void *x, int dtype, int64_t count, enum lc_unary op, double p,
@@ -43,14 +44,18 @@ int cpu_binary(void *y, const void *a, const void *b, int dtype, int64_t outer, 
                enum lc_binary op);
 int cpu_binary_backward(void *da, void *db, const void *dy, const void *a, const void *b, int dtype,
                         int64_t outer, int64_t inner, enum lc_binary op);
+int cpu_swiglu(void *y, const void *gate, const void *up, int dtype, int64_t rows, int64_t width,
+               int64_t y_row, int64_t x_row);
+int cpu_swiglu_backward(void *dgate, void *dup, const void *dy, const void *gate, const void *up,
+                        int dtype, int64_t rows, int64_t width, int64_t dx_row, int64_t x_row);
 int cpu_accumulate(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
 
 /* ---- norm.c ---- */
 int cpu_rms_norm(void *y, float *rstd, const void *x, const void *weight, int dtype, int64_t rows,
-                 int64_t width, float eps);
+                 int64_t width, int64_t y_row, float eps);
 int cpu_rms_norm_backward(void *dx, float *dweight, const void *dy, const void *x,
-                          const void *weight, const float *rstd, int dtype, int64_t rows,
-                          int64_t width);
+                          const void *weight, const float *rstd, const void *more, int dtype,
+                          int64_t rows, int64_t width, int64_t dx_row, int64_t more_row);
 int cpu_layer_norm(void *y, float *mean, float *rstd, const void *x, const void *weight,
                    const void *bias, int dtype, int64_t rows, int64_t width, float eps);
 int cpu_layer_norm_backward(void *dx, float *dweight, float *dbias, const void *dy, const void *x,
@@ -84,7 +89,7 @@ int cpu_add_rows(float *dx, const void *dy, int dtype, const float *scale, const
 
 /* ---- rope.c ---- */
 int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t rows,
-             int64_t heads, int64_t d, double theta, bool inverse);
+             int64_t heads, int64_t d, int64_t y_row, int64_t x_row, double theta, bool inverse);
 
 /* ---- patch.c ---- */
 int cpu_patches(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h,

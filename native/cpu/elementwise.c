@@ -127,18 +127,15 @@ static void binary_chunk(float *y, const float *a, const float *b, int64_t n, en
     case LC_SUB: PAIR(y, a[i] - b[i]);
     case LC_MUL: PAIR(y, a[i] * b[i]);
     case LC_DIV: PAIR(y, a[i] / b[i]);
-    case LC_SWIGLU: PAIR(y, a[i] * vm_sigmoid(a[i]) * b[i]);
     }
 }
 
-static void da_chunk(float *da, const float *dy, const float *a, const float *b, int64_t n,
-                     enum lc_binary op) {
+static void da_chunk(float *da, const float *dy, const float *b, int64_t n, enum lc_binary op) {
     switch (op) {
     case LC_ADD:
     case LC_SUB: PAIR(da, dy[i]);
     case LC_MUL: PAIR(da, dy[i] * b[i]);
     case LC_DIV: PAIR(da, dy[i] / b[i]);
-    case LC_SWIGLU: PAIR(da, dy[i] * b[i] * swish_slope(a[i], 1, vm_sigmoid(a[i])));
     }
 }
 
@@ -149,7 +146,6 @@ static void db_chunk(float *db, const float *dy, const float *a, const float *b,
     case LC_SUB: PAIR(db, -dy[i]);
     case LC_MUL: PAIR(db, dy[i] * a[i]);
     case LC_DIV: PAIR(db, -dy[i] / b[i] * (a[i] / b[i]));
-    case LC_SWIGLU: PAIR(db, dy[i] * a[i] * vm_sigmoid(a[i]));
     }
 }
 
@@ -198,7 +194,7 @@ int cpu_binary_backward(void *da, void *db, const void *dy, const void *a, const
                     *v = load_repeated(b_in, b, dtype, inner, first, n);
         if (da) {
             float *to = cpu_place(out, da, dtype, first);
-            da_chunk(to, g, u, v, n, op);
+            da_chunk(to, g, v, n, op);
             cpu_store(da, dtype, first, to, n);
         }
         if (db) {
@@ -206,6 +202,59 @@ int cpu_binary_backward(void *da, void *db, const void *dy, const void *a, const
             db_chunk(to, g, u, v, n, op);
             cpu_store(db, dtype, first, to, n);
         }
+    }
+    return 0;
+}
+
+/* ---- swiglu --------------------------------------------------------------------------------------- */
+
+/* Rows are cut into chunks, all of one size but a row's last. */
+struct row_chunk {
+    int64_t row, first, n;
+};
+static struct row_chunk row_chunk(int64_t width, int64_t i) {
+    const int64_t each = chunk_count(width), c = i % each;
+    return (struct row_chunk){i / each, c * CPU_CHUNK, chunk_size(width, c)};
+}
+
+int cpu_swiglu(void *y, const void *gate, const void *up, int dtype, int64_t rows, int64_t width,
+               int64_t y_row, int64_t x_row) {
+    const int64_t chunks = rows * chunk_count(width);
+#pragma omp parallel for schedule(static) if (rows * width > PARALLEL)
+    for (int64_t i = 0; i < chunks; i++) {
+        float gate_in[CPU_CHUNK], up_in[CPU_CHUNK], out[CPU_CHUNK];
+        const struct row_chunk c = row_chunk(width, i);
+        const int64_t at = c.row * x_row + c.first, to_at = c.row * y_row + c.first;
+        const float *g = cpu_load(gate_in, gate, dtype, at, c.n),
+                    *u = cpu_load(up_in, up, dtype, at, c.n);
+        float *to = cpu_place(out, y, dtype, to_at);
+#pragma omp simd
+        for (int64_t j = 0; j < c.n; j++) to[j] = g[j] * vm_sigmoid(g[j]) * u[j];
+        cpu_store(y, dtype, to_at, to, c.n);
+    }
+    return 0;
+}
+
+int cpu_swiglu_backward(void *dgate, void *dup, const void *dy, const void *gate, const void *up,
+                        int dtype, int64_t rows, int64_t width, int64_t dx_row, int64_t x_row) {
+    const int64_t chunks = rows * chunk_count(width);
+#pragma omp parallel for schedule(static) if (rows * width > PARALLEL)
+    for (int64_t i = 0; i < chunks; i++) {
+        float dy_in[CPU_CHUNK], gate_in[CPU_CHUNK], up_in[CPU_CHUNK], out[CPU_CHUNK];
+        const struct row_chunk c = row_chunk(width, i);
+        const int64_t at = c.row * x_row + c.first, to_at = c.row * dx_row + c.first;
+        const float *d = cpu_load(dy_in, dy, dtype, c.row * width + c.first, c.n),
+                    *g = cpu_load(gate_in, gate, dtype, at, c.n),
+                    *u = cpu_load(up_in, up, dtype, at, c.n);
+        float *to = cpu_place(out, dgate, dtype, to_at);
+#pragma omp simd
+        for (int64_t j = 0; j < c.n; j++)
+            to[j] = d[j] * u[j] * swish_slope(g[j], 1, vm_sigmoid(g[j]));
+        cpu_store(dgate, dtype, to_at, to, c.n);
+        to = cpu_place(out, dup, dtype, to_at);
+#pragma omp simd
+        for (int64_t j = 0; j < c.n; j++) to[j] = d[j] * g[j] * vm_sigmoid(g[j]);
+        cpu_store(dup, dtype, to_at, to, c.n);
     }
     return 0;
 }

@@ -210,11 +210,11 @@ int cpu_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *
 }
 
 int cpu_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
-                 int64_t width) {
-    size_t bytes = (size_t)width * lc_dtype_bytes(dtype);
+                 int64_t width, int64_t x_row) {
+    size_t size = lc_dtype_bytes(dtype), bytes = (size_t)width * size;
     for (int64_t i = 0; i < count; i++)
         memcpy((unsigned char *)y + (size_t)index[i] * bytes,
-               (const unsigned char *)x + (size_t)i * bytes, bytes);
+               (const unsigned char *)x + (size_t)(i * x_row) * size, bytes);
     return 0;
 }
 

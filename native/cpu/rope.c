@@ -16,7 +16,7 @@ static void turn_head(float *y, const float *x, const float *cosine, const float
 }
 
 int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t rows,
-             int64_t heads, int64_t d, double theta, bool inverse) {
+             int64_t heads, int64_t d, int64_t y_row, int64_t x_row, double theta, bool inverse) {
     const int64_t half = d / 2, width = heads * d, floats = 2 * width + d;
     float *rate = lc_alloc((size_t)half * sizeof *rate),
           *buffers = rate ? row_buffers(floats) : NULL;
@@ -32,10 +32,10 @@ int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t
         const float at = (float)position[r];
 #pragma omp simd
         for (int64_t c = 0; c < half; c++) vm_sincos(at * rate[c], &sine[c], &cosine[c]);
-        const float *in = cpu_load(own, x, dtype, r * width, width);
-        float *to = cpu_place(own + width, y, dtype, r * width);
+        const float *in = cpu_load(own, x, dtype, r * x_row, width);
+        float *to = cpu_place(own + width, y, dtype, r * y_row);
         for (int64_t h = 0; h < heads; h++) turn_head(to + h * d, in + h * d, cosine, sine, half);
-        cpu_store(y, dtype, r * width, to, width);
+        cpu_store(y, dtype, r * y_row, to, width);
     }
     lc_free(buffers);
     lc_free(rate);

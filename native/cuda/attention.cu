@@ -120,7 +120,7 @@ bool aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
 /* Whether tensor cores serve the call. */
 bool fits(const struct attention_call *c, int dtype) {
     const bool size = c->d == 32 || c->d == 64 || c->d == 88 || c->d == 128;
-    const bool rows = c->q_row % 8 == 0 && c->k_row % 8 == 0 && c->v_row % 8 == 0;
+    const bool rows = (c->q_row | c->k_row | c->v_row | c->o_row | c->dq_row | c->dk_row) % 8 == 0;
     return dtype != LC_F32 && size && rows && aligned(c->q) && aligned(c->k) && aligned(c->v) &&
            aligned(c->o) && aligned(c->dout) && aligned(c->dq) && aligned(c->dk) &&
            aligned(c->dv) && c->scale > 0;
@@ -150,11 +150,11 @@ bool is_wide(const struct lc_spans *s) {
 extern "C" int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v,
                               int dtype, const struct lc_spans *spans, int64_t heads,
                               int64_t groups, int64_t d, int64_t q_row, int64_t k_row,
-                              int64_t v_row, float scale) {
+                              int64_t v_row, int64_t o_row, float scale) {
     struct attention_call c = {};
     struct lists l;
     c.o = o, c.lse = lse, c.q = q, c.k = k, c.v = v;
-    c.q_row = q_row, c.k_row = k_row, c.v_row = v_row;
+    c.q_row = q_row, c.k_row = k_row, c.v_row = v_row, c.o_row = o_row;
     c.queries = spans->queries;
     c.tile_count = spans->tile_count;
     c.heads = (int32_t)heads, c.groups = (int32_t)groups, c.share = (int32_t)(heads / groups);
@@ -183,13 +183,14 @@ extern "C" int cuda_attention_backward(void *dq, void *dk, void *dv, const void 
                                        const void *k, const void *v, int dtype,
                                        const struct lc_spans *spans, int64_t heads, int64_t groups,
                                        int64_t d, int64_t q_row, int64_t k_row, int64_t v_row,
-                                       float scale) {
+                                       int64_t o_row, int64_t dq_row, int64_t dk_row, float scale) {
     struct attention_call c = {};
     struct lists l;
     c.o = (void *)(uintptr_t)o, c.lse = (float *)(uintptr_t)lse; /* read here */
     c.dout = dout, c.dq = dq, c.dk = dk, c.dv = dv;
     c.q = q, c.k = k, c.v = v;
-    c.q_row = q_row, c.k_row = k_row, c.v_row = v_row;
+    c.q_row = q_row, c.k_row = k_row, c.v_row = v_row, c.o_row = o_row;
+    c.dq_row = dq_row, c.dk_row = dk_row;
     c.queries = spans->queries;
     c.tile_count = spans->tile_count;
     c.heads = (int32_t)heads, c.groups = (int32_t)groups, c.share = (int32_t)(heads / groups);

@@ -27,7 +27,7 @@ struct attention_call {
     void *dq, *dk, *dv;
     float *lse, *delta; /* [heads, queries] */
     float *part;        /* decoding: what a chunk adds to a pair */
-    int64_t q_row, k_row, v_row, queries;
+    int64_t q_row, k_row, v_row, o_row, dq_row, dk_row, queries;
     int32_t block_count, key_count, item_count, tile_count, chunks;
     int32_t heads, groups, share, d;
     float scale, scale2; /* scale2: in base 2 */

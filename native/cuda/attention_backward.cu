@@ -18,9 +18,9 @@ LC_DEVICE void find_deltas(const struct attention_call &c, const struct lc_query
         const int row = warp_id() * 16 + i;
         float sum = 0;
         if (b.q0 + row < b.q1) {
-            const int64_t at = ((b.q0 + row) * (int64_t)c.heads + head) * d;
-            for (int x = lane_id(); x < d; x += WARP)
-                sum += to_float(((const T *)c.dout)[at + x]) * to_float(((const T *)c.o)[at + x]);
+            const T *const dout = (const T *)c.dout + ((b.q0 + row) * (int64_t)c.heads + head) * d;
+            const T *const o = (const T *)c.o + (b.q0 + row) * c.o_row + head * d;
+            for (int x = lane_id(); x < d; x += WARP) sum += to_float(dout[x]) * to_float(o[x]);
         }
         sum = warp_sum(sum);
         if (lane_id() == 0) {
@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_dq_kernel(const struct a
     cp_async_wait<0>();
     __syncthreads();
     const float factor[2] = {c.scale, c.scale};
-    store_rows<T, d>((T *)c.dq + (b.q0 * (int64_t)c.heads + head) * d, (int64_t)c.heads * d, n,
-                     dq[0], factor, queries, first);
+    store_rows<T, d>((T *)c.dq + b.q0 * c.dq_row + head * d, c.dq_row, n, dq[0], factor, queries,
+                     first);
 }
 
 /* ---- dk and dv: a block is up to 64 keys and a group ----------------------------------------- */
@@ -226,10 +226,10 @@ __global__ void __launch_bounds__(THREADS, 2) attention_dkv_kernel(const struct 
     }
     cp_async_wait<0>();
     __syncthreads(); /* keys and values are here even where no query sees them */
-    const int64_t at = (b.k0 * (int64_t)c.groups + group) * d, stride = (int64_t)c.groups * d;
+    const int64_t at = b.k0 * c.dk_row + group * d;
     const float scale[2] = {c.scale, c.scale}, one[2] = {1, 1};
-    store_rows<T, d>((T *)c.dk + at, stride, n, dk[0], scale, keys, first);
-    store_rows<T, d>((T *)c.dv + at, stride, n, dv[0], one, values, first);
+    store_rows<T, d>((T *)c.dk + at, c.dk_row, n, dk[0], scale, keys, first);
+    store_rows<T, d>((T *)c.dv + at, c.dk_row, n, dv[0], one, values, first);
 }
 
 template <typename T, int d> int launch(const struct attention_call *c) {

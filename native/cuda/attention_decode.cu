@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(THREADS) attention_merge_kernel(const struct a
     LC_UNROLL
     for (int x = 0; x < (d + WARP - 1) / WARP; x++)
         if (x * WARP + lane < d)
-            ((T *)c.o)[(t.q0 * (int64_t)c.heads + head) * d + x * WARP + lane] =
+            ((T *)c.o)[t.q0 * c.o_row + head * d + x * WARP + lane] =
                 from_float<T>(out[x] * factor + 0.0f);
     if (lane == 0) c.lse[head * c.queries + t.q0] = seen ? top * LN2 + logf(sum) : -INFINITY;
 }

@@ -80,8 +80,8 @@ LC_DEVICE void finish(const struct attention_call &c, const rows<T, d, m> &r, co
                 c.lse[head * c.queries + b.q0 + row] =
                     any ? r.top[x][half] * c.scale + logf(sum) : -INFINITY;
         }
-        store_rows<T, d>((T *)c.o + (b.q0 * (int64_t)c.heads + head) * d, (int64_t)c.heads * d, n,
-                         r.o[x], factor, memory, first + x * 16);
+        store_rows<T, d>((T *)c.o + b.q0 * c.o_row + head * d, c.o_row, n, r.o[x], factor, memory,
+                         first + x * 16);
     }
 }
 

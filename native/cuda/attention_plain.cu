@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(THREADS) attention_plain_kernel(const struct a
                 add_scaled(o, __shfl_sync(ALL_LANES, p, j),
                            v + __shfl_sync(ALL_LANES, key, j) * c.v_row, d);
         }
-        store((T *)c.o + (row * (int64_t)c.heads + head) * d, o, end ? 1 / sum : 0, d);
+        store((T *)c.o + row * c.o_row + head * d, o, end ? 1 / sum : 0, d);
         if (lane_id() == 0) c.lse[head * c.queries + row] = end ? top + logf(sum) : -INFINITY;
     }
 }
@@ -68,8 +68,8 @@ __global__ void __launch_bounds__(THREADS)
     const T *const k = (const T *)c.k + group * d, *const v = (const T *)c.v + group * d;
     for (int32_t row = b.q0 + warp_id(); row < b.q1; row += WARPS) {
         const T *const q = (const T *)c.q + row * c.q_row + head * d;
-        const int64_t place = (row * (int64_t)c.heads + head) * d;
-        const T *const dout = (const T *)c.dout + place, *const o = (const T *)c.o + place;
+        const T *const dout = (const T *)c.dout + (row * (int64_t)c.heads + head) * d;
+        const T *const o = (const T *)c.o + row * c.o_row + head * d;
         const int32_t end = path_seen(c.ranges, &b, row);
         const float lse = c.lse[head * c.queries + row];
         struct spans_cursor cursor = {b.r0, b.r1, 0};
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(THREADS)
                 add_scaled(dq, __shfl_sync(ALL_LANES, ds, j),
                            k + __shfl_sync(ALL_LANES, key, j) * c.k_row, d);
         }
-        store((T *)c.dq + place, dq, c.scale, d);
+        store((T *)c.dq + row * c.dq_row + head * d, dq, c.scale, d);
         if (lane_id() == 0) c.delta[head * c.queries + row] = delta;
     }
 }
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(THREADS)
                     }
                 }
             }
-        const int64_t place = (key * (int64_t)c.groups + group) * d;
+        const int64_t place = key * c.dk_row + group * d;
         store((T *)c.dk + place, dk, c.scale, d);
         store((T *)c.dv + place, dv, 1, d);
     }

@@ -89,18 +89,16 @@ template <int OP> LC_DEVICE float value(float a, float b) {
     case LC_ADD: return a + b;
     case LC_SUB: return a - b;
     case LC_MUL: return a * b;
-    case LC_DIV: return a / b;
-    default: return a * sigmoid(a) * b;
+    default: return a / b;
     }
 }
 
-template <int OP> LC_DEVICE float slope_of_a(float dy, float a, float b) {
+template <int OP> LC_DEVICE float slope_of_a(float dy, float b) {
     switch (OP) {
     case LC_ADD:
     case LC_SUB: return dy;
     case LC_MUL: return dy * b;
-    case LC_DIV: return dy / b;
-    default: return dy * b * swish_slope(a, 1);
+    default: return dy / b;
     }
 }
 
@@ -109,8 +107,7 @@ template <int OP> LC_DEVICE float slope_of_b(float dy, float a, float b) {
     case LC_ADD: return dy;
     case LC_SUB: return -dy;
     case LC_MUL: return dy * a;
-    case LC_DIV: return -dy / b * (a / b);
-    default: return dy * a * sigmoid(a);
+    default: return -dy / b * (a / b);
     }
 }
 
@@ -149,8 +146,7 @@ __global__ void binary_backward(T *da, T *db, const T *dy, const T *a, const T *
         if (da) {
             LC_UNROLL
             for (int k = 0; k < PACK<T>; k++)
-                out.x[k] = from_float<T>(
-                    slope_of_a<OP>(to_float(g.x[k]), to_float(u.x[k]), to_float(v.x[k])));
+                out.x[k] = from_float<T>(slope_of_a<OP>(to_float(g.x[k]), to_float(v.x[k])));
             put_pack(da + i, out, count - i);
         }
         if (db) {
@@ -160,6 +156,56 @@ __global__ void binary_backward(T *da, T *db, const T *dy, const T *a, const T *
                     slope_of_b<OP>(to_float(g.x[k]), to_float(u.x[k]), to_float(v.x[k])));
             put_pack(db + i, out, count - i);
         }
+    }
+}
+
+/* ---- swiglu: rows of packs, which lie apart ---- */
+
+/* Pack i of [rows, width], where no pack is of two rows. */
+struct row_pack {
+    int64_t row, first;
+};
+template <typename T> LC_DEVICE row_pack row_pack_of(int64_t i, int64_t rows, int64_t width) {
+    const int64_t each = (width + PACK<T> - 1) / PACK<T>;
+    const int64_t row = rows * each < INT32_MAX ? (uint32_t)i / (uint32_t)each : i / each;
+    return {row, (i - row * each) * PACK<T>};
+}
+
+template <typename T>
+__global__ void swiglu(T *y, const T *gate, const T *up, int64_t rows, int64_t width, int64_t y_row,
+                       int64_t x_row) {
+    const int64_t packs = rows * ((width + PACK<T> - 1) / PACK<T>);
+    for (int64_t i = thread_number(); i < packs; i += thread_count()) {
+        const row_pack at = row_pack_of<T>(i, rows, width);
+        const int64_t left = width - at.first, from = at.row * x_row + at.first;
+        lc_pack<T> g = get_pack(gate + from, left), u = get_pack(up + from, left);
+        LC_UNROLL
+        for (int k = 0; k < PACK<T>; k++) {
+            const float x = to_float(g.x[k]);
+            g.x[k] = from_float<T>(x * sigmoid(x) * to_float(u.x[k]));
+        }
+        put_pack(y + at.row * y_row + at.first, g, left);
+    }
+}
+
+template <typename T>
+__global__ void swiglu_backward(T *dgate, T *dup, const T *dy, const T *gate, const T *up,
+                                int64_t rows, int64_t width, int64_t dx_row, int64_t x_row) {
+    const int64_t packs = rows * ((width + PACK<T> - 1) / PACK<T>);
+    for (int64_t i = thread_number(); i < packs; i += thread_count()) {
+        const row_pack at = row_pack_of<T>(i, rows, width);
+        const int64_t left = width - at.first, from = at.row * x_row + at.first,
+                      to = at.row * dx_row + at.first;
+        lc_pack<T> g = get_pack(gate + from, left), u = get_pack(up + from, left);
+        const lc_pack<T> d = get_pack(dy + at.row * width + at.first, left);
+        LC_UNROLL
+        for (int k = 0; k < PACK<T>; k++) {
+            const float x = to_float(g.x[k]), more = to_float(u.x[k]), slope = to_float(d.x[k]);
+            g.x[k] = from_float<T>(slope * more * swish_slope(x, 1));
+            u.x[k] = from_float<T>(slope * x * sigmoid(x));
+        }
+        put_pack(dgate + to, g, left);
+        put_pack(dup + to, u, left);
     }
 }
 
@@ -214,8 +260,7 @@ template <typename F> int with_binary(enum lc_binary op, F f) {
     case LC_ADD: return f(number<LC_ADD>());
     case LC_SUB: return f(number<LC_SUB>());
     case LC_MUL: return f(number<LC_MUL>());
-    case LC_DIV: return f(number<LC_DIV>());
-    default: return f(number<LC_SWIGLU>());
+    default: return f(number<LC_DIV>());
     }
 }
 
@@ -264,6 +309,26 @@ extern "C" int cuda_binary_backward(void *da, void *db, const void *dy, const vo
                                    outer * inner, (T *)da, (T *)db, (const T *)dy, (const T *)a,
                                    (const T *)b, outer * inner, inner);
         });
+    });
+}
+
+extern "C" int cuda_swiglu(void *y, const void *gate, const void *up, int dtype, int64_t rows,
+                           int64_t width, int64_t y_row, int64_t x_row) {
+    return with_float(dtype, [=](auto t) {
+        using T = decltype(t);
+        return launch_each("swiglu", swiglu<T>, rows * ceil_div(width, PACK<T>), (T *)y,
+                           (const T *)gate, (const T *)up, rows, width, y_row, x_row);
+    });
+}
+
+extern "C" int cuda_swiglu_backward(void *dgate, void *dup, const void *dy, const void *gate,
+                                    const void *up, int dtype, int64_t rows, int64_t width,
+                                    int64_t dx_row, int64_t x_row) {
+    return with_float(dtype, [=](auto t) {
+        using T = decltype(t);
+        return launch_each("swiglu_backward", swiglu_backward<T>, rows * ceil_div(width, PACK<T>),
+                           (T *)dgate, (T *)dup, (const T *)dy, (const T *)gate, (const T *)up,
+                           rows, width, dx_row, x_row);
     });
 }
 

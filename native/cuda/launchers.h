@@ -15,7 +15,7 @@ int cuda_gather(void *dst, const void *src, int dtype, int ndim, const int64_t *
 int cuda_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *shape,
                  const int64_t *stride);
 int cuda_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
-                  int64_t width);
+                  int64_t width, int64_t x_row);
 int cuda_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 int cuda_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 
@@ -36,11 +36,12 @@ int cuda_gemm_plain(const struct lc_gemm *g);
 /* ---- attention.cu ---- */
 int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                    const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
-                   int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+                   int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row, float scale);
 int cuda_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
                             const float *lse, const void *q, const void *k, const void *v,
                             int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups,
-                            int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, float scale);
+                            int64_t d, int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row,
+                            int64_t dq_row, int64_t dk_row, float scale);
 
 /* ---- elementwise.cu ---- */
 int cuda_unary(void *y, const void *x, int dtype, int64_t count, enum lc_unary op, double p,
@@ -51,14 +52,18 @@ int cuda_binary(void *y, const void *a, const void *b, int dtype, int64_t outer,
                 enum lc_binary op);
 int cuda_binary_backward(void *da, void *db, const void *dy, const void *a, const void *b,
                          int dtype, int64_t outer, int64_t inner, enum lc_binary op);
+int cuda_swiglu(void *y, const void *gate, const void *up, int dtype, int64_t rows, int64_t width,
+                int64_t y_row, int64_t x_row);
+int cuda_swiglu_backward(void *dgate, void *dup, const void *dy, const void *gate, const void *up,
+                         int dtype, int64_t rows, int64_t width, int64_t dx_row, int64_t x_row);
 int cuda_accumulate(void *y, int y_dtype, const void *x, int x_dtype, int64_t count);
 
 /* ---- norm.cu ---- */
 int cuda_rms_norm(void *y, float *rstd, const void *x, const void *weight, int dtype, int64_t rows,
-                  int64_t width, float eps);
+                  int64_t width, int64_t y_row, float eps);
 int cuda_rms_norm_backward(void *dx, float *dweight, const void *dy, const void *x,
-                           const void *weight, const float *rstd, int dtype, int64_t rows,
-                           int64_t width);
+                           const void *weight, const float *rstd, const void *more, int dtype,
+                           int64_t rows, int64_t width, int64_t dx_row, int64_t more_row);
 int cuda_layer_norm(void *y, float *mean, float *rstd, const void *x, const void *weight,
                     const void *bias, int dtype, int64_t rows, int64_t width, float eps);
 int cuda_layer_norm_backward(void *dx, float *dweight, float *dbias, const void *dy, const void *x,
@@ -92,7 +97,7 @@ int cuda_add_rows(float *dx, const void *dy, int dtype, const float *scale, cons
 
 /* ---- rope.cu ---- */
 int cuda_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t rows,
-              int64_t heads, int64_t d, double theta, bool inverse);
+              int64_t heads, int64_t d, int64_t y_row, int64_t x_row, double theta, bool inverse);
 
 /* ---- patch.cu ---- */
 int cuda_patches(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h,

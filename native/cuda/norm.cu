@@ -21,7 +21,7 @@ template <typename T, typename F> LC_DEVICE float row_sum(const T *x, int64_t wi
 /* bias NULL: RMSNorm, without a mean */
 template <typename T>
 __global__ void norm(T *y, float *mean, float *rstd, const T *x, const T *weight, const T *bias,
-                     int64_t rows, int64_t width, float eps) {
+                     int64_t rows, int64_t width, int64_t y_row, float eps) {
     EACH_ROW(r, rows) {
         const T *in = x + r * width;
         const float n = (float)width;
@@ -41,16 +41,17 @@ __global__ void norm(T *y, float *mean, float *rstd, const T *x, const T *weight
                 float z = (to_float(v.x[k]) - shift) * scale * to_float(w.x[k]);
                 v.x[k] = from_float<T>(bias ? z + to_float(b.x[k]) : z);
             }
-            put_pack(y + r * width + i, v, width - i);
+            put_pack(y + r * y_row + i, v, width - i);
         }
     }
 }
 
 /* With n = (x - shift) * scale and g = dy * w:
- *   dx = scale (g - [mean(g)] - n mean(g n)), the bracket for LayerNorm alone. */
+ *   dx = scale (g - [mean(g)] - n mean(g n)) + [more], the first bracket for LayerNorm alone. */
 template <typename T>
 __global__ void norm_backward(T *dx, const T *dy, const T *x, const T *weight, const float *mean,
-                              const float *rstd, int64_t rows, int64_t width) {
+                              const float *rstd, const T *more, int64_t rows, int64_t width,
+                              int64_t dx_row, int64_t more_row) {
     EACH_ROW(r, rows) {
         const T *in = x + r * width, *g = dy + r * width;
         const float shift = mean ? mean[r] : 0, scale = rstd[r];
@@ -70,14 +71,16 @@ __global__ void norm_backward(T *dx, const T *dy, const T *x, const T *weight, c
                     level = mean ? block_sum(total) / (float)width : 0;
         EACH_ROW_PACK(T, i, width) {
             const lc_pack<T> v = get_pack(in + i, width - i), w = get_pack(weight + i, width - i);
-            lc_pack<T> d = get_pack(g + i, width - i);
+            lc_pack<T> d = get_pack(g + i, width - i),
+                       m = more ? get_pack(more + r * more_row + i, width - i) : lc_pack<T>{};
             LC_UNROLL
             for (int k = 0; k < PACK<T>; k++) {
                 const float gw = to_float(d.x[k]) * to_float(w.x[k]);
-                d.x[k] = from_float<T>(scale *
-                                       (gw - level - (to_float(v.x[k]) - shift) * scale * across));
+                d.x[k] = from_float<T>(
+                    scale * (gw - level - (to_float(v.x[k]) - shift) * scale * across) +
+                    to_float(m.x[k]));
             }
-            put_pack(dx + r * width + i, d, width - i);
+            put_pack(dx + r * dx_row + i, d, width - i);
         }
     }
 }
@@ -116,14 +119,14 @@ int parameters_backward(float *dweight, float *dbias, const T *dy, const T *x, c
 }
 
 int backward(void *dx, float *dweight, float *dbias, const void *dy, const void *x,
-             const void *weight, const float *mean, const float *rstd, int dtype, int64_t rows,
-             int64_t width) {
+             const void *weight, const float *mean, const float *rstd, const void *more, int dtype,
+             int64_t rows, int64_t width, int64_t dx_row, int64_t more_row) {
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
         int done = !dx ? 0
                        : launch_rows<T>("norm_backward", norm_backward<T>, rows, width, (T *)dx,
                                         (const T *)dy, (const T *)x, (const T *)weight, mean, rstd,
-                                        rows, width);
+                                        (const T *)more, rows, width, dx_row, more_row);
         if (done < 0 || (!dweight && !dbias)) return done;
         return parameters_backward(dweight, dbias, (const T *)dy, (const T *)x, mean, rstd, rows,
                                    width);
@@ -131,35 +134,38 @@ int backward(void *dx, float *dweight, float *dbias, const void *dy, const void 
 }
 
 int forward(void *y, float *mean, float *rstd, const void *x, const void *weight, const void *bias,
-            int dtype, int64_t rows, int64_t width, float eps) {
+            int dtype, int64_t rows, int64_t width, int64_t y_row, float eps) {
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
         return launch_rows<T>("norm", norm<T>, rows, width, (T *)y, mean, rstd, (const T *)x,
-                              (const T *)weight, (const T *)bias, rows, width, eps);
+                              (const T *)weight, (const T *)bias, rows, width, y_row, eps);
     });
 }
 
 } // namespace
 
 extern "C" int cuda_rms_norm(void *y, float *rstd, const void *x, const void *weight, int dtype,
-                             int64_t rows, int64_t width, float eps) {
-    return forward(y, NULL, rstd, x, weight, NULL, dtype, rows, width, eps);
+                             int64_t rows, int64_t width, int64_t y_row, float eps) {
+    return forward(y, NULL, rstd, x, weight, NULL, dtype, rows, width, y_row, eps);
 }
 
 extern "C" int cuda_layer_norm(void *y, float *mean, float *rstd, const void *x, const void *weight,
                                const void *bias, int dtype, int64_t rows, int64_t width,
                                float eps) {
-    return forward(y, mean, rstd, x, weight, bias, dtype, rows, width, eps);
+    return forward(y, mean, rstd, x, weight, bias, dtype, rows, width, width, eps);
 }
 
 extern "C" int cuda_rms_norm_backward(void *dx, float *dweight, const void *dy, const void *x,
-                                      const void *weight, const float *rstd, int dtype,
-                                      int64_t rows, int64_t width) {
-    return backward(dx, dweight, NULL, dy, x, weight, NULL, rstd, dtype, rows, width);
+                                      const void *weight, const float *rstd, const void *more,
+                                      int dtype, int64_t rows, int64_t width, int64_t dx_row,
+                                      int64_t more_row) {
+    return backward(dx, dweight, NULL, dy, x, weight, NULL, rstd, more, dtype, rows, width, dx_row,
+                    more_row);
 }
 
 extern "C" int cuda_layer_norm_backward(void *dx, float *dweight, float *dbias, const void *dy,
                                         const void *x, const void *weight, const float *mean,
                                         const float *rstd, int dtype, int64_t rows, int64_t width) {
-    return backward(dx, dweight, dbias, dy, x, weight, mean, rstd, dtype, rows, width);
+    return backward(dx, dweight, dbias, dy, x, weight, mean, rstd, NULL, dtype, rows, width, width,
+                    0);
 }

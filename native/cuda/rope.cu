@@ -41,19 +41,21 @@ LC_DEVICE void turn(float angle, float *sine, float *cosine) {
     sincospif(rest * 0.318309886f, sine, cosine);
 }
 
-/* A thread a pair. */
+/* A thread a pair; y may be x. */
 template <typename T>
 __global__ void rope(T *y, const T *x, const int32_t *position, const float *rate, int64_t rows,
-                     int64_t heads, int64_t half, float sign) {
+                     int64_t heads, int64_t half, int64_t y_row, int64_t x_row, float sign) {
     EACH_ROW(r, rows) {
         const float at = (float)position[r];
         for (int64_t i = threadIdx.x; i < heads * half; i += blockDim.x) {
-            const int64_t c = i % half, first = r * heads * 2 * half + i / half * 2 * half + c;
+            const int64_t c = i % half, first = i / half * 2 * half + c;
+            const T *from = x + r * x_row + first;
+            T *to = y + r * y_row + first;
             float sine, cosine;
             turn(at * (rate[c] * sign), &sine, &cosine);
-            const float a = to_float(x[first]), b = to_float(x[first + half]);
-            y[first] = from_float<T>(a * cosine - b * sine);
-            y[first + half] = from_float<T>(b * cosine + a * sine);
+            const float a = to_float(from[0]), b = to_float(from[half]);
+            to[0] = from_float<T>(a * cosine - b * sine);
+            to[half] = from_float<T>(b * cosine + a * sine);
         }
     }
 }
@@ -61,13 +63,14 @@ __global__ void rope(T *y, const T *x, const int32_t *position, const float *rat
 } // namespace
 
 extern "C" int cuda_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t rows,
-                         int64_t heads, int64_t d, double theta, bool inverse) {
+                         int64_t heads, int64_t d, int64_t y_row, int64_t x_row, double theta,
+                         bool inverse) {
     if (!rows || !heads || !d) return 0;
     const float *rate = rates_of(d / 2, theta);
     if (!rate) return -1;
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
         return launch_loop("rope", rope<T>, rows, THREADS, (T *)y, (const T *)x, position, rate,
-                           rows, heads, d / 2, inverse ? -1.0f : 1.0f);
+                           rows, heads, d / 2, y_row, x_row, inverse ? -1.0f : 1.0f);
     });
 }

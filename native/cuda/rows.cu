@@ -4,10 +4,11 @@
 namespace {
 
 template <typename T, bool PUT>
-__global__ void move_rows(T *y, const T *x, const int32_t *index, int64_t count, int64_t width) {
+__global__ void move_rows(T *y, const T *x, const int32_t *index, int64_t count, int64_t width,
+                          int64_t x_row) {
     EACH_ROW(r, count) {
         T *to = y + (PUT ? (int64_t)index[r] : r) * width;
-        const T *from = x + (PUT ? r : (int64_t)index[r]) * width;
+        const T *from = x + (PUT ? r : (int64_t)index[r]) * x_row;
         EACH_ROW_PACK(T, i, width) put_pack(to + i, get_pack(from + i, width - i), width - i);
     }
 }
@@ -42,11 +43,11 @@ __global__ void add_rows(float *dx, const T *dy, const float *scale, const int32
 
 template <bool PUT>
 int move(const char *op, void *y, const void *x, int dtype, const int32_t *index, int64_t count,
-         int64_t width) {
+         int64_t width, int64_t x_row) {
     return with_size(dtype, [=](auto t) {
         using T = decltype(t);
         return launch_rows<T>(op, move_rows<T, PUT>, count, width, (T *)y, (const T *)x, index,
-                              count, width);
+                              count, width, x_row);
     });
 }
 
@@ -54,12 +55,12 @@ int move(const char *op, void *y, const void *x, int dtype, const int32_t *index
 
 extern "C" int cuda_take_rows(void *y, const void *x, int dtype, const int32_t *index,
                               int64_t count, int64_t width) {
-    return move<false>("take_rows", y, x, dtype, index, count, width);
+    return move<false>("take_rows", y, x, dtype, index, count, width, width);
 }
 
 extern "C" int cuda_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
-                             int64_t width) {
-    return move<true>("put_rows", y, x, dtype, index, count, width);
+                             int64_t width, int64_t x_row) {
+    return move<true>("put_rows", y, x, dtype, index, count, width, x_row);
 }
 
 extern "C" int cuda_add_rows(float *dx, const void *dy, int dtype, const float *scale,

@@ -38,6 +38,8 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     k->unary_backward = cuda_unary_backward;
     k->binary = cuda_binary;
     k->binary_backward = cuda_binary_backward;
+    k->swiglu = cuda_swiglu;
+    k->swiglu_backward = cuda_swiglu_backward;
     k->accumulate = cuda_accumulate;
     k->rms_norm = cuda_rms_norm;
     k->rms_norm_backward = cuda_rms_norm_backward;

@@ -11,6 +11,8 @@
 #include "base/memory.h"
 #include "nn/cache.h"
 #include "nn/recompute.h"
+#include "ops/attention.h"
+#include "ops/roomy.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -191,10 +193,6 @@ int lc_llama_adapt(struct lc_llama *m, struct lc_params *p, const char *prefix, 
 
 /* ---- forward ---------------------------------------------------------------------------------------- */
 
-static lc_tensor *heads_of(lc_tensor *x, int64_t heads, int64_t d) {
-    return x ? lc_view(x, 3, (int64_t[]){x->shape[0], heads, d}) : NULL;
-}
-
 /* One block over one pass's rows. A copy that the tape keeps holds its forest and positions. */
 struct block_call {
     const struct lc_llama *m;
@@ -202,21 +200,20 @@ struct block_call {
     struct lc_llama_pass pass;
 };
 
+/* n [rows, D], normalised -> [rows, heads * d] */
 static lc_tensor *attend(const struct block_call *call, lc_tensor *n) {
     const struct lc_llama *m = call->m;
     const struct lc_llama_pass *pass = &call->pass;
     const struct lc_llama_block *b = &m->blocks[call->layer];
-    int64_t d = m->head_size;
-    bool on = pass->adapters;
-    lc_tensor *q = heads_of(lc_linear_apply(&b->q, n, on), m->heads, d);
-    lc_tensor *k = heads_of(lc_linear_apply(&b->k, n, on), m->groups, d);
-    lc_tensor *v = heads_of(lc_linear_apply(&b->v, n, on), m->groups, d);
-    q = lc_rope(q, pass->position, m->theta);
-    k = lc_rope(k, pass->position, m->theta);
-    double scale = 1 / sqrt((double)d);
-    lc_tensor *o = pass->cache ? lc_cache_attention(pass->cache, (int)call->layer, q, k, v, scale)
-                               : lc_attention(q, k, v, pass->forest, scale);
-    return o ? lc_view(o, 2, (int64_t[]){o->shape[0], m->heads * d}) : NULL;
+    const struct lc_packed packed = {
+        lc_linears_apply(3, (const struct lc_linear_layer *[]){&b->q, &b->k, &b->v}, n,
+                         pass->adapters),
+        m->heads, m->groups, pass->position, m->theta};
+    const double scale = 1 / sqrt((double)m->head_size);
+    if (!pass->cache) return lc_packed_attention(&packed, pass->forest, scale, 0);
+    lc_tensor *part[3];
+    if (lc_packed_split(&packed, part) < 0) return NULL;
+    return lc_cache_attention(pass->cache, (int)call->layer, part[0], part[1], part[2], scale, 0);
 }
 
 static lc_tensor *block_forward(const void *context, lc_tensor *x) {
@@ -226,8 +223,9 @@ static lc_tensor *block_forward(const void *context, lc_tensor *x) {
     lc_tensor *n = lc_norm_apply(&b->attention_norm, x);
     x = lc_add(x, lc_linear_apply(&b->o, attend(call, n), on));
     n = lc_norm_apply(&b->mlp_norm, x);
-    lc_tensor *h = lc_swiglu(lc_linear_apply(&b->gate, n, on), lc_linear_apply(&b->up, n, on));
-    return lc_add(x, lc_linear_apply(&b->down, h, on));
+    lc_tensor *two =
+        lc_linears_apply(2, (const struct lc_linear_layer *[]){&b->gate, &b->up}, n, on);
+    return lc_add(x, lc_linear_apply(&b->down, lc_swiglu_packed(two, 0), on));
 }
 
 static void free_call(void *context) {

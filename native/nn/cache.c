@@ -123,7 +123,7 @@ static int widen(const struct lc_cache *c, lc_tensor **t, int64_t from, int64_t 
     lc_tensor *wide = held(3, (int64_t[]){to, c->groups, c->d}, c->dtype, c->device);
     if (!wide) return -1;
     int done = lc_kernels_of(wide)->put_rows(lc_data(wide), lc_data(*t), c->dtype, lc_data(slot),
-                                             from, c->groups * c->d);
+                                             from, c->groups * c->d, c->groups * c->d);
     lc_tensor_release(done < 0 ? wide : *t);
     if (!done) *t = wide;
     return done;
@@ -437,19 +437,19 @@ static int store(const struct lc_cache *c, lc_tensor *to, lc_tensor *rows) {
                        "] is planned",
                        lc_shape_text(rows), lc_dtype_name(c->dtype), c->spans.queries, c->groups,
                        c->d);
-    rows = lc_contiguous(rows);
+    rows = lc_heads_dense(rows);
     if (!rows) return -1;
     return lc_kernels_of(to)->put_rows(lc_data(to), lc_data(rows), c->dtype, lc_data(c->slot),
-                                       c->spans.queries, c->groups * c->d);
+                                       c->spans.queries, c->groups * c->d, rows->stride[0]);
 }
 
 lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_tensor *k,
-                              lc_tensor *v, double scale) {
+                              lc_tensor *v, double scale, int64_t room) {
     if (!lc_usable("cache", q) || !lc_usable("cache", k) || !lc_usable("cache", v)) return NULL;
     if (layer < 0 || layer >= c->layer_count || !c->position)
         return lc_fail_null(LC_EINVAL, "cache: layer %d of %d%s", layer, c->layer_count,
                             c->position ? "" : ", and no pass is planned");
     struct layer *l = &c->layers[layer];
     if (store(c, l->k, k) < 0 || store(c, l->v, v) < 0) return NULL;
-    return lc_attention_spans(q, l->k, l->v, &c->spans, scale);
+    return lc_attention_spans(q, l->k, l->v, &c->spans, scale, room);
 }

@@ -46,6 +46,6 @@ int64_t lc_cache_free_slots(const struct lc_cache *c);
 lc_tensor *lc_cache_positions(const struct lc_cache *c);
 /* Stores the planned rows' k and v [rows, G, d] in the layer, then attends with q [rows, H, d]. */
 lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_tensor *k,
-                              lc_tensor *v, double scale);
+                              lc_tensor *v, double scale, int64_t room);
 
 #endif

@@ -11,6 +11,9 @@ struct lc_linear_layer {
     double scale;
 };
 lc_tensor *lc_linear_apply(const struct lc_linear_layer *l, lc_tensor *x, bool adapter);
+/* Layers that read the same x [rows, K], none with a bias: their outputs side by side. */
+lc_tensor *lc_linears_apply(int count, const struct lc_linear_layer *const *layer, lc_tensor *x,
+                            bool adapter);
 /* Attaches a new adapter of that name; rank 0 removes nothing and is an error of ours. */
 int lc_linear_adapt(struct lc_linear_layer *l, struct lc_params *p, const char *name, int rank,
                     double alpha, uint64_t seed);

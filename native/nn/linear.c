@@ -4,6 +4,7 @@
 #include "nn/layers.h"
 
 #include "base/error.h"
+#include "ops/linears.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,6 +15,18 @@ lc_tensor *lc_linear_apply(const struct lc_linear_layer *l, lc_tensor *x, bool a
         return l->bias ? lc_add(y, l->bias) : y;
     }
     return l->bias ? lc_linear_bias(x, l->weight, l->bias) : lc_linear(x, l->weight);
+}
+
+lc_tensor *lc_linears_apply(int count, const struct lc_linear_layer *const *layer, lc_tensor *x,
+                            bool adapter) {
+    struct lc_linear_part part[LC_LINEARS_MOST];
+    for (int i = 0; i < count; i++) {
+        const struct lc_linear_layer *l = layer[i];
+        lc_assert(!l->bias);
+        part[i] = adapter ? (struct lc_linear_part){l->weight, l->a, l->b, l->scale}
+                          : (struct lc_linear_part){.weight = l->weight};
+    }
+    return lc_linears(x, count, part);
 }
 
 struct lc_linear_layer lc_take_linear(struct lc_params *p, enum lc_part part, int64_t n, int64_t k,

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "ops/product.h"
 #include "tensor/device.h"
 #include "tensor/node.h"
 
@@ -160,7 +161,7 @@ int lc_grad_add(lc_tensor *t, lc_tensor *g) {
     struct node *n = node_of(t);
     if (!n->grad) {
         if (g->dtype != t->dtype) { /* a rule gets dy in its output's dtype */
-            lc_tensor *cast = lc_tensor_make(g, t->dtype, g->ndim, g->shape);
+            lc_tensor *cast = lc_gradient_like(t);
             if (!cast || lc_tensor_copy(cast, g) < 0) return -1;
             g = cast;
         }
@@ -169,6 +170,17 @@ int lc_grad_add(lc_tensor *t, lc_tensor *g) {
         return 0;
     }
     return own_grad(t, n) < 0 ? -1 : accumulate(n->grad, g);
+}
+
+lc_tensor *lc_grad_so_far(const lc_tensor *t) {
+    lc_tensor *g = t->node ? node_of(t)->grad : NULL;
+    return g && lc_tensor_rowwise(g) ? g : NULL;
+}
+
+void lc_grad_forget(lc_tensor *t) {
+    struct node *n = node_of(t);
+    lc_tensor_release(n->grad);
+    n->grad = NULL;
 }
 
 lc_tensor *lc_grad_buffer(lc_tensor *t) {
@@ -248,7 +260,8 @@ static int run(struct node *n) {
     if (!n->grad) return 0; /* nothing flowed here */
     if (lc_poll("backward") < 0 || check_alive(&n->rule) < 0) return -1;
     int before = lc_pool();
-    lc_tensor *dy = lc_contiguous(n->grad);
+    bool rows = n->rule.takes_rows && lc_tensor_rowwise(n->grad);
+    lc_tensor *dy = rows ? n->grad : lc_contiguous(n->grad);
     int done = dy ? n->rule.backward(&n->rule, dy) : -1;
     lc_pool_end(before, NULL);
     return done;

@@ -8,11 +8,12 @@
 #define LC_AUTOGRAD_H
 #include "tensor/tensor.h"
 
-enum { LC_RULE_INPUTS = 6, LC_RULE_KEPT = 4 };
+enum { LC_RULE_INPUTS = 10, LC_RULE_KEPT = 4 };
 
 struct lc_rule {
     const char *name;
     int (*backward)(const struct lc_rule *r, lc_tensor *dy); /* dy: dense, y's shape and dtype */
+    bool takes_rows;               /* dy need not be dense, but rowwise (lc_tensor_rowwise) */
     lc_tensor *in[LC_RULE_INPUTS]; /* what gradients may flow to; NULL ends the list */
     lc_tensor *keep[LC_RULE_KEPT];
     double f[3]; /* numbers the rule needs */
@@ -33,6 +34,11 @@ static inline bool lc_wants(const lc_tensor *t) { return t && (t->node || t->req
 /* Adds g to the gradient of t. g has t's shape, in t's dtype or f32, and is not used by the caller
  * afterwards. NULL g (already reported) gives -1. */
 int lc_grad_add(lc_tensor *t, lc_tensor *g);
+
+/* What the gradient of the result t is so far, rowwise in t's dtype, for a rule that adds it to its own share in
+ * one pass; it then forgets it and hands over the sum. NULL: nothing yet, or t is a leaf. */
+lc_tensor *lc_grad_so_far(const lc_tensor *t);
+void lc_grad_forget(lc_tensor *t);
 
 /* The gradient of t itself, for backwards that add to a part of it: dense, f32 for a leaf, else t's
  * dtype, zeros at first. Borrowed; NULL: no memory. t must want a gradient. */

@@ -2,6 +2,7 @@
  * at the right, and a dim of size 1 repeats. Operands of different dtypes are computed in f32. */
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "ops/roomy.h"
 #include "tensor/device.h"
 
 #include <string.h>
@@ -146,6 +147,15 @@ static int binary_backward(const struct lc_rule *r, lc_tensor *dy) {
     return db ? lc_grad_add(b, gather_back(db, b)) : 0;
 }
 
+/* Whether both can be used: floats on one device; else the reason is said. */
+static bool floats(const char *name, const lc_tensor *a, const lc_tensor *b) {
+    if (!lc_usable(name, a) || !lc_usable(name, b)) return false;
+    if (lc_is_float(a) && lc_is_float(b)) return lc_together(name, a, b);
+    lc_fail(LC_EINVAL, "%s: %s and %s; f32, bf16 or f16 is expected", name, lc_shape_text(a),
+            lc_shape_text(b));
+    return false;
+}
+
 static lc_tensor *compute(const char *name, lc_tensor *a, lc_tensor *b, enum lc_binary op) {
     int64_t shape[LC_MAX_DIMS];
     int ndim = common_shape(a, b, shape);
@@ -163,18 +173,17 @@ static lc_tensor *compute(const char *name, lc_tensor *a, lc_tensor *b, enum lc_
                                  op) < 0)
         return NULL;
     bool linear = op == LC_ADD || op == LC_SUB;
+    if (linear)
+        y->grad_room = a->grad_room > b->grad_room ? a->grad_room : b->grad_room; /* it is theirs */
     return lc_record(y, &(struct lc_rule){.name = name,
                                           .backward = linear ? linear_backward : binary_backward,
+                                          .takes_rows = linear,
                                           .in = {a, b},
                                           .i = {op}});
 }
 
 static lc_tensor *binary(const char *name, lc_tensor *a, lc_tensor *b, enum lc_binary op) {
-    if (!lc_usable(name, a) || !lc_usable(name, b)) return NULL;
-    if (!lc_is_float(a) || !lc_is_float(b))
-        return lc_fail_null(LC_EINVAL, "%s: %s and %s; f32, bf16 or f16 is expected", name,
-                            lc_shape_text(a), lc_shape_text(b));
-    if (!lc_together(name, a, b)) return NULL;
+    if (!floats(name, a, b)) return NULL;
     int before = lc_pool();
     return lc_pool_end(before, compute(name, a, b, op));
 }
@@ -184,9 +193,66 @@ lc_tensor *lc_sub(lc_tensor *a, lc_tensor *b) { return binary("sub", a, b, LC_SU
 lc_tensor *lc_mul(lc_tensor *a, lc_tensor *b) { return binary("mul", a, b, LC_MUL); }
 lc_tensor *lc_div(lc_tensor *a, lc_tensor *b) { return binary("div", a, b, LC_DIV); }
 
+/* ---- swiglu --------------------------------------------------------------------------------------------- */
+
+/* [rows, width] of gate and up, rows `row` apart; their gradients, rows `dx_row` apart */
+static int swiglu_backward(lc_tensor *dy, const lc_tensor *like, void *gate, void *up, int64_t row,
+                           void *dgate, void *dup, int64_t dx_row) {
+    return lc_kernels_of(dy)->swiglu_backward(dgate, dup, lc_data(dy), gate, up, like->dtype,
+                                              lc_tensor_rows(dy), lc_tensor_width(dy), dx_row, row);
+}
+
+static int pair_backward(const struct lc_rule *r, lc_tensor *dy) {
+    lc_tensor *gate = r->in[0], *up = r->in[1], *dgate = lc_tensor_like(gate),
+              *dup = lc_tensor_like(up);
+    const int64_t width = lc_tensor_width(dy);
+    if (!dgate || !dup ||
+        swiglu_backward(dy, gate, lc_data(gate), lc_data(up), width, lc_data(dgate), lc_data(dup),
+                        width) < 0)
+        return -1;
+    return lc_grad_add(gate, dgate) < 0 ? -1 : lc_grad_add(up, dup);
+}
+
 lc_tensor *lc_swiglu(lc_tensor *gate, lc_tensor *up) {
-    if (gate && up && !lc_same_shape(gate, up))
+    if (!floats("swiglu", gate, up)) return NULL;
+    if (!lc_same_shape(gate, up))
         return lc_fail_null(LC_EINVAL, "swiglu: gate is %s but up is %s", lc_shape_text(gate),
                             lc_shape_text(up));
-    return binary("swiglu", gate, up, LC_SWIGLU);
+    int before = lc_pool();
+    const bool same = gate->dtype == up->dtype;
+    gate = lc_contiguous(same ? gate : lc_cast(gate, LC_F32));
+    up = lc_contiguous(same ? up : lc_cast(up, LC_F32));
+    lc_tensor *y = gate && up ? lc_tensor_like(gate) : NULL;
+    const int64_t width = y ? lc_tensor_width(y) : 0;
+    if (y && lc_kernels_of(y)->swiglu(lc_data(y), lc_data(gate), lc_data(up), y->dtype,
+                                      lc_tensor_rows(y), width, width, width) < 0)
+        y = NULL;
+    y = lc_record(y,
+                  &(struct lc_rule){.name = "swiglu", .backward = pair_backward, .in = {gate, up}});
+    return lc_pool_end(before, y);
+}
+
+/* Where the second half of x's rows begins. */
+static void *second_half(const lc_tensor *x) {
+    return (char *)lc_data(x) + (size_t)(lc_tensor_width(x) / 2) * lc_dtype_bytes(x->dtype);
+}
+
+static int packed_backward(const struct lc_rule *r, lc_tensor *dy) {
+    lc_tensor *x = r->in[0], *dx = lc_tensor_roomy(x, x->dtype, x->ndim, x->shape, x->grad_room);
+    if (!dx || swiglu_backward(dy, x, lc_data(x), second_half(x), lc_tensor_row(x), lc_data(dx),
+                               second_half(dx), lc_tensor_row(dx)) < 0)
+        return -1;
+    return lc_grad_add(x, dx);
+}
+
+lc_tensor *lc_swiglu_packed(lc_tensor *x, int64_t room) {
+    if (!lc_usable("swiglu", x)) return NULL;
+    lc_assert(lc_is_float(x) && x->ndim == 2 && x->shape[1] % 2 == 0 && lc_tensor_rowwise(x));
+    const int64_t shape[] = {x->shape[0], x->shape[1] / 2};
+    lc_tensor *y = lc_tensor_roomy(x, x->dtype, 2, shape, room);
+    if (!y || lc_kernels_of(y)->swiglu(lc_data(y), lc_data(x), second_half(x), y->dtype, shape[0],
+                                       shape[1], lc_tensor_row(y), lc_tensor_row(x)) < 0)
+        return NULL;
+    return lc_record(y,
+                     &(struct lc_rule){.name = "swiglu", .backward = packed_backward, .in = {x}});
 }

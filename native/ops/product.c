@@ -1,6 +1,9 @@
 /* product.c - tensors as the matrices of a product. */
 #include "ops/product.h"
 
+#include "base/error.h"
+#include "ops/autograd.h"
+
 /* Whether rows of `cols` elements that lie `row` apart, with `step` from one element to the next, are
  * stored as a kernel reads them. */
 static bool readable(int64_t rows, int64_t cols, int64_t row, int64_t step) {
@@ -54,36 +57,67 @@ struct lc_matrix lc_matrix_transposed(struct lc_matrix m) {
     return m;
 }
 
+struct lc_matrix lc_matrix_columns(struct lc_matrix m, int64_t first, int64_t cols) {
+    lc_assert(!m.transposed);
+    m.data = (char *)m.data + (size_t)first * lc_dtype_bytes(m.dtype);
+    m.cols = cols;
+    return m;
+}
+
+static struct lc_gemm gemm_of(struct lc_matrix y, struct lc_matrix a, struct lc_matrix b,
+                              double alpha, double beta) {
+    return (struct lc_gemm){.m = a.rows,
+                            .n = b.cols,
+                            .k = a.cols,
+                            .batch = a.batch,
+                            .a = a.data,
+                            .b = b.data,
+                            .c = y.data,
+                            .bias_dtype = LC_F32,
+                            .a_dtype = a.dtype,
+                            .b_dtype = b.dtype,
+                            .c_dtype = y.dtype,
+                            .a_transposed = a.transposed,
+                            .b_transposed = b.transposed,
+                            .a_row = a.row,
+                            .b_row = b.row,
+                            .c_row = y.row,
+                            .a_batch = a.step,
+                            .b_batch = b.step,
+                            .c_batch = y.step,
+                            .alpha = (float)alpha,
+                            .beta = (float)beta};
+}
+
+int lc_product_into(const struct lc_kernels *k, struct lc_matrix y, struct lc_matrix a,
+                    struct lc_matrix b, double alpha, double beta) {
+    const struct lc_gemm g = gemm_of(y, a, b, alpha, beta);
+    return k->gemm(&g);
+}
+
 int lc_product(lc_tensor *y, struct lc_matrix a, struct lc_matrix b, double alpha, double beta,
                const lc_tensor *bias) {
-    lc_tensor *dense = bias && !lc_tensor_dense(bias) ? dense_copy(bias) : NULL;
-    if (bias && !lc_tensor_dense(bias) && !dense) return -1;
-    if (dense) bias = dense;
-    struct lc_gemm g = {.m = a.rows,
-                        .n = b.cols,
-                        .k = a.cols,
-                        .batch = a.batch,
-                        .a = a.data,
-                        .b = b.data,
-                        .c = lc_data(y),
-                        .bias = bias ? lc_data(bias) : NULL,
-                        .a_dtype = a.dtype,
-                        .b_dtype = b.dtype,
-                        .c_dtype = y->dtype,
-                        .bias_dtype = bias ? bias->dtype : LC_F32,
-                        .a_transposed = a.transposed,
-                        .b_transposed = b.transposed,
-                        .a_row = a.row,
-                        .b_row = b.row,
-                        .c_row = b.cols,
-                        .a_batch = a.step,
-                        .b_batch = b.step,
-                        .c_batch = a.rows * b.cols,
-                        .alpha = (float)alpha,
-                        .beta = (float)beta};
+    const lc_tensor *dense = bias && !lc_tensor_dense(bias) ? dense_copy(bias) : bias;
+    if (bias && !dense) return -1;
+    struct lc_gemm g = gemm_of(
+        (struct lc_matrix){
+            .data = lc_data(y), .dtype = y->dtype, .row = b.cols, .step = a.rows * b.cols},
+        a, b, alpha, beta);
+    if (dense) {
+        g.bias = lc_data(dense);
+        g.bias_dtype = dense->dtype;
+    }
     return lc_kernels_of(y)->gemm(&g);
 }
 
+int lc_product_gradient(lc_tensor *t, struct lc_matrix left, struct lc_matrix right) {
+    if (!lc_wants(t)) return 0;
+    lc_tensor *dt = lc_gradient_like(t);
+    if (!dt || lc_product(dt, lc_matrix_transposed(left), right, 1, 0, NULL) < 0) return -1;
+    return lc_grad_add(t, dt);
+}
+
 lc_tensor *lc_gradient_like(const lc_tensor *t) {
-    return lc_tensor_make(t, t->node ? t->dtype : LC_F32, t->ndim, t->shape);
+    if (!t->node) return lc_tensor_make(t, LC_F32, t->ndim, t->shape);
+    return lc_tensor_roomy(t, t->dtype, t->ndim, t->shape, t->grad_room);
 }

@@ -20,11 +20,20 @@ int lc_matrix_rows(struct lc_matrix *m, const lc_tensor *t);
 /* The same storage, read the other way. */
 struct lc_matrix lc_matrix_transposed(struct lc_matrix m);
 
+/* Columns [first, first + cols) of a matrix that is not transposed. */
+struct lc_matrix lc_matrix_columns(struct lc_matrix m, int64_t first, int64_t cols);
+
+/* y = alpha a b + beta y, y not transposed. */
+int lc_product_into(const struct lc_kernels *k, struct lc_matrix y, struct lc_matrix a,
+                    struct lc_matrix b, double alpha, double beta);
 /* y = alpha a b + beta y + bias, on the kernels of y's device; y is dense, bias [cols] or NULL. */
 int lc_product(lc_tensor *y, struct lc_matrix a, struct lc_matrix b, double alpha, double beta,
                const lc_tensor *bias);
 
-/* A tensor for the gradient of t: f32 for a leaf, which sums it, else t's dtype. */
+/* A tensor for the gradient of t: f32 for a leaf, which sums it, else t's dtype, with the room that t says. */
 lc_tensor *lc_gradient_like(const lc_tensor *t);
+
+/* left^T right, the gradient of t, is handed to t when it wants one. */
+int lc_product_gradient(lc_tensor *t, struct lc_matrix left, struct lc_matrix right);
 
 #endif

@@ -3,10 +3,12 @@
 #include "ops/autograd.h"
 #include "tensor/device.h"
 
+/* x and y are dense. */
 static int turn(lc_tensor *y, const lc_tensor *x, const lc_tensor *position, double theta,
                 bool inverse) {
+    const int64_t row = x->shape[1] * x->shape[2];
     return lc_kernels_of(x)->rope(lc_data(y), lc_data(x), x->dtype, lc_data(position), x->shape[0],
-                                  x->shape[1], x->shape[2], theta, inverse);
+                                  x->shape[1], x->shape[2], row, row, theta, inverse);
 }
 
 static int rope_backward(const struct lc_rule *r, lc_tensor *dy) {

@@ -75,6 +75,19 @@ bool lc_tensor_dense(const lc_tensor *t) {
     return true;
 }
 
+/* All dims but the last go on behind one another, as those of a dense tensor with longer rows would. */
+bool lc_tensor_rowwise(const lc_tensor *t) {
+    if (t->ndim < 2) return lc_tensor_dense(t);
+    if (lc_tensor_width(t) > 1 && t->stride[t->ndim - 1] != 1) return false;
+    for (int i = t->ndim - 3; i >= 0; i--)
+        if (t->shape[i] > 1 && t->stride[i] != t->stride[i + 1] * t->shape[i + 1]) return false;
+    return true;
+}
+
+int64_t lc_tensor_row(const lc_tensor *t) {
+    return t->ndim < 2 ? lc_tensor_width(t) : t->stride[t->ndim - 2];
+}
+
 bool lc_same_shape(const lc_tensor *a, const lc_tensor *b) {
     return a->ndim == b->ndim && !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof a->shape[0]);
 }
@@ -253,6 +266,19 @@ lc_tensor *lc_tensor_make(const lc_tensor *like, int dtype, int ndim, const int6
 
 lc_tensor *lc_tensor_like(const lc_tensor *t) {
     return lc_tensor_make(t, t->dtype, t->ndim, t->shape);
+}
+
+lc_tensor *lc_tensor_roomy(const lc_tensor *like, int dtype, int ndim, const int64_t *shape,
+                           int64_t room) {
+    if (!room || !ndim) return lc_tensor_make(like, dtype, ndim, shape);
+    int64_t whole[LC_MAX_DIMS];
+    memcpy(whole, shape, (size_t)ndim * sizeof *whole);
+    whole[ndim - 1] += room;
+    lc_tensor *t = lc_tensor_make(like, dtype, ndim, whole);
+    if (!t) return NULL;
+    t->shape[ndim - 1] -= room;
+    t->room = room;
+    return t;
 }
 
 lc_tensor *lc_tensor_zero_like(const lc_tensor *t, int dtype) {

@@ -25,6 +25,8 @@ struct lc_tensor {
     int32_t dtype, ndim, holders, requires_grad;
     int64_t shape[LC_MAX_DIMS], stride[LC_MAX_DIMS]; /* strides in elements */
     int64_t offset;                                  /* of element 0, in elements */
+    int64_t room;      /* elements behind each row (of the last dim) that are this tensor's alone */
+    int64_t grad_room; /* room that its gradient should have: see lc_tensor_roomy */
     struct lc_storage *storage;
     struct lc_node *node; /* NULL for leaves and while gradients are off */
     lc_tensor *grad;      /* of a leaf; f32, outside all scopes */
@@ -38,6 +40,10 @@ lc_tensor *lc_tensor_make(const lc_tensor *like, int dtype, int ndim,
 lc_tensor *lc_tensor_zero_like(const lc_tensor *t, int dtype);
 lc_tensor *lc_tensor_alias(const lc_tensor *t, int ndim, const int64_t *shape,
                            const int64_t *stride, int64_t offset); /* shares storage */
+/* [..., w] whose rows have `room` elements behind each that an op may fill: bordered products (ops/border.h)
+ * want columns of their own beside their operands. */
+lc_tensor *lc_tensor_roomy(const lc_tensor *like, int dtype, int ndim, const int64_t *shape,
+                           int64_t room);
 /* Wraps bytes that someone else owns; close(owner) runs when the last holder goes. */
 lc_tensor *lc_tensor_wrap(int ndim, const int64_t *shape, int dtype, const void *data,
                           void (*close)(void *), void *owner);
@@ -46,6 +52,10 @@ lc_tensor *lc_tensor_wrap(int ndim, const int64_t *shape, int dtype, const void 
 int64_t lc_tensor_rows(const lc_tensor *t);  /* product of all dims but the last; 1 for rank 0 */
 int64_t lc_tensor_width(const lc_tensor *t); /* the last dim; 1 for rank 0 */
 bool lc_tensor_dense(const lc_tensor *t);    /* row-major without gaps */
+bool lc_tensor_rowwise(
+    const lc_tensor *t); /* rows are dense and equally far apart: see lc_tensor_row */
+int64_t
+lc_tensor_row(const lc_tensor *t); /* elements from one row of a rowwise tensor to the next */
 bool lc_same_shape(const lc_tensor *a, const lc_tensor *b);
 const char *
 lc_shape_text(const lc_tensor *t); /* "f32 [4, 8]"; one of 8 rotating buffers of this thread */
