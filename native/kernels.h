@@ -69,11 +69,20 @@ struct lc_gemm {           /* C[b] = alpha * op(A[b]) op(B[b]) + beta * C[b] + b
     int64_t a_row, b_row, c_row;                   /* elements from one stored row to the next */
     int64_t a_batch, b_batch, c_batch;             /* ... and from one matrix to the next */
     float alpha, beta;
+    int64_t k_most;        /* not 0: every row has the bits that it would have with zeros behind its k terms, up to so many */
 };
 
 enum lc_unary { LC_SCALE, LC_SHIFT, LC_POW, LC_EXP, LC_LOG, LC_SQRT, LC_ABS, LC_RELU, LC_CLAMP, LC_TANH,
                 LC_SIGMOID, LC_LOG_SIGMOID, LC_GELU, LC_QUICK_GELU, LC_SILU };
 enum lc_binary { LC_ADD, LC_SUB, LC_MUL, LC_DIV };
+
+struct lc_block {          /* to[i, j] = scale * from[i, j]: dense f32 [rows, cols] into rows that lie to_row apart */
+    void *to;
+    const float *from;
+    int64_t rows, cols, to_row;
+    float scale;
+};
+enum { LC_BLOCKS_MOST = 8 };   /* of one call */
 
 struct lc_adamw_part {     /* one parameter of an AdamW step; m, v and gradient are f32 */
     void *parameter;
@@ -87,6 +96,7 @@ struct lc_adamw_part {     /* one parameter of an AdamW step; m, v and gradient 
 struct lc_kernels {
     const char *name;      /* "cpu" */
     int fast_dtype;        /* what it multiplies fastest: LC_BF16 or LC_F32 */
+    bool bordered;         /* it wants adapters around their weights: one product with longer rows in place of two (ops/border.h) */
 
     /* ---- memory; the CPU row is malloc and memcpy ---- */
     void *(*alloc)(size_t bytes);
@@ -103,6 +113,8 @@ struct lc_kernels {
     int (*gather)(void *dst, const void *src, int dtype, int ndim, const int64_t *shape, const int64_t *stride);
     /* the other way: dst strided, src dense */
     int (*scatter)(void *dst, const void *src, int dtype, int ndim, const int64_t *shape, const int64_t *stride);
+    /* at most LC_BLOCKS_MOST blocks, rounded to dtype */
+    int (*put_blocks)(const struct lc_block *block, int count, int dtype);
     /* normal (or uniform on [0, 1)) numbers: Philox(seed, stream, i / 4) */
     int (*randn)(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
     int (*rand)(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);

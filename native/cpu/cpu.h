@@ -19,6 +19,7 @@ int cpu_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t *
                 const int64_t *stride);
 int cpu_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
                  int64_t width, int64_t x_row);
+int cpu_put_blocks(const struct lc_block *block, int count, int dtype);
 int cpu_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 int cpu_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 

@@ -218,6 +218,19 @@ int cpu_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_
     return 0;
 }
 
+int cpu_put_blocks(const struct lc_block *block, int count, int dtype) {
+    for (const struct lc_block *b = block; b < block + count; b++)
+        for (int64_t i = 0; i < b->rows; i++)
+            for (int64_t j = 0, n; j < b->cols; j += n) {
+                float buffer[CPU_CHUNK];
+                n = b->cols - j < CPU_CHUNK ? b->cols - j : CPU_CHUNK;
+                float *x = cpu_place(buffer, b->to, dtype, i * b->to_row + j);
+                for (int64_t c = 0; c < n; c++) x[c] = b->scale * b->from[i * b->cols + j + c];
+                cpu_store(b->to, dtype, i * b->to_row + j, x, n);
+            }
+    return 0;
+}
+
 /* ---- random numbers ------------------------------------------------------------------------------------- */
 
 /* Four numbers an index; normal ones by Box and Muller, with a uniform that is never 0. */

@@ -18,6 +18,7 @@ const struct lc_kernels lc_cpu_kernels = {
     .gather = cpu_gather,
     .scatter = cpu_scatter,
     .put_rows = cpu_put_rows,
+    .put_blocks = cpu_put_blocks,
     .randn = cpu_randn,
     .rand = cpu_rand,
     .gemm = cpu_gemm,

@@ -14,7 +14,7 @@ namespace {
 bool operator<(const lt_kind &a, const lt_kind &b) {
     const auto all = [](const lt_kind &x) {
         return std::make_tuple(x.m, x.n, x.k, x.batched, x.a_transposed, x.b_transposed, x.bias,
-                               x.a_dtype, x.c_dtype, x.align);
+                               x.padded, x.a_dtype, x.c_dtype, x.align);
     };
     return all(a) < all(b);
 }
@@ -44,6 +44,7 @@ bool read_line(const char *line, lt_kind *k, lt_algo *a) {
     k->a_transposed = flags & 2;
     k->b_transposed = flags & 4;
     k->bias = flags & 8;
+    k->padded = flags & 16;
     return got == 15;
 }
 
@@ -66,7 +67,8 @@ const char *cuda_choices(void) {
             line, sizeof line,
             "%" PRId64 " %" PRId64 " %" PRId64 " %d %d %d %d : %" PRIx64 " %" PRIx64 " %" PRIx64
             " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",
-            k.m, k.n, k.k, k.batched | k.a_transposed << 1 | k.b_transposed << 2 | k.bias << 3,
+            k.m, k.n, k.k,
+            k.batched | k.a_transposed << 1 | k.b_transposed << 2 | k.bias << 3 | k.padded << 4,
             k.a_dtype, k.c_dtype, k.align, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]);
         text += line;
     }

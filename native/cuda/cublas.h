@@ -79,6 +79,7 @@ typedef void lt_attend_fn(bool (*block_of)(const void *, const char **, size_t *
 struct lt_kind {
     int64_t m, n, k;
     bool batched, a_transposed, b_transposed, bias;
+    bool padded;          /* k is the most of several: lc_gemm.k_most */
     int a_dtype, c_dtype; /* B's is A's */
     int align;            /* bytes that all operands are aligned to, at most 16 */
 };

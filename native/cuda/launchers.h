@@ -16,6 +16,7 @@ int cuda_scatter(void *dst, const void *src, int dtype, int ndim, const int64_t 
                  const int64_t *stride);
 int cuda_put_rows(void *y, const void *x, int dtype, const int32_t *index, int64_t count,
                   int64_t width, int64_t x_row);
+int cuda_put_blocks(const struct lc_block *block, int count, int dtype);
 int cuda_randn(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 int cuda_rand(void *dst, int dtype, int64_t count, uint64_t seed, uint64_t stream);
 

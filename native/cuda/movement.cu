@@ -143,6 +143,39 @@ int copy_strided(const char *op, void *dst, const void *src, int dtype, int ndim
 
 } // namespace
 
+namespace {
+
+struct block_list {
+    lc_block block[LC_BLOCKS_MOST];
+};
+
+/* A thread an element: the blocks' rows are short or begin anywhere. */
+template <typename T> __global__ void put_blocks(block_list list, int64_t all) {
+    for (int64_t i = thread_number(); i < all; i += thread_count()) {
+        int64_t at = i;
+        int b = 0;
+        for (; at >= list.block[b].rows * list.block[b].cols; b++)
+            at -= list.block[b].rows * list.block[b].cols;
+        const lc_block &own = list.block[b];
+        const int64_t row = at / own.cols, column = at - row * own.cols;
+        ((T *)own.to)[row * own.to_row + column] = from_float<T>(own.scale * own.from[at]);
+    }
+}
+
+} // namespace
+
+extern "C" int cuda_put_blocks(const struct lc_block *block, int count, int dtype) {
+    block_list list = {};
+    int64_t all = 0;
+    for (int i = 0; i < count; i++) {
+        list.block[i] = block[i];
+        all += block[i].rows * block[i].cols;
+    }
+    return with_float(dtype, [=](auto t) {
+        return launch_each("put_blocks", put_blocks<decltype(t)>, all, list, all);
+    });
+}
+
 extern "C" int cuda_gather(void *dst, const void *src, int dtype, int ndim, const int64_t *shape,
                            const int64_t *stride) {
     return copy_strided<false>("gather", dst, src, dtype, ndim, shape, stride);

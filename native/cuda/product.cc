@@ -8,7 +8,8 @@
  * changes with it, and with it a row's bits. K is never split, but for narrow products, which would
  * leave most of the device idle, and for weight gradients, whose K is the rows: there the number of
  * splits is part of the choice, and the parts are added in f32. A shape that the choice does not fit
- * gets one of its own. */
+ * gets one of its own. Products of one weight with and without the columns of its adapter (k_most) share
+ * an algorithm, and never split K: zeros behind it change no bit. */
 #include "cuda/cublas.h"
 #include "cuda/launchers.h"
 
@@ -94,13 +95,16 @@ int alignment(const void *p, int64_t row, int64_t batch, int dtype) {
     return int(bits & -bits);
 }
 
-bool may_split(const struct lt_kind &kind) { return kind.a_transposed || kind.n <= NARROW; }
+bool may_split(const struct lt_kind &kind) {
+    return !kind.padded && (kind.a_transposed || kind.n <= NARROW);
+}
 
 struct lt_kind kind_of(const struct lc_gemm &g) {
     struct lt_kind kind = {};
     kind.m = g.a_transposed ? g.m : 0;
     kind.n = g.n;
-    kind.k = g.a_transposed ? 0 : g.k;
+    kind.padded = g.k_most;
+    kind.k = g.a_transposed ? 0 : kind.padded ? g.k_most : g.k;
     kind.batched = g.batch > 1;
     kind.a_transposed = g.a_transposed;
     kind.b_transposed = g.b_transposed;
@@ -212,6 +216,7 @@ const struct lt_algo *choose(const struct lt *t, const struct lt_kind &kind,
     /* matrices of a batch lie too close for more rows */
     if (!kind.m && !kind.batched) level.m = LEVEL;
     if (!kind.k && !kind.batched) level.k = LEVEL;
+    if (kind.padded) level.k = kind.k;
     struct lt_candidate found[CANDIDATES];
     const int count = advice(t, kind, level, found);
     if (!count) return nullptr;
@@ -230,7 +235,7 @@ enum outcome run_any(const struct lt *t, const struct lc_gemm &g) {
     const enum outcome done = run_kind(t, kind, g);
     if (done != UNFIT) return done;
     kind.m = g.m;
-    kind.k = g.k;
+    if (!kind.padded) kind.k = g.k;
     return run_kind(t, kind, g);
 }
 

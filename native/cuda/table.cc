@@ -20,6 +20,7 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     struct lc_kernels *k = &out->kernels;
     k->name = "cuda";
     k->fast_dtype = LC_BF16;
+    k->bordered = true;
     k->alloc = cuda_alloc;
     k->free = cuda_free;
     k->upload = cuda_upload;
@@ -29,6 +30,7 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     k->gather = cuda_gather;
     k->scatter = cuda_scatter;
     k->put_rows = cuda_put_rows;
+    k->put_blocks = cuda_put_blocks;
     k->randn = cuda_randn;
     k->rand = cuda_rand;
     k->gemm = cuda_gemm;

@@ -74,6 +74,7 @@ static int in_place(const char *call, lc_tensor *t, int dtype,
     const int64_t n = lc_tensor_count(t);
     int done = host ? change(lc_data(host), n, (size_t)n * lc_dtype_bytes(dtype)) : -1;
     if (!done && host != t) done = lc_tensor_copy(t, host);
+    lc_tensor_changed(t);
     lc_pool_end(before, NULL);
     return done;
 }

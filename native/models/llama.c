@@ -83,7 +83,7 @@ static int read_config(struct lc_llama *m, const struct lc_config *c) {
 
 /* ---- parameters --------------------------------------------------------------------------------- */
 
-enum { LINEARS = 7 };
+enum { LINEARS = 7, GROUPS = 4 };
 struct named_linear {
     const char *group, *name; /* "self_attn", "q_proj" */
     struct lc_linear_layer *layer;
@@ -123,6 +123,10 @@ int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_param
             list[j].layer->weight =
                 lc_params_take_quantised(p, LC_LANGUAGE, (int64_t[]){list[j].n, list[j].k}, name);
         }
+        b->qkv = (struct lc_group){3, {&b->q, &b->k, &b->v}, NULL};
+        b->out = (struct lc_group){1, {&b->o}, NULL};
+        b->gate_up = (struct lc_group){2, {&b->gate, &b->up}, NULL};
+        b->fall = (struct lc_group){1, {&b->down}, NULL};
         snprintf(name, sizeof name, "%s.layers.%" PRId64 ".input_layernorm", prefix, i);
         b->attention_norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);
         snprintf(name, sizeof name, "%s.layers.%" PRId64 ".post_attention_layernorm", prefix, i);
@@ -138,7 +142,19 @@ int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_param
     return 0;
 }
 
-void lc_llama_close(struct lc_llama *m) { lc_free(m->blocks); }
+static void each_group(struct lc_llama_block *b, struct lc_group *list[GROUPS]) {
+    struct lc_group *const all[GROUPS] = {&b->qkv, &b->out, &b->gate_up, &b->fall};
+    memcpy(list, all, sizeof all);
+}
+
+void lc_llama_close(struct lc_llama *m) {
+    struct lc_group *group[GROUPS];
+    for (int64_t i = 0; m->blocks && i < m->layers; i++) {
+        each_group(&m->blocks[i], group);
+        for (int j = 0; j < GROUPS; j++) lc_group_close(group[j]);
+    }
+    lc_free(m->blocks);
+}
 
 /* Whether a comma-separated list holds a name; *matched counts the list's own names once each. */
 static bool listed(const char *list, const char *name) {
@@ -187,6 +203,10 @@ int lc_llama_adapt(struct lc_llama *m, struct lc_params *p, const char *prefix, 
                      list[j].name);
             if (lc_linear_adapt(list[j].layer, p, name, rank, alpha, seed) < 0) return -1;
         }
+        struct lc_group *group[GROUPS];
+        each_group(&m->blocks[i], group);
+        for (int j = 0; j < GROUPS; j++)
+            if (lc_group_settle(group[j]) < 0) return -1;
     }
     return 0;
 }
@@ -205,27 +225,32 @@ static lc_tensor *attend(const struct block_call *call, lc_tensor *n) {
     const struct lc_llama *m = call->m;
     const struct lc_llama_pass *pass = &call->pass;
     const struct lc_llama_block *b = &m->blocks[call->layer];
-    const struct lc_packed packed = {
-        lc_linears_apply(3, (const struct lc_linear_layer *[]){&b->q, &b->k, &b->v}, n,
-                         pass->adapters),
-        m->heads, m->groups, pass->position, m->theta};
+    const struct lc_packed packed = {lc_group_apply(&b->qkv, n, pass->adapters), m->heads,
+                                     m->groups, pass->position, m->theta};
     const double scale = 1 / sqrt((double)m->head_size);
-    if (!pass->cache) return lc_packed_attention(&packed, pass->forest, scale, 0);
-    lc_tensor *part[3];
-    if (lc_packed_split(&packed, part) < 0) return NULL;
-    return lc_cache_attention(pass->cache, (int)call->layer, part[0], part[1], part[2], scale, 0);
+    const int64_t room = lc_group_room(&b->out, pass->adapters);
+    if (!pass->cache) return lc_packed_attention(&packed, pass->forest, scale, room);
+    lc_tensor *x[3];
+    if (lc_packed_split(&packed, x) < 0) return NULL;
+    return lc_cache_attention(pass->cache, (int)call->layer, x[0], x[1], x[2], scale, room);
+}
+
+/* Normalises rows for a group of linears. */
+static lc_tensor *norm_for(const struct lc_group *g, const struct lc_norm_layer *norm, lc_tensor *x,
+                           bool on) {
+    return lc_rms_norm_roomy(x, norm->weight, norm->eps, lc_group_room(g, on));
 }
 
 static lc_tensor *block_forward(const void *context, lc_tensor *x) {
     const struct block_call *call = context;
     const struct lc_llama_block *b = &call->m->blocks[call->layer];
     bool on = call->pass.adapters;
-    lc_tensor *n = lc_norm_apply(&b->attention_norm, x);
-    x = lc_add(x, lc_linear_apply(&b->o, attend(call, n), on));
-    n = lc_norm_apply(&b->mlp_norm, x);
-    lc_tensor *two =
-        lc_linears_apply(2, (const struct lc_linear_layer *[]){&b->gate, &b->up}, n, on);
-    return lc_add(x, lc_linear_apply(&b->down, lc_swiglu_packed(two, 0), on));
+    lc_tensor *n = norm_for(&b->qkv, &b->attention_norm, x, on);
+    x = lc_add(x, lc_group_apply(&b->out, attend(call, n), on));
+    n = norm_for(&b->gate_up, &b->mlp_norm, x, on);
+    lc_tensor *h = lc_group_apply(&b->gate_up, n, on);
+    h = lc_swiglu_packed(h, lc_group_room(&b->fall, on));
+    return lc_add(x, lc_group_apply(&b->fall, h, on));
 }
 
 static void free_call(void *context) {

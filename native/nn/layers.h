@@ -2,6 +2,7 @@
 #ifndef LC_LAYERS_H
 #define LC_LAYERS_H
 #include "nn/param.h"
+#include "ops/linears.h"
 
 /* y = x W^T + b, plus scale * (x A^T) B^T while the adapter is on. */
 struct lc_linear_layer {
@@ -11,12 +12,22 @@ struct lc_linear_layer {
     double scale;
 };
 lc_tensor *lc_linear_apply(const struct lc_linear_layer *l, lc_tensor *x, bool adapter);
-/* Layers that read the same x [rows, K], none with a bias: their outputs side by side. */
-lc_tensor *lc_linears_apply(int count, const struct lc_linear_layer *const *layer, lc_tensor *x,
-                            bool adapter);
 /* Attaches a new adapter of that name; rank 0 removes nothing and is an error of ours. */
 int lc_linear_adapt(struct lc_linear_layer *l, struct lc_params *p, const char *name, int rank,
                     double alpha, uint64_t seed);
+
+/* Layers that read the same rows, none with a bias: their outputs side by side, [rows, N1 + N2 + ...]. */
+struct lc_group {
+    int count;
+    struct lc_linear_layer *layer[LC_LINEARS_MOST];
+    struct lc_border *border; /* NULL: the weights lie apart */
+};
+lc_tensor *lc_group_apply(const struct lc_group *g, lc_tensor *x, bool adapter);
+/* What the rows that it reads should have behind them: see lc_tensor_roomy. */
+int64_t lc_group_room(const struct lc_group *g, bool adapter);
+/* Once the layers have their adapters: weights and adapters go where the backend wants them. */
+int lc_group_settle(struct lc_group *g);
+void lc_group_close(struct lc_group *g);
 
 struct lc_norm_layer {
     lc_tensor *weight, *bias; /* [D]; no bias: RMSNorm */

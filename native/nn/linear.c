@@ -4,7 +4,7 @@
 #include "nn/layers.h"
 
 #include "base/error.h"
-#include "ops/linears.h"
+#include "ops/border.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,17 +17,40 @@ lc_tensor *lc_linear_apply(const struct lc_linear_layer *l, lc_tensor *x, bool a
     return l->bias ? lc_linear_bias(x, l->weight, l->bias) : lc_linear(x, l->weight);
 }
 
-lc_tensor *lc_linears_apply(int count, const struct lc_linear_layer *const *layer, lc_tensor *x,
-                            bool adapter) {
-    struct lc_linear_part part[LC_LINEARS_MOST];
-    for (int i = 0; i < count; i++) {
-        const struct lc_linear_layer *l = layer[i];
+/* ---- groups ---- */
+
+static void parts_of(const struct lc_group *g, bool adapter,
+                     struct lc_linear_part part[LC_LINEARS_MOST]) {
+    for (int i = 0; i < g->count; i++) {
+        const struct lc_linear_layer *l = g->layer[i];
         lc_assert(!l->bias);
         part[i] = adapter ? (struct lc_linear_part){l->weight, l->a, l->b, l->scale}
                           : (struct lc_linear_part){.weight = l->weight};
     }
-    return lc_linears(x, count, part);
 }
+
+lc_tensor *lc_group_apply(const struct lc_group *g, lc_tensor *x, bool adapter) {
+    struct lc_linear_part part[LC_LINEARS_MOST];
+    parts_of(g, adapter, part);
+    return lc_linears(x, g->count, part, g->border);
+}
+
+int64_t lc_group_room(const struct lc_group *g, bool adapter) {
+    return adapter && g->border ? g->border->r : 0;
+}
+
+int lc_group_settle(struct lc_group *g) {
+    struct lc_linear_part part[LC_LINEARS_MOST];
+    parts_of(g, true, part);
+    return lc_border_make(&g->border, g->count, part);
+}
+
+void lc_group_close(struct lc_group *g) {
+    lc_border_free(g->border);
+    g->border = NULL;
+}
+
+/* ---- layers ---- */
 
 struct lc_linear_layer lc_take_linear(struct lc_params *p, enum lc_part part, int64_t n, int64_t k,
                                       bool has_bias, const char *name) {

@@ -95,8 +95,39 @@ int lc_tensor_requires_grad(lc_tensor *t, int on) {
                        lc_shape_text(t));
     if (on && !lc_is_float(t))
         return lc_fail(LC_EINVAL, "requires_grad: %s has no gradients", lc_shape_text(t));
+    if (on && t->lodged && lc_tensor_move_out(t) < 0) return -1;
     t->requires_grad = on != 0;
     return 0;
+}
+
+int lc_grad_stack(lc_tensor *const *t, int n, lc_tensor **stack) {
+    const lc_tensor *first = t[0]->grad;
+    int64_t rows = 0, width = t[0]->shape[1];
+    bool fresh = true, joined = true;
+    *stack = NULL;
+    for (int i = 0; i < n; i++) {
+        const lc_tensor *g = t[i]->grad;
+        if (t[i]->node || !t[i]->requires_grad || t[i]->ndim != 2 || t[i]->shape[1] != width)
+            return 0;
+        fresh &= !g;
+        joined &=
+            first && g && g->storage == first->storage && g->offset == first->offset + rows * width;
+        rows += t[i]->shape[0];
+    }
+    const int64_t shape[] = {rows, width}, stride[] = {width, 1};
+    if (joined) *stack = lc_tensor_alias(first, 2, shape, stride, first->offset);
+    if (joined || !fresh) return joined && !*stack ? -1 : 0;
+    lc_scope_outside(1);
+    int before = lc_device_tag(LC_FOR_GRADIENTS);
+    lc_tensor *all = lc_tensor_make(t[0], LC_F32, 2, shape);
+    lc_device_tag(before);
+    lc_scope_outside(0);
+    for (int64_t i = 0, at = 0; all && i < n; at += t[i++]->shape[0]) {
+        t[i]->grad = lc_tensor_retain(lc_tensor_alias(all, 2, t[i]->shape, stride, at * width));
+        if (!t[i]->grad) return -1;
+    }
+    *stack = all;
+    return all ? 1 : -1;
 }
 
 int lc_tensor_wants_grad(const lc_tensor *t) { return lc_wants(t); }

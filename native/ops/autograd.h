@@ -40,6 +40,11 @@ int lc_grad_add(lc_tensor *t, lc_tensor *g);
 lc_tensor *lc_grad_so_far(const lc_tensor *t);
 void lc_grad_forget(lc_tensor *t);
 
+/* The gradients of n leaves [rows, width] as one f32 matrix, one below the other, for a product that makes them all.
+ * 1: they are new, and the caller has to write them; 0: it has to add to them, or *stack is NULL and they lie apart;
+ * -1: no memory. */
+int lc_grad_stack(lc_tensor *const *t, int n, lc_tensor **stack);
+
 /* The gradient of t itself, for backwards that add to a part of it: dense, f32 for a leaf, else t's
  * dtype, zeros at first. Borrowed; NULL: no memory. t must want a gradient. */
 lc_tensor *lc_grad_buffer(lc_tensor *t);

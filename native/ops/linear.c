@@ -49,7 +49,7 @@ static int linear_backward(const struct lc_rule *r, lc_tensor *dy) {
         lc_tensor *dx = lc_gradient_like(x);
         if (!dx || lc_product(dx, g, w, 1, 0, NULL) < 0 || lc_grad_add(x, dx) < 0) return -1;
     }
-    return lc_product_gradient(weight, g, rows) < 0 ? -1 : bias_gradient(bias, dy);
+    return lc_product_gradient(weight, g, rows, 1) < 0 ? -1 : bias_gradient(bias, dy);
 }
 
 /* y = x w^T + bias */
@@ -68,7 +68,7 @@ lc_tensor *lc_linear(lc_tensor *x, lc_tensor *weight) {
     if (!lc_usable("linear", x) || !lc_usable("linear", weight) || check("linear", x, weight) < 0 ||
         !lc_together("linear", x, weight))
         return NULL;
-    return lc_linears(x, 1, &(struct lc_linear_part){.weight = weight});
+    return lc_linears(x, 1, &(struct lc_linear_part){.weight = weight}, NULL);
 }
 
 lc_tensor *lc_linear_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias) {
@@ -104,5 +104,5 @@ lc_tensor *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tens
         check_lora(x, weight, a, b) < 0 || !lc_together("linear_lora", x, weight) ||
         !lc_together("linear_lora", x, a) || !lc_together("linear_lora", x, b))
         return NULL;
-    return lc_linears(x, 1, &(struct lc_linear_part){weight, a, b, scale});
+    return lc_linears(x, 1, &(struct lc_linear_part){weight, a, b, scale}, NULL);
 }

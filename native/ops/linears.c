@@ -1,8 +1,10 @@
-/* linears.c - see linears.h. The CPU's way is the plain one: product by product, in the order of the formula. */
+/* linears.c - see linears.h. The plain way multiplies part by part, in the order of the formula: the CPU's, and that
+ * of weights that lie apart. The other one is border.h's. */
 #include "ops/linears.h"
 
 #include "base/error.h"
 #include "ops/autograd.h"
+#include "ops/border.h"
 #include "ops/product.h"
 #include "tensor/device.h"
 
@@ -74,7 +76,7 @@ static lc_tensor *as(lc_tensor *t, int dtype) {
     return copy && !lc_tensor_copy(copy, t) ? copy : NULL;
 }
 
-/* ---- forward ---- */
+/* ---- part by part ---- */
 
 /* y = x W^T, then y += (scale x a^T) b^T; *h: the bracket */
 static int part_forward(struct lc_matrix y, struct lc_matrix x, const struct call *c, int i,
@@ -112,7 +114,7 @@ static int apart_backward(const struct lc_rule *r, lc_tensor *dy) {
         const double beta = i < c.count - 1;
         struct lc_matrix w, a, b, h, dh;
         if (lc_matrix_of(&w, p->weight) < 0 || (dx && lc_product_into(k, to, g, w, 1, beta) < 0) ||
-            lc_product_gradient(p->weight, g, x) < 0)
+            lc_product_gradient(p->weight, g, x, 1) < 0)
             return -1;
         if (!p->a) continue;
         lc_tensor *down = as(p->a, dy->dtype), *up = as(p->b, dy->dtype),
@@ -121,7 +123,7 @@ static int apart_backward(const struct lc_rule *r, lc_tensor *dy) {
             lc_matrix_rows(&h, r->keep[i]) < 0 || lc_matrix_rows(&dh, between) < 0 ||
             lc_product_into(k, dh, g, b, p->scale, 0) < 0 ||
             (dx && lc_product_into(k, to, dh, a, 1, 1) < 0) ||
-            lc_product_gradient(p->a, dh, x) < 0 || lc_product_gradient(p->b, g, h) < 0)
+            lc_product_gradient(p->a, dh, x, 1) < 0 || lc_product_gradient(p->b, g, h, 1) < 0)
             return -1;
     }
     return dx ? lc_grad_add(c.x, dx) : 0;
@@ -139,12 +141,169 @@ static lc_tensor *apart(const struct call *c) {
     return lc_record(y, &r);
 }
 
-lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part) {
+/* ---- in a border ---- */
+
+/* The border's matrices, and the rows with what is behind them. */
+static struct lc_matrix corner(const struct lc_border *b, int64_t row, int64_t rows, int64_t column,
+                               int64_t cols) {
+    const int64_t step = b->k + b->r;
+    return (struct lc_matrix){.data =
+                                  (char *)lc_data(b->whole) +
+                                  (size_t)(row * step + column) * lc_dtype_bytes(b->whole->dtype),
+                              .dtype = b->whole->dtype,
+                              .rows = rows,
+                              .cols = cols,
+                              .batch = 1,
+                              .row = step};
+}
+
+static struct lc_matrix rows_with_room(const lc_tensor *t, int64_t first, int64_t cols) {
+    const struct lc_matrix m = {.data = lc_data(t),
+                                .dtype = t->dtype,
+                                .rows = lc_tensor_rows(t),
+                                .cols = cols,
+                                .batch = 1,
+                                .row = lc_tensor_row(t)};
+    return lc_matrix_columns(m, first, cols);
+}
+
+/* t itself where its rows have that room, else a copy of it. */
+static lc_tensor *with_room(lc_tensor *t, int64_t room) {
+    if (t->room >= room && lc_tensor_rowwise(t)) return t;
+    lc_tensor *copy = lc_tensor_roomy(t, t->dtype, t->ndim, t->shape, room);
+    return copy && !lc_tensor_copy(copy, t) ? copy : NULL;
+}
+
+/* Adapters of one size and scale, which strided products make together: their number, else 0. */
+static int alike(const struct call *c) {
+    const struct lc_linear_part *p = c->part;
+    for (int i = 0; i < c->count; i++)
+        if (!p[i].a || p[i].a->shape[0] != p->a->shape[0] ||
+            p[i].weight->shape[0] != p->weight->shape[0] || p[i].scale != p->scale)
+            return 0;
+    return c->count;
+}
+
+/* V = dY (s B): of adapters alike each from its own columns of dY, else from all, most of them times zeros. */
+static int make_v(const struct call *c, const struct lc_border *b, const lc_tensor *dy) {
+    struct lc_matrix g = rows_with_room(dy, 0, b->n), sb = corner(b, 0, b->n, b->k, b->r),
+                     v = rows_with_room(dy, b->n, b->r);
+    const int n = alike(c);
+    const int64_t rank = n ? c->part->a->shape[0] : 0;
+    if (n * rank == b->r) {
+        g.batch = sb.batch = v.batch = n;
+        g.step = g.cols = sb.rows = b->n / n;
+        v.step = v.cols = sb.cols = rank;
+        sb.step = sb.rows * sb.row + rank;
+    }
+    return lc_product_into(lc_kernels_of(dy), v, g, sb, 1, 0);
+}
+
+/* Tensors a or b of all parts that have an adapter; their number. */
+static int adapters_of(const struct call *c, bool second, lc_tensor *list[LC_LINEARS_MOST]) {
+    int n = 0;
+    for (int i = 0; i < c->count; i++)
+        if (c->part[i].a) list[n++] = second ? c->part[i].b : c->part[i].a;
+    return n;
+}
+
+/* dA = V^T X, of all parts together */
+static int a_gradients(const struct call *c, struct lc_matrix v, struct lc_matrix x) {
+    lc_tensor *list[LC_LINEARS_MOST], *all;
+    const int n = adapters_of(c, false, list), fresh = lc_grad_stack(list, n, &all);
+    if (fresh < 0) return -1;
+    if (all) {
+        const struct lc_matrix to = {.data = lc_data(all), .dtype = LC_F32, .row = x.cols};
+        v.cols = all->shape[0];
+        return lc_product_into(lc_kernels_of(all), to, lc_matrix_transposed(v), x, 1, !fresh);
+    }
+    for (int64_t i = 0, at = 0; i < n; at += list[i++]->shape[0])
+        if (lc_product_gradient(list[i], lc_matrix_columns(v, at, list[i]->shape[0]), x, 1) < 0)
+            return -1;
+    return 0;
+}
+
+/* dB = s dY^T U, of adapters alike together */
+static int b_gradients(const struct call *c, struct lc_matrix g, struct lc_matrix u) {
+    lc_tensor *list[LC_LINEARS_MOST], *all = NULL;
+    const int n = alike(c),
+              fresh = n && adapters_of(c, true, list) ? lc_grad_stack(list, n, &all) : 0;
+    if (fresh < 0) return -1;
+    if (all) {
+        struct lc_matrix to = {.data = lc_data(all), .dtype = LC_F32, .row = all->shape[1]};
+        g.batch = u.batch = n;
+        g.step = g.cols = list[0]->shape[0];
+        u.step = u.cols = all->shape[1];
+        to.step = g.cols * u.cols;
+        return lc_product_into(lc_kernels_of(all), to, lc_matrix_transposed(g), u, c->part->scale,
+                               !fresh);
+    }
+    for (int64_t i = 0, at = 0; i < c->count; i++) {
+        const struct lc_linear_part *p = &c->part[i];
+        if (!p->a) continue;
+        const struct lc_matrix own = lc_matrix_columns(g, c->first[i], p->weight->shape[0]);
+        if (lc_product_gradient(p->b, own, lc_matrix_columns(u, at, p->a->shape[0]), p->scale) < 0)
+            return -1;
+        at += p->a->shape[0];
+    }
+    return 0;
+}
+
+/* keep: X with U behind its rows, and the border */
+static int bordered_backward(const struct lc_rule *r, lc_tensor *dy) {
+    const struct call c = call_again(r);
+    const lc_tensor *xu = r->keep[0], *whole = r->keep[1];
+    const int64_t n = c.first[c.count], k = lc_tensor_width(xu);
+    const struct lc_border b = {.whole = r->keep[1], .n = n, .k = k, .r = whole->shape[1] - k};
+    const lc_tensor *g = with_room(dy, b.r);
+    if (!g || make_v(&c, &b, g) < 0) return -1;
+    if (lc_wants(c.x)) {
+        lc_tensor *dx = lc_gradient_like(c.x);
+        struct lc_matrix to;
+        if (!dx || lc_matrix_rows(&to, dx) < 0 ||
+            lc_product_into(lc_kernels_of(dx), to, rows_with_room(g, 0, n + b.r),
+                            corner(&b, 0, n + b.r, 0, k), 1, 0) < 0 ||
+            lc_grad_add(c.x, dx) < 0)
+            return -1;
+    }
+    if (a_gradients(&c, rows_with_room(g, n, b.r), rows_with_room(xu, 0, k)) < 0) return -1;
+    return b_gradients(&c, rows_with_room(g, 0, n), rows_with_room(xu, k, b.r));
+}
+
+static lc_tensor *bordered(const struct call *c, struct lc_border *b) {
+    const struct lc_kernels *kernels = lc_kernels_of(c->x);
+    const int64_t all = b->k + b->r;
+    lc_tensor *list[LC_LINEARS_MOST], *x = c->x, *y = rows_of(x, b->n);
+    const bool on = adapters_of(c, false, list) > 0;
+    if (on && (lc_border_fill(b, c->count, c->part) < 0 || !(x = with_room(x, b->r)))) return NULL;
+    if (on && lc_product_into(kernels, rows_with_room(x, b->k, b->r), rows_with_room(x, 0, b->k),
+                              lc_matrix_transposed(corner(b, b->n, b->r, 0, b->k)), 1, 0) < 0)
+        return NULL;
+    x->room = on ? 0 : x->room; /* it is taken */
+    const int64_t terms = on ? all : b->k;
+    struct lc_matrix to, w = corner(b, 0, b->n, 0, terms);
+    w.most = all;
+    if (!y || lc_matrix_rows(&to, y) < 0 ||
+        lc_product_into(kernels, to, rows_with_room(x, 0, terms), lc_matrix_transposed(w), 1, 0) <
+            0)
+        return NULL;
+    struct lc_rule r = rule_of(c, "linear", on ? bordered_backward : apart_backward);
+    if (on) {
+        y->grad_room = b->r;
+        r.keep[0] = x;
+        r.keep[1] = b->whole;
+    }
+    return lc_record(y, &r);
+}
+
+lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part,
+                      struct lc_border *border) {
     if (!lc_usable("linear", x)) return NULL;
     for (int i = 0; i < count; i++)
         if (!lc_usable("linear", part[i].weight) || !lc_together("linear", x, part[i].weight))
             return NULL;
     const struct call c = call_of(x, count, part);
+    const bool whole = lc_border_serves(border, x, count, part);
     int before = lc_pool();
-    return lc_pool_end(before, apart(&c));
+    return lc_pool_end(before, whole ? bordered(&c, border) : apart(&c));
 }

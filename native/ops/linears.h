@@ -14,7 +14,11 @@ struct lc_linear_part {
     double scale;
 };
 
-/* Arguments are not checked against each other: the caller's layers fit. */
-lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part);
+struct lc_border;
+
+/* Arguments are not checked against each other: the caller's layers fit. border: of these weights, or NULL. It takes
+ * the room behind x's rows; x that has none is copied first. */
+lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part,
+                      struct lc_border *border);
 
 #endif

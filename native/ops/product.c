@@ -86,7 +86,8 @@ static struct lc_gemm gemm_of(struct lc_matrix y, struct lc_matrix a, struct lc_
                             .b_batch = b.step,
                             .c_batch = y.step,
                             .alpha = (float)alpha,
-                            .beta = (float)beta};
+                            .beta = (float)beta,
+                            .k_most = b.most};
 }
 
 int lc_product_into(const struct lc_kernels *k, struct lc_matrix y, struct lc_matrix a,
@@ -110,10 +111,10 @@ int lc_product(lc_tensor *y, struct lc_matrix a, struct lc_matrix b, double alph
     return lc_kernels_of(y)->gemm(&g);
 }
 
-int lc_product_gradient(lc_tensor *t, struct lc_matrix left, struct lc_matrix right) {
+int lc_product_gradient(lc_tensor *t, struct lc_matrix left, struct lc_matrix right, double scale) {
     if (!lc_wants(t)) return 0;
     lc_tensor *dt = lc_gradient_like(t);
-    if (!dt || lc_product(dt, lc_matrix_transposed(left), right, 1, 0, NULL) < 0) return -1;
+    if (!dt || lc_product(dt, lc_matrix_transposed(left), right, scale, 0, NULL) < 0) return -1;
     return lc_grad_add(t, dt);
 }
 

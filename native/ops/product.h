@@ -10,6 +10,7 @@ struct lc_matrix {
     bool transposed; /* stored [cols, rows] */
     int64_t rows, cols, batch;
     int64_t row, step; /* elements from one stored row, and from one matrix, to the next */
+    int64_t most;      /* of a right operand: lc_gemm.k_most */
 };
 
 /* The last two dims of t (rank 2 or 3), or all of t as rows of its last dim (rank 1 and more). A view
@@ -33,7 +34,7 @@ int lc_product(lc_tensor *y, struct lc_matrix a, struct lc_matrix b, double alph
 /* A tensor for the gradient of t: f32 for a leaf, which sums it, else t's dtype, with the room that t says. */
 lc_tensor *lc_gradient_like(const lc_tensor *t);
 
-/* left^T right, the gradient of t, is handed to t when it wants one. */
-int lc_product_gradient(lc_tensor *t, struct lc_matrix left, struct lc_matrix right);
+/* scale left^T right, the gradient of t, is handed to t when it wants one. */
+int lc_product_gradient(lc_tensor *t, struct lc_matrix left, struct lc_matrix right, double scale);
 
 #endif

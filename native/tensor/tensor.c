@@ -319,6 +319,34 @@ lc_tensor *lc_tensor_alias(const lc_tensor *t, int ndim, const int64_t *shape,
     return view;
 }
 
+/* t's values, copied to `place`, are t's from now on. */
+static int move_to(lc_tensor *t, lc_tensor *place) {
+    if (!place || lc_tensor_copy(place, t) < 0) return -1;
+    struct lc_storage *before = t->storage;
+    t->storage = place->storage;
+    t->storage->holders++;
+    t->offset = place->offset;
+    memcpy(t->stride, place->stride, sizeof t->stride);
+    release_storage(before);
+    return 0;
+}
+
+int lc_tensor_lodge(lc_tensor *t, lc_tensor *whole, int64_t offset, int64_t row) {
+    lc_assert(t->ndim == 2 && t->dtype == whole->dtype);
+    if (move_to(t, lc_tensor_alias(whole, 2, t->shape, (int64_t[]){row, 1}, offset)) < 0) return -1;
+    t->lodged = true;
+    return 0;
+}
+
+int lc_tensor_move_out(lc_tensor *t) {
+    lc_scope_outside(1);
+    int before = lc_pool(), done = move_to(t, lc_tensor_like(t));
+    lc_pool_end(before, NULL);
+    lc_scope_outside(0);
+    if (!done) t->lodged = false;
+    return done;
+}
+
 /* ---- holders ------------------------------------------------------------------------------------ */
 
 lc_tensor *lc_tensor_retain(lc_tensor *t) {
@@ -383,6 +411,7 @@ int lc_tensor_copy(lc_tensor *dst, const lc_tensor *src) {
                        lc_shape_text(src), lc_shape_text(dst));
     int before = lc_pool(), done = copy(dst, src);
     lc_pool_end(before, NULL);
+    lc_tensor_changed(dst);
     return done;
 }
 
@@ -408,6 +437,7 @@ static int read_as(const lc_tensor *t, int dtype, void *dst) {
 /* Copies host memory of dtype into t. */
 static int write_as(lc_tensor *t, int dtype, const void *src) {
     const struct lc_kernels *k = lc_kernels_of(t);
+    lc_tensor_changed(t);
     if (t->dtype == dtype && lc_tensor_dense(t))
         return k->upload(lc_data(t), src, (size_t)lc_tensor_count(t) * dtypes[dtype].bytes);
     int before = lc_pool(), done = -1;

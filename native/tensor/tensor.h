@@ -14,7 +14,8 @@ struct lc_storage {
     void *data; /* NULL once its scope has freed it */
     size_t bytes;
     int device, holders;
-    struct lc_scope *scope;             /* the scope that frees it at the latest, or NULL */
+    uint64_t changes;       /* how often what it holds was overwritten: lc_tensor_changed */
+    struct lc_scope *scope; /* the scope that frees it at the latest, or NULL */
     struct lc_storage *previous, *next; /* among the scope's storages */
     void (*close)(
         void *owner); /* for storage owned elsewhere (a mapped file): called instead of free */
@@ -26,6 +27,7 @@ struct lc_tensor {
     int64_t shape[LC_MAX_DIMS], stride[LC_MAX_DIMS]; /* strides in elements */
     int64_t offset;                                  /* of element 0, in elements */
     int64_t room;      /* elements behind each row (of the last dim) that are this tensor's alone */
+    bool lodged;       /* in another tensor's storage: see lc_tensor_lodge */
     int64_t grad_room; /* room that its gradient should have: see lc_tensor_roomy */
     struct lc_storage *storage;
     struct lc_node *node; /* NULL for leaves and while gradients are off */
@@ -44,6 +46,10 @@ lc_tensor *lc_tensor_alias(const lc_tensor *t, int ndim, const int64_t *shape,
  * want columns of their own beside their operands. */
 lc_tensor *lc_tensor_roomy(const lc_tensor *like, int dtype, int ndim, const int64_t *shape,
                            int64_t room);
+/* t becomes a view of `whole`, rows `row` apart from element `offset` on, and its values move there. A leaf that is
+ * to be trained moves out again (lc_tensor_requires_grad): optimizers walk through dense ones. */
+int lc_tensor_lodge(lc_tensor *t, lc_tensor *whole, int64_t offset, int64_t row);
+int lc_tensor_move_out(lc_tensor *t);
 /* Wraps bytes that someone else owns; close(owner) runs when the last holder goes. */
 lc_tensor *lc_tensor_wrap(int ndim, const int64_t *shape, int dtype, const void *data,
                           void (*close)(void *), void *owner);
@@ -60,6 +66,9 @@ bool lc_same_shape(const lc_tensor *a, const lc_tensor *b);
 const char *
 lc_shape_text(const lc_tensor *t); /* "f32 [4, 8]"; one of 8 rotating buffers of this thread */
 static inline bool lc_is_float(const lc_tensor *t) { return t->dtype <= LC_F16; }
+
+/* Whoever overwrites a tensor that existed before says so, for those who keep something made of it. */
+static inline void lc_tensor_changed(lc_tensor *t) { t->storage->changes++; }
 
 /* First byte of a dense or strided tensor. The storage must be alive: see lc_usable. */
 void *lc_data(const lc_tensor *t);

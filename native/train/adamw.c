@@ -154,7 +154,10 @@ int lc_adamw_step(lc_adamw *o, double lr, double grad_scale) {
     lc_free(parts);
     if (done < 0) return -1;
     o->steps++;
-    for (int i = 0; i < o->count; i++) lc_tensor_zero_grad(o->slots[i].parameter);
+    for (int i = 0; i < o->count; i++) {
+        lc_tensor_changed(o->slots[i].parameter);
+        lc_tensor_zero_grad(o->slots[i].parameter);
+    }
     return 0;
 }
 

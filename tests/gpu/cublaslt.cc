@@ -116,8 +116,9 @@ int measure(const desc &o, const layout &a, const layout &b, const layout &d, si
         return refuse("the matrices' shapes do not go together");
     if (a.dtype != b.dtype || (d.dtype != LT_F32 && d.dtype != a.dtype))
         return refuse("there is no product of these dtypes");
-    if (d.batch > 1 && d.stride < (s->n - 1) * d.ld + s->m)
-        return refuse("the matrices of the output overlap");
+    const bool apart = d.stride >= (s->n - 1) * d.ld + s->m,
+               beside = d.stride >= s->m && (d.batch - 1) * d.stride + s->m <= d.ld;
+    if (d.batch > 1 && !apart && !beside) return refuse("the matrices of the output overlap");
     return OK;
 }
 

@@ -3,7 +3,8 @@
  *   gemm PLUGIN SEED CASES     random products: sizes, transposes, dtypes, strides, batches, scales, bias
  *
  * Every product is also made of some of its rows alone, which must give the same bits, unless A is
- * stored transposed or few rows have another kernel (CUDA_FEW_ROWS). What lies between the rows and behind the matrices must stay as it was. With
+ * stored transposed or few rows have another kernel (CUDA_FEW_ROWS); and with zeros behind the terms of its sums, which
+ * must change no bit where the product says so (k_most). What lies between the rows and behind the matrices must stay as it was. With
  * LUCID_CUBLASLT the products go through that library (cublaslt.cc), else through the plain kernel.
  * Prints one line and ends with 0, or says what differs and ends with 1. */
 #include "cuda/launchers.h"
@@ -164,6 +165,33 @@ static void one_case() {
         }
 }
 
+/* Y = [X, U] [W, 0]^T has the bits of Y = X W^T, whichever is made first. */
+static void padded_case() {
+    static const int dtypes[] = {LC_F32, LC_BF16, LC_F16};
+    lc_gemm g = {};
+    g.m = size(), g.n = size(), g.batch = 1;
+    const int64_t k = size(), most = k + size();
+    g.b_transposed = true;
+    g.a_dtype = g.b_dtype = g.c_dtype = dtypes[between(0, 2)];
+    g.a_row = g.b_row = g.k_most = most;
+    g.c_row = g.n;
+    g.alpha = 1;
+    array x(g.a_dtype, g.m * most), w(g.a_dtype, g.n * most), y(g.a_dtype, g.m * g.n);
+    const size_t bytes = lc_dtype_bytes(g.a_dtype);
+    for (int64_t i = 0; i < g.n; i++)
+        std::memset(&w.host[(size_t)(i * most + k) * bytes], 0, (size_t)(most - k) * bytes);
+    if (device.kernels.upload(w.there, w.host.data(), w.host.size()) < 0) std::exit(1);
+    g.a = x.there, g.b = w.there, g.c = y.there;
+    std::vector<unsigned char> got[2];
+    const int first = between(0, 1);
+    for (int turn : {first, 1 - first}) {
+        g.k = turn ? most : k;
+        if (device.kernels.gemm(&g) < 0) stop("it fails", g);
+        got[turn] = y.back();
+    }
+    if (got[0] != got[1]) stop("zeros behind its terms change it", g);
+}
+
 int main(int argc, char **argv) {
     if (argc != 4) return std::fprintf(stderr, "usage: gemm PLUGIN SEED CASES\n"), 2;
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
@@ -173,7 +201,10 @@ int main(int argc, char **argv) {
     if (!open || open(LC_KERNELS_HASH, &host, &device) < 0 || device.start(0) < 0) return 2;
     chance = std::strtoull(argv[2], nullptr, 10) * 0x9e3779b97f4a7c15u + 1;
     const int cases = std::atoi(argv[3]);
-    for (int i = 0; i < cases; i++) one_case();
+    for (int i = 0; i < cases; i++) {
+        one_case();
+        if (i % 4 == 0) padded_case();
+    }
     std::printf("%d products agree\n", cases);
     return 0;
 }
