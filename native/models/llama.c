@@ -124,9 +124,9 @@ int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_param
                 lc_params_take_quantised(p, LC_LANGUAGE, (int64_t[]){list[j].n, list[j].k}, name);
         }
         b->qkv = (struct lc_group){3, {&b->q, &b->k, &b->v}, NULL};
-        b->out = (struct lc_group){1, {&b->o}, NULL};
+        b->o_alone = (struct lc_group){1, {&b->o}, NULL};
         b->gate_up = (struct lc_group){2, {&b->gate, &b->up}, NULL};
-        b->fall = (struct lc_group){1, {&b->down}, NULL};
+        b->down_alone = (struct lc_group){1, {&b->down}, NULL};
         snprintf(name, sizeof name, "%s.layers.%" PRId64 ".input_layernorm", prefix, i);
         b->attention_norm = lc_take_norm(p, LC_LANGUAGE, m->width, false, m->eps, name);
         snprintf(name, sizeof name, "%s.layers.%" PRId64 ".post_attention_layernorm", prefix, i);
@@ -143,7 +143,7 @@ int lc_llama_open(struct lc_llama *m, const struct lc_config *c, struct lc_param
 }
 
 static void each_group(struct lc_llama_block *b, struct lc_group *list[GROUPS]) {
-    struct lc_group *const all[GROUPS] = {&b->qkv, &b->out, &b->gate_up, &b->fall};
+    struct lc_group *const all[GROUPS] = {&b->qkv, &b->o_alone, &b->gate_up, &b->down_alone};
     memcpy(list, all, sizeof all);
 }
 
@@ -228,7 +228,7 @@ static lc_tensor *attend(const struct block_call *call, lc_tensor *n) {
     const struct lc_packed packed = {lc_group_apply(&b->qkv, n, pass->adapters), m->heads,
                                      m->groups, pass->position, m->theta};
     const double scale = 1 / sqrt((double)m->head_size);
-    const int64_t room = lc_group_room(&b->out, pass->adapters);
+    const int64_t room = lc_group_room(&b->o_alone, pass->adapters);
     if (!pass->cache) return lc_packed_attention(&packed, pass->forest, scale, room);
     lc_tensor *x[3];
     if (lc_packed_split(&packed, x) < 0) return NULL;
@@ -246,11 +246,11 @@ static lc_tensor *block_forward(const void *context, lc_tensor *x) {
     const struct lc_llama_block *b = &call->m->blocks[call->layer];
     bool on = call->pass.adapters;
     lc_tensor *n = norm_for(&b->qkv, &b->attention_norm, x, on);
-    x = lc_add(x, lc_group_apply(&b->out, attend(call, n), on));
+    x = lc_add(x, lc_group_apply(&b->o_alone, attend(call, n), on));
     n = norm_for(&b->gate_up, &b->mlp_norm, x, on);
     lc_tensor *h = lc_group_apply(&b->gate_up, n, on);
-    h = lc_swiglu_packed(h, lc_group_room(&b->fall, on));
-    return lc_add(x, lc_group_apply(&b->fall, h, on));
+    h = lc_swiglu_packed(h, lc_group_room(&b->down_alone, on));
+    return lc_add(x, lc_group_apply(&b->down_alone, h, on));
 }
 
 static void free_call(void *context) {

@@ -9,7 +9,7 @@ struct lc_cache;
 struct lc_llama_block {
     struct lc_norm_layer attention_norm, mlp_norm;
     struct lc_linear_layer q, k, v, o, gate, up, down;
-    struct lc_group qkv, out, gate_up, fall; /* of these, what reads the same rows */
+    struct lc_group qkv, o_alone, gate_up, down_alone; /* those that read the same rows */
 };
 
 struct lc_llama {
