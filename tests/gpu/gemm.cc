@@ -22,6 +22,7 @@ static struct lc_cuda device;
 /* ---- what the core would give ---- */
 
 extern "C" size_t lc_dtype_bytes(int dtype) { return dtype == LC_F32 ? 4 : 2; }
+extern "C" const char *lc_dtype_name(int) { return ""; }
 static int fail(int, const char *format, ...) {
     va_list args;
     va_start(args, format);
