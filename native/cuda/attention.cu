@@ -4,6 +4,7 @@
  * cores, others plainly. The lists that were made of numbered spans are kept, for all layers and
  * passes of a batch: they go to the device once. */
 #include "cuda/attention.cuh"
+#include "cuda/device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -107,10 +108,52 @@ void use_lists(struct attention_call *c, const struct lists *l) {
     c->tiles = (const struct lc_query_tile *)(const void *)(memory + l->tiles_at);
     c->blocks = (const struct lc_query_tile *)(const void *)(memory + l->blocks_at);
     c->keys = (const struct key_block *)(const void *)(memory + l->keys_at);
-    c->items = (const struct chunk_item *)(const void *)(memory + l->items_at);
     c->block_count = (int32_t)l->block_count;
     c->key_count = (int32_t)l->key_count;
-    c->item_count = (int32_t)l->item_count;
+}
+
+/* ---- decoding -------------------------------------------------------------------------------- */
+
+/* What decoding steps share, for good: the step that launches read, and memory between chunks. */
+struct {
+    uint64_t number; /* whose lists the step has; 0: unknown */
+    struct decode_step own, *there;
+    size_t part_bytes, arrived_bytes;
+} decoding;
+
+/* At least that many bytes at *p; what was there is lost, and 1 says that they are new. */
+int widen(void **p, size_t *bytes, size_t wanted) {
+    if (wanted <= *bytes) return 0;
+    cuda_free(*p, *bytes);
+    *bytes = 0;
+    *p = cuda_workspace(wanted);
+    if (!*p) return -1;
+    *bytes = wanted;
+    return 1;
+}
+
+/* Makes the step that launches read that of a call. */
+int set_step(struct attention_call *c, const struct lists *l, const struct lc_spans *s) {
+    struct decode_step *const own = &decoding.own;
+    const int32_t chunks = spans_chunks(s->longest);
+    const size_t part = (size_t)(c->queries * c->heads * chunks * (c->d + 2)) * sizeof *own->part,
+                 arrived = (size_t)(c->queries * c->groups) * sizeof *own->arrived;
+    const int wider = widen((void **)&own->part, &decoding.part_bytes, part),
+              more = widen((void **)&own->arrived, &decoding.arrived_bytes, arrived);
+    if (wider < 0 || more < 0) return -1;
+    if (more && cuda_clear(own->arrived, 0, decoding.arrived_bytes) < 0) return -1;
+    if (!decoding.there) decoding.there = (struct decode_step *)cuda_workspace(sizeof *own);
+    if (!decoding.there) return -1;
+    c->step = decoding.there;
+    if (l->number && l->number == decoding.number && !wider && !more && own->chunks == chunks)
+        return 0;
+    own->ranges = c->ranges, own->tiles = c->tiles;
+    own->items = (const struct chunk_item *)(const void *)((const char *)l->memory + l->items_at);
+    own->item_count = (int32_t)l->item_count, own->chunks = chunks;
+    decoding.number = 0;
+    if (cuda_upload(decoding.there, own, sizeof *own) < 0) return -1;
+    decoding.number = l->number;
+    return 0;
 }
 
 /* ---- which kernels --------------------------------------------------------------------------- */
@@ -166,13 +209,8 @@ extern "C" int cuda_attention(void *o, float *lse, const void *q, const void *k,
     if (find_lists(&l, spans, kind, decode ? c.share : 0) < 0) return -1;
     use_lists(&c, &l);
     int done;
-    if (decode) {
-        c.chunks = (int32_t)((spans->longest + CHUNK - 1) / CHUNK);
-        const size_t bytes = (size_t)(c.queries * heads * c.chunks * (d + 2)) * sizeof *c.part;
-        c.part = bytes ? (float *)cuda_alloc(bytes) : NULL;
-        done = bytes && !c.part ? -1 : attention_decode_launch(&c, dtype);
-        if (c.part) cuda_free(c.part, bytes);
-    } else if (tensor) done = attention_forward_launch(&c, dtype, kind == WIDE);
+    if (decode) done = set_step(&c, &l, spans) < 0 ? -1 : attention_decode_launch(&c, dtype);
+    else if (tensor) done = attention_forward_launch(&c, dtype, kind == WIDE);
     else done = attention_plain_launch(&c, dtype);
     if (!l.number) drop(&l);
     return done;

@@ -16,19 +16,28 @@ enum {
     KEYS = 64 /* path keys of a step */
 };
 
+/* What a decoding launch reads of its step when it begins. */
+struct decode_step {
+    const struct lc_range *ranges;
+    const struct lc_query_tile *tiles;
+    const struct chunk_item *items;
+    float *part;      /* [queries, heads, chunks, d + 2]: what a chunk adds to a pair */
+    int32_t *arrived; /* [queries, groups] chunks of a row that are done; 0 between launches */
+    int32_t item_count, chunks; /* chunks: of the longest row */
+};
+
 /* One call; all pointers are the device's. Strides count elements. */
 struct attention_call {
     const struct lc_range *ranges;
     const struct lc_query_tile *tiles, *blocks;
     const struct key_block *keys;
-    const struct chunk_item *items;
+    const struct decode_step *step; /* decoding, in place of the lists above */
     const void *q, *k, *v, *dout;
     void *o; /* read by the backward */
     void *dq, *dk, *dv;
     float *lse, *delta; /* [heads, queries] */
-    float *part;        /* decoding: what a chunk adds to a pair */
     int64_t q_row, k_row, v_row, o_row, dq_row, dk_row, queries;
-    int32_t block_count, key_count, item_count, tile_count, chunks;
+    int32_t block_count, key_count, tile_count;
     int32_t heads, groups, share, d;
     float scale, scale2; /* scale2: in base 2 */
 };

@@ -87,6 +87,7 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 template <typename T> inline T __ldg(const T *p) { return *p; }
+template <typename T> inline T __ldcg(const T *p) { return *p; }
 template <typename To, typename From> inline To emulate_bits(From x) {
     static_assert(sizeof(To) == sizeof(From), "bits of another size");
     To y;

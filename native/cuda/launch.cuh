@@ -115,7 +115,7 @@ int launch(const char *op, void (*kernel)(P...), int64_t blocks, int threads, A.
 /* For kernels that stride over the grid: at most as many blocks as run at a time. */
 template <typename... P, typename... A>
 int launch_loop(const char *op, void (*kernel)(P...), int64_t blocks, int threads, A... arguments) {
-    const int64_t most = cuda_wave((const void *)kernel, threads);
+    const int64_t most = cuda_wave((const void *)kernel, threads, 0);
     return launch(op, kernel, blocks < most ? blocks : most, threads, arguments...);
 }
 

@@ -51,7 +51,9 @@ static int64_t describe(int device) {
 
 void cuda_open_memory(bool open) { emulate_protect(open ? PROT_READ | PROT_WRITE : PROT_NONE); }
 
-int64_t cuda_wave(const void *, int) { return 3; } /* few blocks: loops over the grid turn */
+int64_t cuda_wave(const void *, int, size_t) {
+    return 3;
+} /* few blocks: loops over the grid turn */
 #else
 static int64_t describe(int device) {
     cudaDeviceProp p;
@@ -70,14 +72,14 @@ static int64_t describe(int device) {
     return left > RESERVE ? (int64_t)(left - RESERVE) : 0;
 }
 
-int64_t cuda_wave(const void *kernel, int threads) {
+int64_t cuda_wave(const void *kernel, int threads, size_t shared) {
     static std::map<std::pair<const void *, int>, int64_t> known;
     int64_t &wave = known[{kernel, threads}];
     if (wave) return wave;
     int device = 0, blocks = 0, processors = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, 0);
+    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared);
     wave = (int64_t)blocks * processors;
     return wave > 0 ? wave : (wave = 1);
 }

@@ -189,7 +189,7 @@ int spans_make_items(struct spans_lists *lists, const struct lc_spans *s, int64_
         const struct lc_query_tile *t = &s->tiles[i];
         at[i] = (struct spans_cursor){t->r0, t->r1, 0};
         seen[i] = most_of(s, t);
-        const int64_t own = (seen[i] + CHUNK - 1) / CHUNK;
+        const int64_t own = spans_chunks(seen[i]);
         room += own;
         if (own > chunks) chunks = own;
     }
@@ -198,7 +198,7 @@ int spans_make_items(struct spans_lists *lists, const struct lc_spans *s, int64_
     for (int64_t c = 0; c < chunks; c++) {
         struct chunk_item *last = NULL;
         for (int32_t i = 0; i < s->tile_count; i++) {
-            if (seen[i] <= c * CHUNK) {
+            if (c >= spans_chunks(seen[i])) {
                 last = NULL;
                 continue;
             }

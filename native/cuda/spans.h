@@ -6,7 +6,8 @@
  *   key blocks    up to KEY_BLOCK keys that are in the same ranges of every tile, with the interval
  *                 of tiles that see them; every key is in one, so all of dK and dV is written
  *   chunk items   for decoding: CHUNK path keys from a fixed path position on, and the tiles of one
- *                 row each, next to each other in the list, whose path has the same rows there
+ *                 row each, next to each other in the list, whose path has the same rows there; who
+ *                 sees nothing has one chunk without keys, so that every row is written
  * Nothing that a kernel adds up depends on how rows were put together: a query row's sums follow its
  * path, a key's sums follow the tiles. */
 #ifndef LC_CUDA_SPANS_H
@@ -58,6 +59,11 @@ SPANS_BOTH int32_t spans_seen(const struct lc_range *r, int32_t i) {
     int32_t all = r->k1 - r->k0, causal = i - r->q_lo + 1;
     if (i < r->q_lo || i >= r->q_hi) return 0;
     return r->step && causal < all ? causal : all;
+}
+
+/* Chunks of a row that sees so many path keys. */
+SPANS_BOTH int32_t spans_chunks(int64_t seen) {
+    return seen > CHUNK ? (int32_t)((seen + CHUNK - 1) / CHUNK) : 1;
 }
 
 /* Key k + x of range r is seen by rows x + ahead of the tile on; ahead is far below 0 where all do. */

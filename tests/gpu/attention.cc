@@ -17,6 +17,8 @@ extern "C" {
 #include <time.h>
 #include <vector>
 
+static uint32_t draw(uint32_t below);
+
 /* ---- what device.cu would give --------------------------------------------------------------- */
 
 extern "C" {
@@ -26,8 +28,11 @@ int cuda_check(cudaError_t error, const char *op) {
     return error ? -1 : 0;
 }
 void *cuda_alloc(size_t bytes) { return emulate_alloc(bytes); }
+void *cuda_workspace(size_t bytes) { return emulate_alloc(bytes); }
 void cuda_free(void *p, size_t) { emulate_free(p); }
 int cuda_upload(void *to, const void *from, size_t bytes) { return memcpy(to, from, bytes), 0; }
+int cuda_clear(void *to, int byte, size_t bytes) { return memset(to, byte, bytes), 0; }
+int64_t cuda_wave(const void *, int, size_t) { return 1 + (int64_t)draw(4); }
 }
 
 /* ---- chance ---------------------------------------------------------------------------------- */
@@ -369,6 +374,7 @@ static void test_cached(const struct shape &h, int tokens, bool decode) {
         rows.push_back(n);
         many.add(runs, n);
     }
+    if (decode && draw(2)) many.add({}, 1); /* a row that fills up: it sees nothing */
     many.spans.keys = slot;
     one.add(paths[0], rows[0]);
     one.spans.keys = slot;

@@ -160,6 +160,10 @@ static void check_items(const struct lc_spans *s, int64_t share) {
             single[rows.tile_count++] =
                 (struct lc_query_tile){i, i + 1, s->tiles[t].r0, s->tiles[t].r1};
     memset(covered, 0, sizeof covered);
+    if (rows.tile_count) { /* a row that sees nothing */
+        struct lc_query_tile *blind = &single[between(0, rows.tile_count - 1)];
+        blind->r1 = blind->r0;
+    }
     CHECK(spans_make_items(&lists, &rows, share) == 0, "no memory");
     for (int64_t n = 0; n < lists.item_count; n++) {
         const struct chunk_item *item = &lists.items[n];
@@ -177,7 +181,7 @@ static void check_items(const struct lc_spans *s, int64_t share) {
     }
     for (int32_t x = 0; x < rows.tile_count; x++)
         for (int32_t c = 0; c <= ROWS / CHUNK; c++) {
-            const int want = lc_tile_seen(s, &single[x], single[x].q0) > c * CHUNK;
+            const int want = c < spans_chunks(lc_tile_seen(s, &single[x], single[x].q0));
             CHECK(covered[x][c] == want, "chunk %d of tile %d is in %d items", c, x, covered[x][c]);
         }
     spans_free(&lists);

@@ -17,6 +17,8 @@ local FAULTS = {
   missing("the douts and this step are used", BACKWARD),
   missing("queries and keys are here", DECODE),
   missing("values, maxima and sums are here", DECODE),
+  missing("this chunk is in memory", DECODE),
+  missing("it is known which rows are complete", DECODE),
   { "a wait that lets the keys be late", FORWARD, "cp_async_wait<0>();\n        __syncthreads(); /* keys",
     "cp_async_wait<1>();\n        __syncthreads(); /* keys" },
   { "a wait that lets the values be late", FORWARD, "cp_async_wait<0>();\n        __syncthreads(); /* values",
@@ -41,8 +43,11 @@ local FAULTS = {
   { "warps store rows that are not written yet", SHARED, "__syncwarp();\n    for", "for" },
   { "heads read the keys of another group", FORWARD, "head / c.share", "head % c.groups" },
   { "the gradient lacks delta", BACKWARD, "- sums[now][1][query]", "" },
-  { "a chunk's maximum is forgotten", DECODE, "const float factor = fast_exp2(part[d] - base);",
+  { "a chunk's maximum is forgotten", DECODE, "const float factor = fast_exp2(__ldcg(part + d) - base);",
     "const float factor = 1;" },
+  { "chunks are added when the first of them is done", DECODE, "== spans_chunks(seen) - 1", "== 0" },
+  { "the counter of chunks is left as it is", DECODE, "if (last) *arrived = 0;", "" },
+  { "a row that sees nothing is forgotten", "spans.c", "c >= spans_chunks(seen[i])", "seen[i] <= c * CHUNK" },
 }
 
 describe("a fault planted in the attention kernels", function()
