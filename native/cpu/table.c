@@ -45,6 +45,7 @@ const struct lc_kernels lc_cpu_kernels = {
     .take_rows = cpu_take_rows,
     .add_rows = cpu_add_rows,
     .rope = cpu_rope,
+    .rope_append = cpu_rope_append,
     .patches = cpu_patches,
     .patches_backward = cpu_patches_backward,
     .adamw = cpu_adamw,

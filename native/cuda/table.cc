@@ -57,6 +57,7 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     k->take_rows = cuda_take_rows;
     k->add_rows = cuda_add_rows;
     k->rope = cuda_rope;
+    k->rope_append = cuda_rope_append;
     k->patches = cuda_patches;
     k->patches_backward = cuda_patches_backward;
     k->adamw = cuda_adamw;

@@ -225,14 +225,16 @@ static lc_tensor *attend(const struct block_call *call, lc_tensor *n) {
     const struct lc_llama *m = call->m;
     const struct lc_llama_pass *pass = &call->pass;
     const struct lc_llama_block *b = &m->blocks[call->layer];
-    const struct lc_packed packed = {lc_group_apply(&b->qkv, n, pass->adapters), m->heads,
-                                     m->groups, pass->position, m->theta};
+    lc_tensor *qkv = lc_group_apply(&b->qkv, n, pass->adapters), *x[3];
     const double scale = 1 / sqrt((double)m->head_size);
     const int64_t room = lc_group_room(&b->o_alone, pass->adapters);
-    if (!pass->cache) return lc_packed_attention(&packed, pass->forest, scale, room);
-    lc_tensor *x[3];
-    if (lc_packed_split(&packed, x) < 0) return NULL;
-    return lc_cache_attention(pass->cache, (int)call->layer, x[0], x[1], x[2], scale, room);
+    if (!pass->cache)
+        return lc_packed_attention(
+            &(struct lc_packed){qkv, m->heads, m->groups, pass->position, m->theta}, pass->forest,
+            scale, room);
+    if (lc_packed_split(qkv, m->heads, m->groups, x) < 0) return NULL;
+    return lc_cache_attention(pass->cache, (int)call->layer, x[0], x[1], x[2], m->theta, scale,
+                              room);
 }
 
 /* Normalises rows for a group of linears. */

@@ -429,27 +429,34 @@ int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_
 
 lc_tensor *lc_cache_positions(const struct lc_cache *c) { return c->position; }
 
-static int store(const struct lc_cache *c, lc_tensor *to, lc_tensor *rows) {
-    if (rows->ndim != 3 || rows->shape[0] != c->spans.queries || rows->shape[1] != c->groups ||
-        rows->shape[2] != c->d || rows->dtype != c->dtype)
-        return lc_fail(LC_EINVAL,
-                       "cache: the keys or values are %s; %s [%" PRId64 ", %" PRId64 ", %" PRId64
-                       "] is planned",
-                       lc_shape_text(rows), lc_dtype_name(c->dtype), c->spans.queries, c->groups,
-                       c->d);
-    rows = lc_heads_dense(rows);
-    if (!rows) return -1;
-    return lc_kernels_of(to)->put_rows(lc_data(to), lc_data(rows), c->dtype, lc_data(c->slot),
-                                       c->spans.queries, c->groups * c->d, rows->stride[0]);
+static int check_rows(const struct lc_cache *c, const char *what, const lc_tensor *x,
+                      int64_t heads) {
+    if (x->ndim == 3 && x->shape[0] == c->spans.queries && x->shape[1] == heads &&
+        x->shape[2] == c->d && x->dtype == c->dtype)
+        return 0;
+    return lc_fail(LC_EINVAL,
+                   "cache: the %s are %s; %s [%" PRId64 ", %" PRId64 ", %" PRId64 "] is planned",
+                   what, lc_shape_text(x), lc_dtype_name(c->dtype), c->spans.queries, heads, c->d);
 }
 
 lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_tensor *k,
-                              lc_tensor *v, double scale, int64_t room) {
+                              lc_tensor *v, double theta, double scale, int64_t room) {
     if (!lc_usable("cache", q) || !lc_usable("cache", k) || !lc_usable("cache", v)) return NULL;
     if (layer < 0 || layer >= c->layer_count || !c->position)
         return lc_fail_null(LC_EINVAL, "cache: layer %d of %d%s", layer, c->layer_count,
                             c->position ? "" : ", and no pass is planned");
+    if (check_rows(c, "queries", q, q->ndim == 3 ? q->shape[1] : 0) < 0 ||
+        check_rows(c, "keys", k, c->groups) < 0 || check_rows(c, "values", v, c->groups) < 0)
+        return NULL;
     struct layer *l = &c->layers[layer];
-    if (store(c, l->k, k) < 0 || store(c, l->v, v) < 0) return NULL;
+    q = lc_heads_dense(q);
+    k = lc_heads_dense(k);
+    v = lc_heads_dense(v);
+    if (!q || !k || !v ||
+        lc_kernels_of(l->k)->rope_append(lc_data(q), lc_data(l->k), lc_data(l->v), lc_data(k),
+                                         lc_data(v), c->dtype, lc_data(c->position),
+                                         lc_data(c->slot), c->spans.queries, q->shape[1], c->groups,
+                                         c->d, q->stride[0], k->stride[0], v->stride[0], theta) < 0)
+        return NULL;
     return lc_attention_spans(q, l->k, l->v, &c->spans, scale, room);
 }

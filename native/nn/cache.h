@@ -5,7 +5,7 @@
  * or extend: which rows are new, where they go, what they see), then run layer by layer:
  *
  *   lc_cache_prefill(c, forest, n, segments)            leaves 0 .. n-1 at the ends of the prompts
- *   ... each layer: o = lc_cache_attention(c, layer, q, k, v, scale) ...
+ *   ... each layer: o = lc_cache_attention(c, layer, q, k, v, theta, scale) ...
  *   loop: lc_cache_extend(c, n, leaves, NULL)           one new row a leaf, in that order
  *         ... each layer: o = lc_cache_attention(...) ...
  *
@@ -44,8 +44,9 @@ int64_t lc_cache_free_slots(const struct lc_cache *c);
 
 /* Positions of the planned pass's rows, i32 [rows]. */
 lc_tensor *lc_cache_positions(const struct lc_cache *c);
-/* Stores the planned rows' k and v [rows, G, d] in the layer, then attends with q [rows, H, d]. */
+/* Turns q [rows, H, d] and k [rows, G, d] to the planned rows' positions (lc_rope), in place; stores k and
+ * v in the layer; then attends with q. */
 lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_tensor *k,
-                              lc_tensor *v, double scale, int64_t room);
+                              lc_tensor *v, double theta, double scale, int64_t room);
 
 #endif

@@ -124,21 +124,25 @@ static int turn(const lc_tensor *x, int64_t heads, int64_t d, const lc_tensor *p
                                   heads, d, row, row, theta, inverse);
 }
 
-int lc_packed_split(const struct lc_packed *p, lc_tensor *part[3]) {
-    lc_tensor *x = p->qkv;
-    if (!lc_usable("attention", x) || !lc_usable("attention", p->position)) return -1;
-    const int64_t all = p->heads + 2 * p->groups, d = lc_tensor_width(x) / all;
-    if (x->ndim != 2 || x->shape[1] != all * d || d % 2 || p->position->dtype != LC_I32 ||
-        lc_tensor_count(p->position) != x->shape[0])
+int lc_packed_split(lc_tensor *qkv, int64_t heads, int64_t groups, lc_tensor *part[3]) {
+    if (!lc_usable("attention", qkv)) return -1;
+    const int64_t all = heads + 2 * groups, d = lc_tensor_width(qkv) / all;
+    if (qkv->ndim != 2 || qkv->shape[1] != all * d || d % 2)
         return lc_fail(LC_EINVAL,
-                       "attention: the packed rows are %s and their positions %s, for %" PRId64
-                       " query heads and %" PRId64 " key heads",
-                       lc_shape_text(x), lc_shape_text(p->position), p->heads, p->groups);
-    if (!lc_together("attention", x, p->position) ||
-        turn(x, p->heads + p->groups, d, p->position, p->theta, false) < 0)
-        return -1;
-    split(x, p->heads, p->groups, d, part);
+                       "attention: the packed rows are %s, for %" PRId64 " query heads and %" PRId64
+                       " key heads",
+                       lc_shape_text(qkv), heads, groups);
+    split(qkv, heads, groups, d, part);
     return part[0] && part[1] && part[2] ? 0 : -1;
+}
+
+static int turn_packed(const struct lc_packed *p, int64_t d) {
+    if (!lc_usable("attention", p->position) || !lc_together("attention", p->qkv, p->position))
+        return -1;
+    if (p->position->dtype != LC_I32 || lc_tensor_count(p->position) != p->qkv->shape[0])
+        return lc_fail(LC_EINVAL, "attention: the packed rows are %s and their positions %s",
+                       lc_shape_text(p->qkv), lc_shape_text(p->position));
+    return turn(p->qkv, p->heads + p->groups, d, p->position, p->theta, false);
 }
 
 /* in: qkv, turned; keep: o, lse, position; f: scale, theta; i: heads, groups, d */
@@ -192,7 +196,8 @@ lc_tensor *lc_packed_attention(const struct lc_packed *p, const lc_forest *fores
     lc_tensor *x[3];
     int before = lc_pool();
     const struct lc_spans *spans = lc_forest_spans(forest);
-    if (lc_packed_split(p, x) < 0 || !fits(x[0], x[1], x[2], spans))
+    if (lc_packed_split(p->qkv, p->heads, p->groups, x) < 0 || !fits(x[0], x[1], x[2], spans) ||
+        turn_packed(p, x[0]->shape[2]) < 0)
         return lc_pool_end(before, NULL);
     lc_tensor *o = rows_for(x[0], room), *lse = forward(o, x[0], x[1], x[2], spans, scale);
     lc_tensor *kept = lse ? lc_detach(o) : NULL;

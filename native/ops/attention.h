@@ -20,8 +20,8 @@ struct lc_packed {
 lc_tensor *lc_packed_attention(const struct lc_packed *p, const lc_forest *forest, double scale,
                                int64_t room);
 
-/* Turns them, and gives q [T, heads, d], k and v [T, groups, d] as views: for keys that go into a cache first. */
-int lc_packed_split(const struct lc_packed *p, lc_tensor *part[3]);
+/* Gives q [T, heads, d], k and v [T, groups, d] as views, not turned: for keys that go into a cache first. */
+int lc_packed_split(lc_tensor *qkv, int64_t heads, int64_t groups, lc_tensor *part[3]);
 
 /* q [Tq, H, d], k and v [slots, G, d] -> [Tq, H d]; spans are only read during the call, so nothing is recorded: an
  * error while gradients are on and an input wants one. */
