@@ -68,9 +68,10 @@ struct lt {
 const struct lt *cuda_lt(void);
 
 #ifdef LC_EMULATED
-/* cublasLt_attend, of the library that plays cuBLASLt: how it finds whose memory it is given, and gets at it. */
+/* cublasLt_attend, of the library that plays cuBLASLt: how it finds whose memory it is given, and gives the
+ * stream its work. */
 typedef void lt_attend_fn(bool (*block_of)(const void *, const char **, size_t *),
-                          void (*open)(bool));
+                          void (*give)(std::function<void()>));
 #endif
 
 /* ---- choice.cc: one algorithm for all products of a kind ---- */

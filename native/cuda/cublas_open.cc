@@ -42,7 +42,7 @@ bool open_all(struct lt *t, char *why, size_t room) {
     void *l = open_library(why, room);
 #ifdef LC_EMULATED
     const auto attend = l ? (lt_attend_fn *)dlsym(l, "cublasLt_attend") : nullptr;
-    if (attend) attend(cuda_block_of, cuda_open_memory);
+    if (attend) attend(cuda_block_of, cuda_give_work);
 #endif
     if (!l || !find(l, "cublasLtGetVersion", &t->version, why, room) ||
         !find(l, "cublasLtCreate", &t->create, why, room) ||

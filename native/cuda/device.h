@@ -46,10 +46,15 @@ void *cuda_workspace_from(const void *src, size_t bytes);
 #ifdef LC_EMULATED
 /* Whether p is in a block that is in use, and which. */
 bool cuda_block_of(const void *p, const char **first, size_t *bytes);
-void cuda_open_memory(bool open); /* for a library that plays one of the device's; runtime.cu */
 #endif
 
 #ifdef __cplusplus
 }
+#endif
+
+#if defined LC_EMULATED && defined __cplusplus
+#include <functional>
+/* The stream does this when its turn comes: for a library that plays one of the device's; runtime.cu */
+void cuda_give_work(std::function<void()> work);
 #endif
 #endif

@@ -8,13 +8,14 @@
  * seen. Misuse (a barrier that not all reach, lanes at different instructions, an address out of
  * line or out of bounds) ends the program with status 3 and one line.
  *
- * For tests alone: nothing of it is in the plug-in. One launch at a time. The seed is
+ * For tests alone: nothing of it is in the plug-in. One launch at a time, when its turn comes
+ * (emulate_stream.h). The seed is
  * LUCID_EMULATE_SEED, or what emulate_seed() is given. */
 #ifndef LC_CUDA_EMULATE_H
 #define LC_CUDA_EMULATE_H
 #include <unistd.h>
 
-#include "cuda/emulate_runtime.h"
+#include "cuda/emulate_stream.h"
 
 enum {
     EMULATE_LANES = 32,
@@ -480,9 +481,12 @@ template <typename... P> struct emulate_call {
     void (*kernel)(P...);
     template <typename... A>
     void launch(const char *name, dim3 grid, dim3 block, size_t shared, A... arguments) {
-        auto call = [this, arguments...] { kernel((P)arguments...); };
-        emulate_launch((const void *)kernel, name, grid, block, shared,
-                       [](void *c) { (*(decltype(call) *)c)(); }, &call);
+        auto run = kernel;
+        auto call = [run, arguments...] { run((P)arguments...); };
+        emulate_give([=]() mutable {
+            emulate_launch((const void *)run, name, grid, block, shared,
+                           [](void *c) { (*(decltype(call) *)c)(); }, &call);
+        });
     }
 };
 template <typename... P> inline struct emulate_call<P...> emulate_call_of(void (*kernel)(P...)) {

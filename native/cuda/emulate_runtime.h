@@ -1,5 +1,5 @@
 /* emulate_runtime.h - what the sources under cuda/ use of CUDA's own headers: vector types, small
- * device functions, and the runtime's host calls on host memory.
+ * device functions, and memory; emulate_stream.h has the runtime's host calls.
  *
  * Memory from cudaMalloc starts as NaN. Before it lies a page of NaN, behind it up to 255 bytes of
  * NaN and then a page that no one may touch, so a write or a read past an end is seen. */
@@ -134,12 +134,13 @@ inline void emulate_close() {
     emulate_closed = true;
     emulate_protect(PROT_NONE);
 }
+inline int emulate_accesses;
 struct emulate_access { /* while one lives, device memory is open */
     emulate_access() {
-        if (emulate_closed) emulate_protect(PROT_READ | PROT_WRITE);
+        if (emulate_closed && !emulate_accesses++) emulate_protect(PROT_READ | PROT_WRITE);
     }
     ~emulate_access() {
-        if (emulate_closed) emulate_protect(PROT_NONE);
+        if (emulate_closed && !--emulate_accesses) emulate_protect(PROT_NONE);
     }
 };
 
@@ -174,7 +175,7 @@ inline void *emulate_alloc(size_t bytes) {
     memset(map, 0xff, all - EMULATE_PAGE);
     mprotect(end, EMULATE_PAGE, PROT_NONE);
     emulate_memories = m;
-    if (emulate_closed) mprotect(map, all - EMULATE_PAGE, PROT_NONE);
+    if (emulate_closed && !emulate_accesses) mprotect(map, all - EMULATE_PAGE, PROT_NONE);
     return m->data;
 }
 
@@ -201,93 +202,6 @@ inline void emulate_free(void *p) {
     *at = m->next;
     munmap(m->map, m->map_bytes);
     free(m);
-}
-
-/* ---- the runtime's host calls ---------------------------------------------------------------- */
-
-enum cudaError_t {
-    cudaSuccess = 0,
-    cudaErrorInvalidValue = 1,
-    cudaErrorMemoryAllocation = 2,
-    cudaErrorInsufficientDriver = 35,
-    cudaErrorNoDevice = 100,
-    cudaErrorNotReady = 600
-};
-enum cudaMemcpyKind {
-    cudaMemcpyHostToHost,
-    cudaMemcpyHostToDevice,
-    cudaMemcpyDeviceToHost,
-    cudaMemcpyDeviceToDevice,
-    cudaMemcpyDefault
-};
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
-typedef struct emulate_stream *cudaStream_t;
-typedef struct emulate_event *cudaEvent_t;
-
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
-inline const char *cudaGetErrorString(cudaError_t e) { return e ? "emulated error" : "no error"; }
-inline const char *cudaGetErrorName(cudaError_t e) { return e ? "cudaError" : "cudaSuccess"; }
-inline cudaError_t cudaMalloc(void **p, size_t bytes) {
-    *p = emulate_alloc(bytes);
-    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-template <typename T> inline cudaError_t cudaMalloc(T **p, size_t bytes) {
-    return cudaMalloc((void **)p, bytes);
-}
-inline cudaError_t cudaFree(void *p) {
-    emulate_free(p);
-    return cudaSuccess;
-}
-inline cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) {
-    *p = malloc(bytes);
-    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-inline cudaError_t cudaMallocHost(void **p, size_t bytes) { return cudaHostAlloc(p, bytes, 0); }
-inline cudaError_t cudaFreeHost(void *p) {
-    free(p);
-    return cudaSuccess;
-}
-inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind) {
-    struct emulate_access access;
-    if (bytes) memmove(to, from, bytes);
-    return cudaSuccess;
-}
-inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
-                                   cudaStream_t = NULL) {
-    return cudaMemcpy(to, from, bytes, kind);
-}
-inline cudaError_t cudaMemset(void *to, int value, size_t bytes) {
-    struct emulate_access access;
-    if (bytes) memset(to, value, bytes);
-    return cudaSuccess;
-}
-inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t = NULL) {
-    return cudaMemset(to, value, bytes);
-}
-inline cudaError_t cudaStreamCreate(cudaStream_t *s) { return *s = NULL, cudaSuccess; }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
-    return *s = NULL, cudaSuccess;
-}
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) {
-    return cudaSuccess;
-}
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
-    return *e = NULL, cudaSuccess;
-}
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = NULL) { return cudaSuccess; }
-inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 1, cudaSuccess; }
-inline cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
-    return *left = *all = (size_t)8 << 30, cudaSuccess;
 }
 
 #endif

@@ -49,7 +49,7 @@ static int64_t describe(int device) {
     return (int64_t)4 << 30;
 }
 
-void cuda_open_memory(bool open) { emulate_protect(open ? PROT_READ | PROT_WRITE : PROT_NONE); }
+void cuda_give_work(std::function<void()> work) { emulate_give(std::move(work)); }
 
 int64_t cuda_wave(const void *, int, size_t) {
     return 3;
@@ -114,10 +114,14 @@ void *cuda_stream_pointer(void) { return stream; }
 #ifdef LC_EMULATED
 static timespec clock_started;
 
-int cuda_clock_start(void) { return clock_gettime(CLOCK_MONOTONIC, &clock_started); }
+int cuda_clock_start(void) {
+    cudaStreamSynchronize(stream);
+    return clock_gettime(CLOCK_MONOTONIC, &clock_started);
+}
 
 double cuda_clock_stop(void) {
     timespec now;
+    cudaStreamSynchronize(stream);
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)(now.tv_sec - clock_started.tv_sec) * 1e3 +
            (double)(now.tv_nsec - clock_started.tv_nsec) / 1e6;

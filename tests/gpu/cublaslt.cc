@@ -42,7 +42,7 @@ struct preference {
 };
 
 bool (*block_of)(const void *, const char **, size_t *);
-void (*open_memory)(bool);
+void (*give)(std::function<void()>); /* the stream's work */
 
 int refuse(const char *what) {
     std::fprintf(stderr, "cublaslt: %s\n", what);
@@ -206,9 +206,10 @@ void record(const sizes &s, const layout &la, const layout &ld, const lt_algo &a
 /* ---- the entry points ------------------------------------------------------------------------------ */
 
 EXPORTED lt_attend_fn cublasLt_attend;
-void cublasLt_attend(bool (*f)(const void *, const char **, size_t *), void (*open)(bool)) {
+void cublasLt_attend(bool (*f)(const void *, const char **, size_t *),
+                     void (*to)(std::function<void()>)) {
     block_of = f;
-    open_memory = open;
+    give = to;
 }
 EXPORTED size_t cublasLtGetVersion(void) { return 1; }
 EXPORTED int cublasLtCreate(void **handle) {
@@ -360,13 +361,13 @@ EXPORTED int cublasLtMatmul(void *, void *op, const void *alpha, const void *a, 
     if (workspace_bytes < need) return refuse("the workspace is too small");
     if (need && (status = check_inside("workspace", workspace, need, 16))) return status;
     record(s, la, ld, *algo);
-    if (algo->word[ID] == 4 && std::getenv("LUCID_CUBLASLT_SLOW")) {
+    const bool slow = algo->word[ID] == 4 && std::getenv("LUCID_CUBLASLT_SLOW");
+    const float factor = *(const float *)alpha;
+    give([=] {
         const timespec nap = {0, 2000000};
-        nanosleep(&nap, nullptr);
-    }
-    open_memory(true);
-    if (need) std::memset(workspace, 0xff, need);
-    compute(o, *(const float *)alpha, a, la, b, lb, by, d, ld, s, used);
-    open_memory(false);
+        if (slow) nanosleep(&nap, nullptr);
+        if (need) std::memset(workspace, 0xff, need);
+        compute(o, factor, a, la, b, lb, by, d, ld, s, used);
+    });
     return OK;
 }
