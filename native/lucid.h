@@ -197,6 +197,9 @@ void        lc_device_budget(int64_t bytes);           /* most memory that is ta
 /* Bytes of its memory: "held" now, "peak" at most, "reserved" of the device, "budget", "largest free"; of what is held
  * "activations", "weights", "adapter", "optimizer", "gradients", "cache", "workspace".  -1: nothing else is known. */
 int64_t     lc_device_memory(const char *what);
+/* "waits": how often the host has waited for it; "recordings" of decoding steps that were made, and "replays" of them.
+ * -1: nothing else is counted. LUCID_GRAPHS=off in the environment: nothing is recorded. */
+int64_t     lc_device_count(const char *what);
 /* The algorithms that multiplied matrices so far, one for each kind of product, as text for another process, which stays until
  * the next call: choose() takes them over, so that a run that goes on has the same bits. It says how many it took (0: the text is
  * of another device or library), or -1: the text is broken. tune: what is chosen from now on is timed, else the library's first

@@ -158,13 +158,17 @@ int set_step(struct attention_call *c, const struct lists *l, const struct lc_sp
 
 /* ---- which kernels --------------------------------------------------------------------------- */
 
+/* Whether tensor cores know the dtype and the head size. */
+bool known_size(int dtype, int64_t d) {
+    return dtype != LC_F32 && (d == 32 || d == 64 || d == 88 || d == 128);
+}
+
 bool aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
 
 /* Whether tensor cores serve the call. */
 bool fits(const struct attention_call *c, int dtype) {
-    const bool size = c->d == 32 || c->d == 64 || c->d == 88 || c->d == 128;
     const bool rows = (c->q_row | c->k_row | c->v_row | c->o_row | c->dq_row | c->dk_row) % 8 == 0;
-    return dtype != LC_F32 && size && rows && aligned(c->q) && aligned(c->k) && aligned(c->v) &&
+    return known_size(dtype, c->d) && rows && aligned(c->q) && aligned(c->k) && aligned(c->v) &&
            aligned(c->o) && aligned(c->dout) && aligned(c->dq) && aligned(c->dk) &&
            aligned(c->dv) && c->scale > 0;
 }
@@ -214,6 +218,20 @@ extern "C" int cuda_attention(void *o, float *lse, const void *q, const void *k,
     else done = attention_plain_launch(&c, dtype);
     if (!l.number) drop(&l);
     return done;
+}
+
+extern "C" int cuda_attention_prepare(const struct lc_spans *spans, int dtype, int64_t heads,
+                                      int64_t groups, int64_t d) {
+    struct attention_call c = {};
+    struct lists l;
+    c.queries = spans->queries;
+    c.heads = (int32_t)heads, c.groups = (int32_t)groups, c.share = (int32_t)(heads / groups);
+    c.d = (int32_t)d;
+    /* other kernels are launched with the addresses of their lists */
+    if (!known_size(dtype, d) || c.share > CHUNK_PAIRS || !single_rows(spans)) return 1;
+    if (find_lists(&l, spans, DECODE, c.share) < 0) return -1;
+    use_lists(&c, &l);
+    return set_step(&c, &l, spans);
 }
 
 extern "C" int cuda_attention_backward(void *dq, void *dk, void *dv, const void *dout,

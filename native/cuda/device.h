@@ -32,6 +32,19 @@ double cuda_clock_stop(void);
  * shared: bytes of dynamic shared memory. */
 int64_t cuda_wave(const void *kernel, int threads, size_t shared);
 
+int64_t cuda_waits(void); /* how often the host has waited for the device */
+
+/* ---- recording.cu ---- */
+
+/* From now on launches are recorded and not done. 1: LUCID_GRAPHS=off, or one is being recorded. */
+int cuda_record(void);
+bool cuda_is_recording(void);
+/* Ends that. A recording is returned in any case, but only replaying it tells whether it is one. */
+void *cuda_recorded(void);
+int cuda_replay(void *recording);  /* 1: something was asked for that cannot be recorded */
+void cuda_forget(void *recording); /* and what was allocated meanwhile, which is free by then */
+int64_t cuda_count(const char *what);
+
 /* ---- memory.cc ---- */
 
 void cuda_memory_start(int64_t available);
@@ -43,6 +56,10 @@ void cuda_free(void *p, size_t bytes);
 void *cuda_workspace(size_t bytes);
 /* The same, filled from the host. */
 void *cuda_workspace_from(const void *src, size_t bytes);
+/* The heap that blocks are taken from until cuda_heap_leave(). They are freed before it is closed. */
+struct cuda_heap *cuda_heap_open(void);
+void cuda_heap_leave(void);
+void cuda_heap_close(struct cuda_heap *heap);
 #ifdef LC_EMULATED
 /* Whether p is in a block that is in use, and which. */
 bool cuda_block_of(const void *p, const char **first, size_t *bytes);

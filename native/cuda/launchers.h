@@ -38,6 +38,9 @@ int cuda_gemm_plain(const struct lc_gemm *g);
 int cuda_attention(void *o, float *lse, const void *q, const void *k, const void *v, int dtype,
                    const struct lc_spans *spans, int64_t heads, int64_t groups, int64_t d,
                    int64_t q_row, int64_t k_row, int64_t v_row, int64_t o_row, float scale);
+/* Makes ready what a recorded call over these spans reads. 1: no recording serves such calls. */
+int cuda_attention_prepare(const struct lc_spans *spans, int dtype, int64_t heads, int64_t groups,
+                           int64_t d);
 int cuda_attention_backward(void *dq, void *dk, void *dv, const void *dout, const void *o,
                             const float *lse, const void *q, const void *k, const void *v,
                             int dtype, const struct lc_spans *spans, int64_t heads, int64_t groups,

@@ -2,7 +2,10 @@
  *
  * A block is the best fit among the free ones and is joined with its free neighbours when it is let
  * go, so the same sequence of calls gives the same addresses. A segment goes back to the device only
- * when another one is needed and there is no room for it. */
+ * when another one is needed and there is no room for it.
+ *
+ * While launches are recorded (recording.cu) blocks come from a heap of the recording's own: its
+ * segments are blocks of the device's heap, and nobody else has them as long as it may be replayed. */
 #include <algorithm>
 #include <cinttypes>
 #include <cstdint>
@@ -31,8 +34,18 @@ struct block {
     bool first; /* of its segment */
 };
 
-std::map<char *, block> blocks;                  /* all of them, by address */
-std::set<std::pair<size_t, char *>> free_blocks; /* by size, then address */
+} // namespace
+
+struct cuda_heap {
+    std::map<char *, block> blocks;                  /* all of them, by address */
+    std::set<std::pair<size_t, char *>> free_blocks; /* by size, then address */
+};
+
+namespace {
+
+cuda_heap device; /* counted in now */
+std::set<cuda_heap *> of_recordings;
+cuda_heap *current = &device; /* that blocks are taken from */
 lc_cuda_memory now;
 int64_t available; /* when the device was started */
 
@@ -46,39 +59,44 @@ size_t rounded(size_t bytes, size_t step) { return (bytes + step - 1) / step * s
 
 /* ---- segments ---- */
 
-place add_segment(size_t bytes) {
-    char *p = int64_t(bytes) > now.budget - now.reserved ? nullptr : (char *)cuda_take(bytes);
-    if (!p) return blocks.end();
-    now.reserved += int64_t(bytes);
-    free_blocks.insert({bytes, p});
-    return blocks.insert({p, block{bytes, 0, LC_FOR_ACTIVATIONS, true}}).first;
+void *take(cuda_heap &heap, size_t payload, lc_memory_tag tag);
+
+place add_segment(cuda_heap &heap, size_t bytes) {
+    char *p = nullptr;
+    if (&heap != &device) p = (char *)take(device, bytes, LC_FOR_WORKSPACE);
+    else if (int64_t(bytes) <= now.budget - now.reserved) p = (char *)cuda_take(bytes);
+    if (!p) return heap.blocks.end();
+    if (&heap == &device) now.reserved += int64_t(bytes);
+    heap.free_blocks.insert({bytes, p});
+    return heap.blocks.insert({p, block{bytes, 0, LC_FOR_ACTIVATIONS, true}}).first;
 }
 
 /* Gives the segments that hold nothing back to the device. */
 void drop_segments() {
-    for (place at = blocks.begin(); at != blocks.end();) {
+    for (place at = device.blocks.begin(); at != device.blocks.end();) {
         place next = std::next(at);
-        bool whole = at->second.first && (next == blocks.end() || next->second.first);
+        bool whole = at->second.first && (next == device.blocks.end() || next->second.first);
         if (whole && !at->second.payload) {
-            free_blocks.erase({at->second.bytes, at->first});
+            device.free_blocks.erase({at->second.bytes, at->first});
             cuda_give(at->first);
             now.reserved -= int64_t(at->second.bytes);
-            blocks.erase(at);
+            device.blocks.erase(at);
         }
         at = next;
     }
 }
 
 /* A free block of that many bytes at least, or end(). */
-place find(size_t bytes) {
-    auto fit = free_blocks.lower_bound({bytes, nullptr});
-    if (fit != free_blocks.end()) return blocks.find(fit->second);
+place find(cuda_heap &heap, size_t bytes) {
+    auto fit = heap.free_blocks.lower_bound({bytes, nullptr});
+    if (fit != heap.free_blocks.end()) return heap.blocks.find(fit->second);
     size_t least = rounded(bytes, SEGMENT_STEP);
-    place at = add_segment(std::max(least, SEGMENT));
-    if (at == blocks.end()) at = add_segment(least);
-    if (at != blocks.end()) return at;
+    if (&heap != &device) return add_segment(heap, least);
+    place at = add_segment(heap, std::max(least, SEGMENT));
+    if (at == heap.blocks.end()) at = add_segment(heap, least);
+    if (at != heap.blocks.end() || current != &device) return at; /* giving back waits */
     drop_segments();
-    return add_segment(least);
+    return add_segment(heap, least);
 }
 
 constexpr int POISON = 0xFF; /* floats of all ones are NaN */
@@ -95,15 +113,14 @@ void poison(char *p, size_t bytes, size_t payload) {
 }
 
 void check_guards(const char *p, const block &b) {
-    char *copy = new char[b.bytes];
-    cuda_download(copy, p, b.bytes);
-    for (size_t i = 0; i < b.bytes; i++)
-        if ((i < GUARD || i >= GUARD + b.payload) && copy[i] != char(GUARD_BYTE)) {
-            std::fprintf(stderr, "lucid: byte %td of a block of %zu bytes was written\n",
-                         ptrdiff_t(i) - ptrdiff_t(GUARD), b.payload);
-            std::abort();
-        }
-    delete[] copy;
+    cuda_give_work([=] {
+        for (size_t i = 0; i < b.bytes; i++)
+            if ((i < GUARD || i >= GUARD + b.payload) && p[i] != char(GUARD_BYTE)) {
+                std::fprintf(stderr, "lucid: byte %td of a block of %zu bytes was written\n",
+                             ptrdiff_t(i) - ptrdiff_t(GUARD), b.payload);
+                std::abort();
+            }
+    });
 }
 #else
 constexpr size_t GUARD = 0;
@@ -141,42 +158,54 @@ void count(const block &b, int64_t sign) {
     now.peak = std::max(now.peak, now.held);
 }
 
-void join_with_next(place at) {
+void join_with_next(cuda_heap &heap, place at) {
     place next = std::next(at);
-    if (next == blocks.end() || next->second.first || next->second.payload) return;
-    free_blocks.erase({next->second.bytes, next->first});
+    if (next == heap.blocks.end() || next->second.first || next->second.payload) return;
+    heap.free_blocks.erase({next->second.bytes, next->first});
     at->second.bytes += next->second.bytes;
-    blocks.erase(next);
+    heap.blocks.erase(next);
 }
 
-void *take(size_t payload, lc_memory_tag tag) {
+void *take(cuda_heap &heap, size_t payload, lc_memory_tag tag) {
+    const bool counted = &heap == &device;
     size_t bytes = rounded(std::max<size_t>(payload, 1), ALIGN) + 2 * GUARD;
-    if (cuda_host.charge(int64_t(payload)) < 0) return nullptr;
-    place at = payload > size_t(INT64_MAX) / 2 ? blocks.end() : find(bytes);
-    if (at == blocks.end()) {
-        cuda_host.discharge(int64_t(payload));
+    if (counted && cuda_host.charge(int64_t(payload)) < 0) return nullptr;
+    place at = payload > size_t(INT64_MAX) / 2 ? heap.blocks.end() : find(heap, bytes);
+    if (at == heap.blocks.end()) {
+        if (counted) cuda_host.discharge(int64_t(payload));
         out_of_memory(payload);
         return nullptr;
     }
     block &b = at->second;
-    free_blocks.erase({b.bytes, at->first});
+    heap.free_blocks.erase({b.bytes, at->first});
     if (b.bytes > bytes) {
         char *rest = at->first + bytes;
-        free_blocks.insert({b.bytes - bytes, rest});
-        blocks.insert({rest, block{b.bytes - bytes, 0, LC_FOR_ACTIVATIONS, false}});
+        heap.free_blocks.insert({b.bytes - bytes, rest});
+        heap.blocks.insert({rest, block{b.bytes - bytes, 0, LC_FOR_ACTIVATIONS, false}});
         b.bytes = bytes;
     }
     b.payload = std::max<size_t>(payload, 1);
     b.tag = tag;
-    count(b, 1);
+    if (counted) count(b, 1);
     poison(at->first, b.bytes, b.payload);
     return at->first + GUARD;
 }
 
+/* The block that begins at p, or in which p lies, is of this heap. */
+cuda_heap &heap_of(const char *p) {
+    for (cuda_heap *heap : of_recordings) {
+        place at = heap->blocks.upper_bound((char *)(uintptr_t)p);
+        if (at == heap->blocks.begin()) continue;
+        --at;
+        if (p < at->first + at->second.bytes) return *heap;
+    }
+    return device;
+}
+
 } // namespace
 
-void *cuda_alloc(size_t bytes) { return take(bytes, cuda_host.tag()); }
-void *cuda_workspace(size_t bytes) { return take(bytes, LC_FOR_WORKSPACE); }
+void *cuda_alloc(size_t bytes) { return take(*current, bytes, cuda_host.tag()); }
+void *cuda_workspace(size_t bytes) { return take(*current, bytes, LC_FOR_WORKSPACE); }
 
 void *cuda_workspace_from(const void *src, size_t bytes) {
     void *p = cuda_workspace(bytes);
@@ -187,24 +216,50 @@ void *cuda_workspace_from(const void *src, size_t bytes) {
 
 void cuda_free(void *p, size_t bytes) {
     if (!p) return;
-    place at = blocks.find((char *)p - GUARD);
-    check_guards(at->first, at->second);
-    count(at->second, -1);
-    cuda_host.discharge(int64_t(bytes));
+    cuda_heap &heap = heap_of((char *)p);
+    place at = heap.blocks.find((char *)p - GUARD);
+    /* what was recorded may be to come */
+    if (&heap == &device || &heap == current) check_guards(at->first, at->second);
+    if (&heap == &device) {
+        count(at->second, -1);
+        cuda_host.discharge(int64_t(bytes));
+    }
     at->second.payload = 0;
-    join_with_next(at);
+    join_with_next(heap, at);
     if (!at->second.first && !std::prev(at)->second.payload) {
         --at;
-        free_blocks.erase({at->second.bytes, at->first});
-        join_with_next(at);
+        heap.free_blocks.erase({at->second.bytes, at->first});
+        join_with_next(heap, at);
     }
-    free_blocks.insert({at->second.bytes, at->first});
+    heap.free_blocks.insert({at->second.bytes, at->first});
+}
+
+/* ---- heaps of recordings ---- */
+
+struct cuda_heap *cuda_heap_open(void) {
+    return current = *of_recordings.insert(new cuda_heap).first;
+}
+
+void cuda_heap_leave(void) { current = &device; }
+
+void cuda_heap_close(struct cuda_heap *heap) {
+    std::map<char *, size_t> segments;
+    for (const auto &[p, b] : heap->blocks)
+        if (b.first) segments[p] = 0;
+    for (const auto &[p, b] : heap->blocks) std::prev(segments.upper_bound(p))->second += b.bytes;
+    of_recordings.erase(heap);
+    delete heap;
+    for (const auto &[p, bytes] : segments) {
+        poison(p - GUARD, rounded(bytes, ALIGN) + 2 * GUARD, bytes); /* if it was never done */
+        cuda_free(p, bytes);
+    }
 }
 
 #ifdef LC_EMULATED
 bool cuda_block_of(const void *p, const char **first, size_t *bytes) {
-    place at = blocks.upper_bound((char *)p);
-    if (at == blocks.begin()) return false;
+    cuda_heap &heap = heap_of((const char *)p);
+    place at = heap.blocks.upper_bound((char *)(uintptr_t)p);
+    if (at == heap.blocks.begin()) return false;
     --at;
     *first = at->first + GUARD;
     *bytes = at->second.payload;
@@ -225,5 +280,6 @@ void cuda_memory_budget(int64_t bytes) {
 
 void cuda_memory_read(struct lc_cuda_memory *out) {
     *out = now;
-    out->largest_free = free_blocks.empty() ? 0 : int64_t(free_blocks.rbegin()->first);
+    out->largest_free =
+        device.free_blocks.empty() ? 0 : int64_t(device.free_blocks.rbegin()->first);
 }

@@ -48,6 +48,15 @@ struct lc_cuda {
     const char *(*choices)(void);
     int (*choose)(const char *text);
     void (*tune)(int on);
+    /* Launches that are recorded once and done again: see tensor/device.h. */
+    int (*record)(void);
+    void *(*recorded)(void);
+    int (*replay)(void *recording);
+    void (*forget)(void *recording);
+    int (*prepare)(const struct lc_spans *spans, int dtype, int64_t heads, int64_t groups,
+                   int64_t d);
+    int64_t (*count)(
+        const char *what); /* see lc_device_count in lucid.h; -1: nothing is known of it */
 };
 
 /* hash: of kernels.h and this file as the core was built with them. -1: the plug-in's are others. */

@@ -19,6 +19,7 @@ enum { RESERVE = 512 << 20 }; /* bytes that are left to the driver and to others
 
 cudaStream_t stream;
 char name[320], broken[256];
+int64_t waits; /* of the host for the device */
 
 } // namespace
 
@@ -157,21 +158,33 @@ void *cuda_take(size_t bytes) {
 }
 
 void cuda_give(void *p) {
-    if (!broken[0]) cudaFree(p);
+    if (broken[0]) return;
+    waits++; /* cudaFree does */
+    cudaFree(p);
 }
 
 /* ---- copies: of the host's memory, which may be used again on return ---- */
 
+int64_t cuda_waits(void) { return waits; }
+
+static int refuse_in_recording(const char *op) {
+    if (!cuda_is_recording()) return 0;
+    return cuda_host.fail(LC_ECUDA, "%s: it cannot be recorded", op);
+}
+
 int cuda_upload(void *dst, const void *src, size_t bytes) {
     if (!bytes) return 0;
+    if (refuse_in_recording("upload") < 0) return -1;
     return cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, stream), "upload");
 }
 
 int cuda_download(void *dst, const void *src, size_t bytes) {
     if (!bytes) return 0;
-    if (cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream), "download") <
-        0)
+    if (refuse_in_recording("download") < 0 ||
+        cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream), "download") <
+            0)
         return -1;
+    waits++;
     return cuda_check(cudaStreamSynchronize(stream), "download");
 }
 

@@ -69,5 +69,11 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     out->choices = cuda_choices;
     out->choose = cuda_choose;
     out->tune = cuda_tune;
+    out->record = cuda_record;
+    out->recorded = cuda_recorded;
+    out->replay = cuda_replay;
+    out->forget = cuda_forget;
+    out->prepare = cuda_attention_prepare;
+    out->count = cuda_count;
     return 0;
 }

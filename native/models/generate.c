@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "models/model.h"
+#include "models/step.h"
 #include "nn/cache.h"
 
 #include <inttypes.h>
@@ -34,6 +35,7 @@ struct leaf {
 struct lc_generator {
     lc_model *model;
     struct lc_cache *cache;
+    struct lc_steps *steps;
     struct leaf *leaves;
     int count, room, most; /* leaves; space for leaves; tokens each may make */
     bool adapters;
@@ -49,8 +51,9 @@ struct lc_generator {
 
 void lc_generator_free(lc_generator *g) {
     if (!g) return;
-    lc_cache_free(g->cache);
     lc_tensor_release(g->logits);
+    lc_steps_free(g->steps);
+    lc_cache_free(g->cache);
     for (int i = 0; g->leaves && i < g->count; i++) lc_free(g->leaves[i].seen);
     lc_free(g->leaves);
     lc_free(g->ends);
@@ -219,14 +222,11 @@ int lc_generator_words(lc_generator *g, int64_t n) {
 
 /* ---- passes ------------------------------------------------------------------------------------ */
 
-/* Logits of the planned pass's rows; last (or NULL: all) says which of them are wanted. */
-static lc_tensor *run_pass(lc_generator *g, lc_tensor *x, lc_forest *forest, lc_tensor *last) {
-    struct lc_llama_pass pass = {.forest = forest,
-                                 .position = lc_cache_positions(g->cache),
-                                 .cache = g->cache,
-                                 .adapters = g->adapters};
-    x = pass.position ? lc_llama_forward(&g->model->language, x, &pass) : NULL;
-    return x ? lc_model_head(g->model, last ? lc_rows(x, last) : x) : NULL;
+/* Logits of the planned pass's rows that last names. */
+static lc_tensor *run_pass(lc_generator *g, lc_tensor *x, lc_tensor *last) {
+    const struct lc_llama_pass pass = {.cache = g->cache, .adapters = g->adapters};
+    x = lc_llama_forward(&g->model->language, x, &pass);
+    return x ? lc_model_head(g->model, lc_rows(x, last)) : NULL;
 }
 
 /* Keeps what the next choice is made from. */
@@ -265,7 +265,7 @@ static int prefill(lc_generator *g, const lc_batch *b) {
         leaf++;
     }
     if (lc_cache_prefill(g->cache, forest, g->count, segments) < 0) goto end;
-    done = keep_logits(g, run_pass(g, lc_model_embed(g->model, b, forest), forest, last));
+    done = keep_logits(g, run_pass(g, lc_model_embed(g->model, b, forest), last));
 end:
     lc_pool_end(before, NULL);
     lc_forest_release(forest);
@@ -298,7 +298,8 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
     if (g->leaves)
         g->cache = lc_cache_new((int)l->layers, rows + g->count * room, l->groups, l->head_size,
                                 m->params.dtype, m->params.device);
-    bool ready = g->cache && !prefill(g, b);
+    if (g->cache) g->steps = lc_steps_new(m, g->cache, g->adapters);
+    bool ready = g->steps && !prefill(g, b);
     lc_grad_mode(recording);
     if (ready) return g;
     lc_generator_free(g);
@@ -307,22 +308,16 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
 
 /* Runs the chosen tokens of the live leaves; the logits are theirs then. */
 static int advance(lc_generator *g) {
-    int before = lc_pool(), done = -1;
-    int64_t n = 0;
-    for (int i = 0; i < g->count; i++) n += g->leaves[i].live;
-    int32_t *path = lc_alloc((size_t)(n + 1) * sizeof *path);
-    lc_tensor *ids = lc_tensor_new(1, &n, LC_I32, LC_HOST), *x = NULL;
-    if (!path || !ids) goto end;
-    for (int i = 0, k = 0; i < g->count; i++) {
+    int before = lc_pool(), n = 0, done = -1;
+    int32_t *path = lc_alloc(2 * ((size_t)g->count + 1) * sizeof *path), *ids = path + g->count;
+    for (int i = 0; path && i < g->count; i++) {
         if (!g->leaves[i].live) continue;
-        ((int32_t *)lc_data(ids))[k] = g->leaves[i].next;
-        path[k++] = g->leaves[i].path;
+        ids[n] = g->leaves[i].next;
+        path[n++] = g->leaves[i].path;
     }
-    if (lc_cache_reserve(g->cache, n) < 0 || lc_cache_extend(g->cache, (int)n, path, NULL) < 0)
-        goto end;
-    x = lc_embedding(g->model->language.embedding, ids);
-    done = x ? keep_logits(g, run_pass(g, x, NULL, NULL)) : -1;
-end:
+    lc_tensor_release(g->logits); /* a step may write over them */
+    g->logits = NULL;
+    if (path) done = keep_logits(g, lc_steps_run(g->steps, n, path, ids));
     lc_pool_end(before, NULL);
     lc_free(path);
     int64_t row = 0;
@@ -342,11 +337,11 @@ static int run_ids(lc_generator *g, struct leaf *l, const int32_t *ids, int64_t 
     lc_tensor *rows = lc_tensor_new(1, &n, LC_I32, LC_HOST), *x = NULL;
     lc_tensor *last = lc_tensor_new(1, &one, LC_I32, LC_HOST);
     if (rows && last && !lc_cache_reserve(g->cache, n) &&
-        !lc_cache_extend(g->cache, 1, &l->path, &count)) {
+        !lc_cache_extend(g->cache, 1, &l->path, &count, 0)) {
         memcpy(lc_data(rows), ids, (size_t)n * sizeof *ids);
         *(int32_t *)lc_data(last) = count - 1;
         x = lc_embedding(g->model->language.embedding, rows);
-        done = x ? keep_logits(g, run_pass(g, x, NULL, last)) : -1;
+        done = x ? keep_logits(g, run_pass(g, x, last)) : -1;
     }
     lc_pool_end(before, NULL);
     return done;
@@ -434,13 +429,20 @@ static void free_workspace(struct workspace *w) {
 }
 
 static int new_workspace(lc_generator *g, struct workspace *w) {
-    int64_t vocabulary = g->model->language.vocabulary, all = g->logits->shape[0] * vocabulary;
+    int64_t vocabulary = g->model->language.vocabulary, rows = 0, all;
+    for (int i = 0; i < g->count; i++)
+        if (g->leaves[i].live && g->leaves[i].row >= rows) rows = g->leaves[i].row + 1;
+    all = rows * vocabulary;
     w->logits = lc_alloc((size_t)all * sizeof *w->logits);
     w->own = lc_alloc((size_t)vocabulary * sizeof *w->own);
     w->list = lc_alloc((size_t)vocabulary * sizeof *w->list);
     w->marked = lc_alloc_zero((size_t)vocabulary);
     if (!w->logits || !w->own || !w->list || !w->marked) return -1;
-    return lc_tensor_read_f32(g->logits, w->logits, all);
+    int before = lc_pool(); /* rows behind these fill up a step */
+    lc_tensor *own = lc_slice(g->logits, 0, 0, rows);
+    int done = own ? lc_tensor_read_f32(own, w->logits, all) : -1;
+    lc_pool_end(before, NULL);
+    return done;
 }
 
 /* The repetition penalty, each id once: what is above 0 is divided, what is below is multiplied;

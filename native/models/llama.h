@@ -24,10 +24,9 @@ struct lc_llama {
 
 /* What one pass over packed rows works with. */
 struct lc_llama_pass {
-    lc_forest *forest;   /* who sees whom */
-    lc_tensor *position; /* i32 [rows] */
-    struct lc_cache
-        *cache; /* NULL: the keys are this pass's own rows; else they go into the cache first */
+    lc_forest *forest;      /* who sees whom */
+    lc_tensor *position;    /* i32 [rows] */
+    struct lc_cache *cache; /* its planned pass, in place of forest and positions; NULL: none */
     bool adapters, recompute;
 };
 

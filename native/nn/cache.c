@@ -41,9 +41,11 @@ struct lc_cache {
     struct leaf *leaves;
     int leaf_count, leaf_room;
 
+    int64_t storage; /* changes when keys and values, or the lists of rows, move */
+
     /* the planned pass */
-    int64_t pass;               /* its number */
-    lc_tensor *slot, *position; /* i32 [rows], held */
+    int64_t pass;    /* its number */
+    lc_tensor *rows; /* i32 [2 n or more], held: slots of its n rows, then their positions */
     struct lc_spans spans;
     struct lc_range *ranges;
     struct lc_query_tile *tiles;
@@ -53,12 +55,9 @@ struct lc_cache {
 /* ---- making ---------------------------------------------------------------------------------- */
 
 static void free_plan(struct lc_cache *c) {
-    lc_tensor_release(c->slot);
-    lc_tensor_release(c->position);
     lc_free(c->ranges);
     lc_free(c->tiles);
     lc_free(c->tree_first);
-    c->slot = c->position = NULL;
     c->ranges = NULL;
     c->tiles = NULL;
     c->tree_first = NULL;
@@ -68,6 +67,7 @@ static void free_plan(struct lc_cache *c) {
 void lc_cache_free(struct lc_cache *c) {
     if (!c) return;
     free_plan(c);
+    lc_tensor_release(c->rows);
     for (int i = 0; i < c->leaf_count; i++) lc_free(c->leaves[i].runs);
     for (int i = 0; c->layers && i < c->layer_count; i++) {
         lc_tensor_release(c->layers[i].k);
@@ -153,6 +153,7 @@ int lc_cache_reserve(struct lc_cache *c, int64_t free) {
     c->users = users;
     c->slots = slots;
     c->free += slots - old;
+    c->storage++;
     return 0;
 }
 
@@ -283,24 +284,28 @@ static int begin_plan(struct lc_cache *c, int64_t rows, int64_t ranges, int64_t 
     c->ranges = lc_alloc((size_t)ranges * sizeof *c->ranges);
     c->tiles = lc_alloc((size_t)tiles * sizeof *c->tiles);
     c->tree_first = lc_alloc(((size_t)trees + 1) * sizeof *c->tree_first);
-    c->slot = held(1, &rows, LC_I32, c->device);
-    c->position = held(1, &rows, LC_I32, c->device);
+    if (!c->rows || c->rows->shape[0] < 2 * rows) {
+        lc_tensor *more = held(1, (int64_t[]){2 * rows}, LC_I32, c->device);
+        if (!more) return -1;
+        lc_tensor_release(c->rows);
+        c->rows = more;
+        c->storage++;
+    }
     c->spans = (struct lc_spans){.ranges = c->ranges,
                                  .tiles = c->tiles,
                                  .tree_first = c->tree_first,
                                  .trees = trees,
                                  .queries = rows,
                                  .keys = c->slots};
-    return c->ranges && c->tiles && c->tree_first && c->slot && c->position ? 0 : -1;
+    return c->ranges && c->tiles && c->tree_first ? 0 : -1;
 }
 
-/* Where the rows go and where they stand, from host lists. */
-static int end_plan(struct lc_cache *c, const int32_t *slot, const int32_t *position) {
-    size_t bytes = (size_t)c->spans.queries * sizeof *slot;
+/* rows: where they go, then where they stand, on the host. */
+static int end_plan(struct lc_cache *c, const int32_t *rows) {
     c->tree_first[c->spans.trees] = c->spans.tile_count;
     c->spans.number = lc_spans_number();
-    if (lc_tensor_write(c->slot, slot, bytes) < 0) return -1;
-    return lc_tensor_write(c->position, position, bytes);
+    return lc_kernels_of(c->rows)->upload(lc_data(c->rows), rows,
+                                          2 * (size_t)c->spans.queries * sizeof *rows);
 }
 
 /* A new leaf that sees a segment's path, whose packed rows are in slots base on. */
@@ -338,7 +343,7 @@ static int plan_forest(struct lc_cache *c, const lc_forest *f, int32_t base) {
         c->spans.range_count = s->range_count;
         c->spans.tile_count = s->tile_count;
         c->spans.longest = s->longest;
-        done = end_plan(c, slot, position);
+        done = end_plan(c, slot);
     }
     lc_free(slot);
     return done;
@@ -387,8 +392,9 @@ static void plan_leaf(struct lc_cache *c, const struct leaf *l, int32_t q0, int3
     if (l->length > c->spans.longest) c->spans.longest = l->length;
 }
 
-int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_t *count) {
-    int64_t rows = 0, ranges = 0, tiles = 0;
+int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_t *count,
+                    int fill) {
+    int64_t rows = 0, ranges = 0, tiles = fill;
     c->pass++;
     for (int i = 0; i < n; i++) {
         struct leaf *l = leaf_of(c, leaf[i]);
@@ -408,6 +414,7 @@ int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_
                        "cache: %" PRId64 " new rows, of %" PRId64 " slots %" PRId64
                        " are free; make the cache larger or end some leaves",
                        rows, c->slots, c->free);
+    rows += fill;
     int32_t *slot = lc_alloc(2 * (size_t)rows * sizeof *slot), *position = slot + rows, row = 0;
     int done = slot ? begin_plan(c, rows, ranges, tiles, n) : -1;
     for (int i = 0; !done && i < n; i++) {
@@ -420,14 +427,24 @@ int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_
         c->tree_first[i] = c->spans.tile_count; /* each reads keys of its own */
         plan_leaf(c, l, first, end - first);
     }
-    if (!done) done = end_plan(c, slot, position);
+    for (; !done && row < rows; row++) {
+        slot[row] = -1;
+        position[row] = 0;
+        c->tiles[c->spans.tile_count++] =
+            (struct lc_query_tile){row, row + 1, c->spans.range_count, c->spans.range_count};
+    }
+    if (!done) done = end_plan(c, slot);
     lc_free(slot);
     return done;
 }
 
 /* ---- running it ------------------------------------------------------------------------------ */
 
-lc_tensor *lc_cache_positions(const struct lc_cache *c) { return c->position; }
+int64_t lc_cache_storage(const struct lc_cache *c) { return c->storage; }
+
+int lc_cache_prepare(const struct lc_cache *c, int64_t heads) {
+    return lc_device_prepare(c->device, &c->spans, c->dtype, heads, c->groups, c->d);
+}
 
 static int check_rows(const struct lc_cache *c, const char *what, const lc_tensor *x,
                       int64_t heads) {
@@ -442,21 +459,22 @@ static int check_rows(const struct lc_cache *c, const char *what, const lc_tenso
 lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_tensor *k,
                               lc_tensor *v, double theta, double scale, int64_t room) {
     if (!lc_usable("cache", q) || !lc_usable("cache", k) || !lc_usable("cache", v)) return NULL;
-    if (layer < 0 || layer >= c->layer_count || !c->position)
+    if (layer < 0 || layer >= c->layer_count || !c->ranges)
         return lc_fail_null(LC_EINVAL, "cache: layer %d of %d%s", layer, c->layer_count,
-                            c->position ? "" : ", and no pass is planned");
+                            c->ranges ? "" : ", and no pass is planned");
     if (check_rows(c, "queries", q, q->ndim == 3 ? q->shape[1] : 0) < 0 ||
         check_rows(c, "keys", k, c->groups) < 0 || check_rows(c, "values", v, c->groups) < 0)
         return NULL;
     struct layer *l = &c->layers[layer];
+    const int32_t *slot = lc_data(c->rows), *position = slot + c->spans.queries;
     q = lc_heads_dense(q);
     k = lc_heads_dense(k);
     v = lc_heads_dense(v);
     if (!q || !k || !v ||
         lc_kernels_of(l->k)->rope_append(lc_data(q), lc_data(l->k), lc_data(l->v), lc_data(k),
-                                         lc_data(v), c->dtype, lc_data(c->position),
-                                         lc_data(c->slot), c->spans.queries, q->shape[1], c->groups,
-                                         c->d, q->stride[0], k->stride[0], v->stride[0], theta) < 0)
+                                         lc_data(v), c->dtype, position, slot, c->spans.queries,
+                                         q->shape[1], c->groups, c->d, q->stride[0], k->stride[0],
+                                         v->stride[0], theta) < 0)
         return NULL;
     return lc_attention_spans(q, l->k, l->v, &c->spans, scale, room);
 }

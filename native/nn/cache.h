@@ -6,7 +6,7 @@
  *
  *   lc_cache_prefill(c, forest, n, segments)            leaves 0 .. n-1 at the ends of the prompts
  *   ... each layer: o = lc_cache_attention(c, layer, q, k, v, theta, scale) ...
- *   loop: lc_cache_extend(c, n, leaves, NULL)           one new row a leaf, in that order
+ *   loop: lc_cache_extend(c, n, leaves, NULL, 0)        one new row a leaf, in that order
  *         ... each layer: o = lc_cache_attention(...) ...
  *
  * A row gets the same bits as in one forward pass over its whole path. */
@@ -30,8 +30,9 @@ int lc_cache_reserve(struct lc_cache *c, int64_t free);
 int lc_cache_prefill(struct lc_cache *c, const lc_forest *f, int n, const int32_t *segments);
 
 /* Plans a pass that adds count[i] rows (NULL: one each) to leaf[i], packed in that order; a leaf
- * may stand there once. -1: too few free slots, and nothing has changed. */
-int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_t *count);
+ * may stand there once. Behind them `fill` rows that are nobody's: they see nothing and are kept nowhere.
+ * -1: too few free slots, and nothing has changed. */
+int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_t *count, int fill);
 
 /* A new leaf that sees what this one sees; nothing is copied. Its number, or -1. */
 int lc_cache_fork(struct lc_cache *c, int leaf);
@@ -42,8 +43,10 @@ int64_t lc_cache_length(const struct lc_cache *c,
                         int leaf); /* tokens it sees = its next position */
 int64_t lc_cache_free_slots(const struct lc_cache *c);
 
-/* Positions of the planned pass's rows, i32 [rows]. */
-lc_tensor *lc_cache_positions(const struct lc_cache *c);
+/* A pass of one row a leaf that was recorded (tensor/device.h) can be replayed for the planned one as long as
+ * the storage is the same; prepare is called before, with the number of query heads. 1: it cannot be recorded. */
+int64_t lc_cache_storage(const struct lc_cache *c);
+int lc_cache_prepare(const struct lc_cache *c, int64_t heads);
 /* Turns q [rows, H, d] and k [rows, G, d] to the planned rows' positions (lc_rope), in place; stores k and
  * v in the layer; then attends with q. */
 lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_tensor *k,

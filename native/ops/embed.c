@@ -37,6 +37,14 @@ static lc_tensor *take(const char *op, lc_tensor *x, lc_tensor *index) {
         y, &(struct lc_rule){.name = op, .backward = take_backward, .in = {x}, .keep = {index}});
 }
 
+lc_tensor *lc_known_rows(lc_tensor *x, lc_tensor *index) {
+    lc_tensor *y = lc_tensor_make(x, x->dtype, 2, (int64_t[]){index->shape[0], row_width(x)});
+    if (!y || lc_kernels_of(x)->take_rows(lc_data(y), lc_data(x), x->dtype, lc_data(index),
+                                          index->shape[0], row_width(x)) < 0)
+        return NULL;
+    return y;
+}
+
 lc_tensor *lc_rows(lc_tensor *x, lc_tensor *index) {
     if (!lc_usable("rows", x) || !lc_usable("rows", index)) return NULL;
     if (x->ndim < 1 || index->ndim != 1 || index->dtype != LC_I32)

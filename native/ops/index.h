@@ -8,4 +8,7 @@
 lc_tensor *lc_index_on(const char *op, const char *what, lc_tensor *index, int64_t limit,
                        const lc_tensor *like);
 
+/* lc_rows of indices that are known to be in range and lie where x is: nothing is read back, nothing recorded on the tape. */
+lc_tensor *lc_known_rows(lc_tensor *x, lc_tensor *index);
+
 #endif

@@ -84,6 +84,23 @@ void lc_device_tune(int on) {
     if (started != LC_HOST) cuda.tune(on);
 }
 
+int lc_device_record(int device) { return device == LC_HOST ? 1 : cuda.record(); }
+void *lc_device_recorded(void) { return cuda.recorded(); }
+int lc_device_replay(void *recording) { return cuda.replay(recording); }
+void lc_device_forget(void *recording) {
+    if (recording) cuda.forget(recording);
+}
+
+int lc_device_prepare(int device, const struct lc_spans *spans, int dtype, int64_t heads,
+                      int64_t groups, int64_t d) {
+    return device == LC_HOST ? 1 : cuda.prepare(spans, dtype, heads, groups, d);
+}
+
+int64_t lc_device_count(const char *what) {
+    const int64_t n = started == LC_HOST ? 0 : cuda.count(what);
+    return n >= 0 ? n : lc_fail(LC_EINVAL, "device: there is no count of \"%s\"", what);
+}
+
 int64_t lc_device_memory(const char *what) {
     struct lc_cuda_memory m = {0};
     if (started != LC_HOST) cuda.memory(&m);
