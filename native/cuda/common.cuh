@@ -305,6 +305,7 @@ void *cuda_alloc(
     size_t bytes); /* NULL after lc_fail(); free again at once for what the stream does next */
 void cuda_free(void *p, size_t bytes);
 int cuda_upload(void *dst, const void *src, size_t bytes); /* src may be freed on return */
+int cuda_wait_for(cudaEvent_t event);                      /* the host does, and it is counted */
 }
 #define LC_CUDA(call) cuda_check((call), __func__)
 

@@ -18,7 +18,6 @@ int64_t cuda_start(int device);
 const char *cuda_describe(void);
 void *cuda_take(size_t bytes); /* raw memory of the device; NULL: there is none */
 void cuda_give(void *p);
-int cuda_upload(void *dst, const void *src, size_t bytes);
 int cuda_download(void *dst, const void *src, size_t bytes);
 int cuda_copy(void *dst, const void *src, size_t bytes); /* within the device */
 int cuda_clear(void *dst, int byte, size_t bytes);
@@ -33,6 +32,10 @@ double cuda_clock_stop(void);
 int64_t cuda_wave(const void *kernel, int threads, size_t shared);
 
 int64_t cuda_waits(void); /* how often the host has waited for the device */
+
+/* ---- staging.cu ---- */
+
+int cuda_upload(void *dst, const void *src, size_t bytes); /* src may be used again on return */
 
 /* ---- recording.cu ---- */
 

@@ -167,22 +167,18 @@ void cuda_give(void *p) {
 
 int64_t cuda_waits(void) { return waits; }
 
-static int refuse_in_recording(const char *op) {
-    if (!cuda_is_recording()) return 0;
-    return cuda_host.fail(LC_ECUDA, "%s: it cannot be recorded", op);
-}
-
-int cuda_upload(void *dst, const void *src, size_t bytes) {
-    if (!bytes) return 0;
-    if (refuse_in_recording("upload") < 0) return -1;
-    return cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, stream), "upload");
+int cuda_wait_for(cudaEvent_t event) {
+    if (cudaEventQuery(event) == cudaSuccess) return 0;
+    cudaGetLastError(); /* that it was not there yet is no fault */
+    waits++;
+    return cuda_check(cudaEventSynchronize(event), "wait");
 }
 
 int cuda_download(void *dst, const void *src, size_t bytes) {
     if (!bytes) return 0;
-    if (refuse_in_recording("download") < 0 ||
-        cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream), "download") <
-            0)
+    if (cuda_is_recording()) return cuda_host.fail(LC_ECUDA, "download: it cannot be recorded");
+    if (cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream), "download") <
+        0)
         return -1;
     waits++;
     return cuda_check(cudaStreamSynchronize(stream), "download");

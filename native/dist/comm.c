@@ -62,13 +62,15 @@ void lc_comm_turn(void) {
 
 /* ---- together ------------------------------------------------------------------------------------ */
 
-/* Calls change(bytes of t on the host, elements, bytes) and brings what is new there back to t. */
+/* Calls change(bytes of t on the host, elements, bytes) and brings what is new there back to t. NULL: there is one
+ * process, and what lies on a device is not waited for. */
 static int in_place(const char *call, lc_tensor *t, int dtype,
                     int (*change)(void *data, int64_t n, size_t bytes)) {
     if (!lc_usable(call, t)) return -1;
     if (t->dtype != dtype || !lc_tensor_dense(t))
         return lc_fail(LC_EINVAL, "%s: %s; a dense tensor of %s is expected", call,
                        lc_shape_text(t), lc_dtype_name(dtype));
+    if (!change) return 0;
     int before = lc_pool();
     lc_tensor *host = lc_tensor_on(t, LC_HOST);
     const int64_t n = lc_tensor_count(t);
@@ -89,17 +91,10 @@ static int broadcast_bytes(void *data, int64_t n, size_t bytes) {
     return comm.broadcast(data, bytes);
 }
 
-static int alone(void *data, int64_t n, size_t bytes) {
-    (void)data;
-    (void)n;
-    (void)bytes;
-    return 0;
-}
-
-int lc_comm_sum(lc_tensor *t) { return in_place("sum", t, LC_F32, comm.sum ? sum_bytes : alone); }
+int lc_comm_sum(lc_tensor *t) { return in_place("sum", t, LC_F32, comm.sum ? sum_bytes : NULL); }
 
 int lc_comm_broadcast(lc_tensor *t) {
-    return t ? in_place("broadcast", t, t->dtype, comm.broadcast ? broadcast_bytes : alone) : -1;
+    return t ? in_place("broadcast", t, t->dtype, comm.broadcast ? broadcast_bytes : NULL) : -1;
 }
 
 int lc_comm_barrier(void) { return comm.barrier ? comm.barrier() : 0; }

@@ -14,10 +14,10 @@ int lc_device_tag(int tag);
  * works on; replay does it, again and again. Inputs lie in memory that was there before, and the keys of attention
  * are those of the spans that were prepared last. What was allocated meanwhile is the recording's, and is freed before
  * it is forgotten. On the host nothing can be recorded. */
-int lc_device_record(int device);             /* 1: nothing is recorded there */
-void *lc_device_recorded(void);               /* what was recorded; replay tells whether it is anything */
-int lc_device_replay(void *recording);        /* 1: something was asked for that cannot be recorded */
-void lc_device_forget(void *recording);       /* NULL is legal */
+int lc_device_record(int device);       /* 1: nothing is recorded there */
+void *lc_device_recorded(void);         /* what was recorded; replay tells whether it is anything */
+int lc_device_replay(void *recording);  /* 1: something was asked for that cannot be recorded */
+void lc_device_forget(void *recording); /* NULL is legal */
 /* For the next replay, and before recording: 1: attention over such spans cannot be recorded. */
 int lc_device_prepare(int device, const struct lc_spans *spans, int dtype, int64_t heads,
                       int64_t groups, int64_t d);

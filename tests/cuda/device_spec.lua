@@ -169,6 +169,18 @@ describe("memory of the device", function()
     assert.is_true(bytes "reserved" <= 2 * reserved)
   end)
 
+  it("is filled from a ring: an upload of many times its size arrives whole, and small ones do not wait", function()
+    local waits = function() return tonumber(C.lc_device_count "waits") end
+    local host = lucid.randn({ 300000 }, { seed = 9 })
+    local there = host:to "cuda"
+    host:copy(lucid.zeros { 300000 })
+    same(lucid.randn({ 300000 }, { seed = 9 }), there)
+    local before = waits()
+    for i = 1, 20 do lucid.tensor({ i, i + 1 }, { device = "cuda" }) end
+    assert.equal(before, waits())
+    assert.equal(-1, tonumber(C.lc_device_count "nothing"))
+  end)
+
   it("has a budget; beyond it what was asked and what is held is said", function()
     C.lc_device_budget(bytes "reserved" + 1000)
     local ok, message = pcall(lucid.zeros, { 64 * 2 ^ 20 }, { device = "cuda" })

@@ -80,6 +80,21 @@ describe("a model on the device", function()
 end)
 
 describe("a run on the device", function()
+  it("waits for the device as often as is written: the policy's and the reference's log-probabilities of each part, and the norm", function()
+    local dir, m = folder.folder(), lucid.model(DIR, { dtype = "f32", device = "cuda" })
+    m:lora { rank = 4, alpha = 8, seed = 1 }
+    local work = lucid.dpo.steps(m, m:base(), { loss = "sigmoid", group = "pair", gamma = 0.5 })
+    local waits = {}
+    require "lucid.train".run { model = m, out = dir, steps = 3, lr = 1e-3, accumulate = 2, quiet = true,
+      split = work.split, loss = work.loss,
+      draw = function(_, part)
+        if part == 1 then waits[#waits + 1] = tonumber(C.lc_device_count "waits") end
+        return PAIRS
+      end }
+    assert.equal(2 * 2 + 1, waits[3] - waits[2])
+    folder.remove(dir)
+  end)
+
   it("logs what it logs on the host, and its adapter can be read anywhere", function()
     local dir = folder.folder()
     training.world(dir)
