@@ -17,8 +17,8 @@ Q      := $(if $(V),,@)#   make V=1 shows the commands
 # ---- packages ------------------------------------------------------------------------------------
 PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng-dev libstb-dev \
   libcjson-dev libssl-dev libutf8proc-dev libsentencepiece-dev libedit-dev libopenmpi-dev openmpi-bin \
-  libcurl4-openssl-dev
-TEST_PACKAGES := lua-busted lua-check clang-format libmicrohttpd-dev
+  libcurl4-openssl-dev libmicrohttpd-dev
+TEST_PACKAGES := lua-busted lua-check clang-format
 BROWSER := chromium
 
 define install_missing
@@ -63,7 +63,7 @@ ifeq ($(filter deps deps-browser gpu-check gpu-bench clean help,$(MAKECMDGOALS))
 -include $(BUILD)/features.mk
 endif
 
-FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI CURL,$(if $(HAVE_$f),-DLC_HAVE_$f)) \
+FEATURES := $(foreach f,JPEG SPNG STB CJSON CRYPTO UTF8PROC EDIT SPM MPI CURL MHTTP,$(if $(HAVE_$f),-DLC_HAVE_$f)) \
             $(if $(HAVE_CUDA),-DLC_HAVE_CUDA='"$(HAVE_CUDA)"')
 LIBS := $(if $(HAVE_JPEG),-ljpeg) $(if $(HAVE_SPNG),-lspng) \
         $(if $(HAVE_CJSON),-lcjson) $(if $(HAVE_CRYPTO),-lcrypto) $(if $(HAVE_UTF8PROC),-lutf8proc) -lm -ldl
@@ -83,16 +83,17 @@ LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(BUNDLED),$(BESIDE
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
-             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c native/dist/comm.c native/net/net.c)
+             native/image/*.c native/nn/*.c native/models/*.c native/train/*.c native/text/*.c native/dist/comm.c native/net/net.c native/net/listen.c)
 OBJECTS := $(SOURCES:native/%.c=$(BUILD)/obj/%.o)
 MPI     := $(BUILD)/obj/dist/mpi.o
 TEXT    := $(BUILD)/obj/text/sentencepiece.o
-NET     := $(BUILD)/obj/net/client.o
+NET     := $(addprefix $(BUILD)/obj/net/,client.o key.o)
+SERVER  := $(addprefix $(BUILD)/obj/net/,server.o exchange.o gate.o key.o)
 HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 
 ## all: build bin/lucid and build/liblucid.so (the default)
 all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) \
-     $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) \
+     $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) $(if $(HAVE_MHTTP),$(BUILD)/liblucid_server.so) \
      $(if $(and $(HAVE_CUDA),$(HAVE_GPU),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so)
 
 $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
@@ -197,6 +198,10 @@ $(BUILD)/liblucid_net.so: $(NET)
 	@echo '  link $@'
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ -lcurl
 
+$(BUILD)/liblucid_server.so: $(SERVER)
+	@echo '  link $@'
+	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ -lmicrohttpd -lpthread
+
 # ---- CUDA kernels without a GPU: programs that emulate them (tests alone) ---------------------------
 EMULATION := $(if $(EMULATED),$(addprefix $(BUILD)/emulation/,spans attention))
 EMULATED_ATTENTION := $(filter %/spans.o $(BUILD)/obj/emulated/attention%,$(EMULATED))
@@ -226,7 +231,7 @@ $(BIN)/lucid: $(HOST)
 	@echo '  link $@'
 	$(Q)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(LUA_LIBS) $(if $(HAVE_EDIT),-ledit) -lm -ldl
 
--include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d) $(CUDA:.o=.d) $(EMULATED:.o=.d)
+-include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d) $(SERVER:.o=.d) $(CUDA:.o=.d) $(EMULATED:.o=.d)
 
 # ---- running ---------------------------------------------------------------------------------------------
 # Goals beside deps wait for it: this make hands them to another one when the packages are there.

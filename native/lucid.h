@@ -44,6 +44,7 @@ typedef struct lc_reader lc_reader;
 typedef struct lc_adamw lc_adamw;
 typedef struct lc_http lc_http;
 typedef struct lc_onednn lc_onednn;
+typedef struct lc_server lc_server;
 
 /* ---- library ------------------------------------------------------------------------------ */
 
@@ -163,6 +164,31 @@ int         lc_http_wait(lc_http *c, double seconds);  /* until an answer is the
  * status: HTTP's; 0: no whole answer came, and fault says why; -1: nor will it if the request is sent again.
  * retry_after: seconds that the server asks for; 0: none. */
 int64_t     lc_http_take(lc_http *c, int *status, double *retry_after, const char **body, size_t *n, const char **fault);
+
+/* ---- HTTP server: a thread of its own owns the sockets; one thread takes requests and answers them; liblucid_server.so is opened at first use --- */
+
+/* A server that is not open yet. address: "127.0.0.1", "::1", "0.0.0.0" ...; port 0: any that is free. Before the caller sees
+ * a request it has been refused here where its Host or Origin is another's, a POST is not JSON, its key is wrong,
+ * or a limit says so; refusals have JSON bodies { "error": { "message", "type", "param", "code" } }. */
+lc_server  *lc_server_new(const char *address, int port);
+void        lc_server_free(lc_server *s);      /* with all connections, whatever they wait for */
+/* Bytes of a body; POSTs at a time, further ones get 429; connections, further ones wait; seconds until a request's head is
+ * there, from there until its body is, and without a byte of an answer taken. 16 MiB, 128, 256, 10, 30, 30. */
+void        lc_server_limits(lc_server *s, int64_t body, int requests, int connections, double head, double whole, double stalled);
+int         lc_server_key(lc_server *s, const char *path);      /* all but / and /healthz then needs "Authorization: Bearer KEY"; the file is its owner's alone */
+int         lc_server_name(lc_server *s, const char *name);     /* a further name that Host may have */
+int         lc_server_start(lc_server *s);     /* the port; -1. An address that other machines reach needs a key */
+int         lc_server_wait(lc_server *s, double seconds);       /* until there is something to take, or so long: how much; -1: LC_EINTR */
+/* The oldest request that nobody has taken: its number, from 1; 0: there is none. The texts hold until it is answered or has left. */
+int64_t     lc_server_take(lc_server *s, const char **method, const char **path, const char **body, size_t *n);
+int64_t     lc_server_left(lc_server *s);      /* a taken request whose client has gone, which needs no answer any more: its number; 0: none */
+int         lc_server_header(lc_server *s, int64_t number, const char *name, const char *value);   /* of the answer, before it begins */
+int         lc_server_answer(lc_server *s, int64_t number, int status, const char *type, const void *body, size_t n);
+int         lc_server_begin(lc_server *s, int64_t number, const char *type);      /* an answer that is written piece by piece, then ended */
+int64_t     lc_server_write(lc_server *s, int64_t number, const void *data, size_t n);   /* bytes that the client has not taken yet; 0: it has gone */
+int         lc_server_end(lc_server *s, int64_t number);
+void        lc_server_drain(lc_server *s);     /* further POSTs get 503 */
+int64_t     lc_server_count(lc_server *s, const char *what);    /* "refused" so far; "unsent": requests whose answer is not sent; "connections" */
 
 /* ---- tensors ------------------------------------------------------------------------------------ */
 
@@ -424,7 +450,7 @@ lc_tensor  *lc_batch_scored(lc_batch *b);                                 /* i32
  * Leaves count from 0. Choices are made as Hugging Face's generate makes them, in its order: repetition penalty,
  * least number of tokens, temperature, top_k, top_p. */
 
-lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int adapters);
+lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int adapters);   /* b NULL: no leaves yet */
 void        lc_generator_free(lc_generator *g);
 int         lc_generator_leaves(const lc_generator *g);                   /* ended ones, too: what arrays are sized by */
 int         lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p, uint64_t seed);   /* 0: the likeliest; top_k 0: all; at first 0, 0, 1, 0 */
@@ -437,6 +463,15 @@ int         lc_generator_stream(lc_generator *g, int leaf, uint64_t stream);   /
 int64_t     lc_generator_room(const lc_generator *g, int leaf);           /* tokens that it may still choose; 0: ended or full */
 int         lc_generator_step(lc_generator *g, int32_t *tokens, float *logps);  /* chooses one token a leaf, -1 where it has ended; logps (may be NULL): the model's own, before penalties; count of live leaves */
 int         lc_generator_continue(lc_generator *g, int leaf, const int32_t *ids, int64_t n);   /* the only live leaf's path goes on with these instead of the token that it chose last; then it makes a new answer, with nothing made and nothing seen */
+int         lc_generator_leaf_sampling(lc_generator *g, int leaf, double temperature, int64_t top_k, double top_p, uint64_t seed);   /* this leaf's alone */
+int         lc_generator_likeliest(lc_generator *g, int leaf, int k, int32_t *ids, float *logps);   /* after a step: the k likeliest where the leaf chose, the model's own log-probabilities */
+/* Prompts that join while others grow: a trunk is the run beginning of many prompts (a picture), of a batch of one
+ * segment, and grows no answer; end lets it go. A leaf that joins it goes on with the prompt's other ids, one at least,
+ * which run in the next step beside those that grow already. Before a step every leaf that grows has chosen or joined. */
+int         lc_generator_trunk(lc_generator *g, lc_batch *b);             /* its number among the leaves */
+int         lc_generator_join(lc_generator *g, int trunk, const int32_t *ids, int64_t n);   /* the new leaf's number */
+int         lc_generator_rest(lc_generator *g, int leaf, int on);         /* on: steps leave it out, until off again */
+int64_t     lc_generator_row_bytes(const lc_generator *g);                /* of keys and values, a token of a path */
 /* A search chooses by itself: best gives each leaf's k likeliest ids and their log-probabilities after the penalties
  * (not sampled, not normalised again), both [leaves, k], best first, ids -1 where the leaf has ended. Then every
  * leaf ends or chooses; one that goes on in several ways forks first. */

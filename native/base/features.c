@@ -99,6 +99,11 @@ static const char features[] =
 #else
                                             "http: missing\n"
 #endif
+#ifdef LC_HAVE_MHTTP
+                                                                                                            "server: liblucid_server.so\n"
+#else
+                                            "server: missing\n"
+#endif
 #ifdef LC_HAVE_CUDA
                                                                                                             "cuda: liblucid_cuda.so, CUDA " LC_HAVE_CUDA
                                                                                                             "\n";

@@ -6,11 +6,11 @@
  *
  * One round is: feed what was chosen (once, for all live leaves), read the logits, choose. step does
  * all three; a search over several continuations calls best, then ends, forks and chooses itself. */
+#include "models/generator.h"
+
 #include "base/error.h"
 #include "base/memory.h"
-#include "models/model.h"
 #include "models/step.h"
-#include "nn/cache.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -19,50 +19,27 @@
 
 enum { FIRST_ROOM = 32 }; /* slots a leaf before the cache grows */
 
-struct leaf {
-    int32_t next;     /* the token to feed in the next step; -1: none chosen yet */
-    int32_t made;     /* tokens chosen so far */
-    int64_t least;    /* tokens before an answer may end */
-    int32_t path;     /* its number in the cache; -1: not known there */
-    int64_t position; /* of the next token */
-    int64_t row;      /* of the logits, its own */
-    uint64_t stream;  /* of its random numbers */
-    int32_t *seen;    /* ids that a repetition penalty counts: the caller's and its own */
-    int64_t seen_count, seen_room;
-    bool live;
-};
-
-struct lc_generator {
-    lc_model *model;
-    struct lc_cache *cache;
-    struct lc_steps *steps;
-    struct leaf *leaves;
-    int count, room, most; /* leaves; space for leaves; tokens each may make */
-    bool adapters;
-    lc_tensor *logits; /* f32 [rows, V]: of each leaf's next token; held, outside scopes */
-
-    double temperature, top_p, penalty;
-    int64_t top_k; /* 0: all */
-    uint64_t seed;
-    int64_t words; /* ids that may be chosen, from 0 on */
-    int32_t *ends; /* ids that end an answer */
-    int64_t end_count;
-};
-
 void lc_generator_free(lc_generator *g) {
     if (!g) return;
     lc_tensor_release(g->logits);
     lc_steps_free(g->steps);
     lc_cache_free(g->cache);
-    for (int i = 0; g->leaves && i < g->count; i++) lc_free(g->leaves[i].seen);
+    for (int i = 0; g->leaves && i < g->count; i++) {
+        lc_free(g->leaves[i].seen);
+        lc_free(g->leaves[i].ids);
+    }
     lc_free(g->leaves);
     lc_free(g->ends);
     lc_free(g);
 }
 
+static bool grows(const struct leaf *l) { return l->live && !l->resting; }
+
+static bool has_new(const struct leaf *l) { return l->next >= 0 || l->ids; }
+
 int lc_generator_leaves(const lc_generator *g) { return g->count; }
 
-static int check_leaf(const lc_generator *g, int leaf) {
+int lc_generator_check_leaf(const lc_generator *g, int leaf) {
     if (leaf >= 0 && leaf < g->count) return 0;
     return lc_fail(LC_EINVAL, "generate: there is no leaf %d of %d", leaf + 1, g->count);
 }
@@ -82,13 +59,13 @@ static int see(struct leaf *l, const int32_t *ids, int64_t n) {
 }
 
 int lc_generator_stream(lc_generator *g, int leaf, uint64_t stream) {
-    if (check_leaf(g, leaf) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
     g->leaves[leaf].stream = stream;
     return 0;
 }
 
 /* All ids are of the vocabulary. */
-static int check_ids(const lc_generator *g, const int32_t *ids, int64_t n) {
+int lc_generator_check_ids(const lc_generator *g, const int32_t *ids, int64_t n) {
     int64_t vocabulary = g->model->language.vocabulary;
     for (int64_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= vocabulary)
@@ -98,18 +75,18 @@ static int check_ids(const lc_generator *g, const int32_t *ids, int64_t n) {
 }
 
 int lc_generator_seen(lc_generator *g, int leaf, const int32_t *ids, int64_t n) {
-    if (check_leaf(g, leaf) < 0 || check_ids(g, ids, n) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0 || lc_generator_check_ids(g, ids, n) < 0) return -1;
     return see(&g->leaves[leaf], ids, n);
 }
 
 int lc_generator_least(lc_generator *g, int leaf, int64_t least) {
-    if (check_leaf(g, leaf) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
     g->leaves[leaf].least = least;
     return 0;
 }
 
 int64_t lc_generator_room(const lc_generator *g, int leaf) {
-    if (check_leaf(g, leaf) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
     const struct leaf *l = &g->leaves[leaf];
     int64_t more = g->most - l->made, fit = g->model->language.max_positions - l->position;
     if (!l->live || more < 0 || fit < 0) return 0;
@@ -117,16 +94,17 @@ int64_t lc_generator_room(const lc_generator *g, int leaf) {
 }
 
 int lc_generator_end(lc_generator *g, int leaf) {
-    if (check_leaf(g, leaf) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
     struct leaf *l = &g->leaves[leaf];
     if (!l->live) return 0;
-    l->live = false;
+    l->live = l->resting = false;
     l->row = l->next = -1;
+    lc_free(l->ids);
+    l->ids = NULL;
     return lc_cache_drop(g->cache, l->path);
 }
 
-/* The number of a leaf that is not in use, with nothing seen. */
-static int spare_leaf(lc_generator *g) {
+int lc_generator_spare_leaf(lc_generator *g) {
     for (int i = 0; i < g->count; i++)
         if (!g->leaves[i].live) return i;
     if (g->count == g->room) {
@@ -141,10 +119,11 @@ static int spare_leaf(lc_generator *g) {
 }
 
 int lc_generator_fork(lc_generator *g, int leaf) {
-    if (check_leaf(g, leaf) < 0) return -1;
-    if (!g->leaves[leaf].live)
-        return lc_fail(LC_EINVAL, "generate: leaf %d has ended and cannot fork", leaf + 1);
-    int copy = spare_leaf(g);
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
+    if (!g->leaves[leaf].live || g->leaves[leaf].ids)
+        return lc_fail(LC_EINVAL, "generate: leaf %d %s and cannot fork", leaf + 1,
+                       g->leaves[leaf].live ? "has ids that have not run" : "has ended");
+    int copy = lc_generator_spare_leaf(g);
     if (copy < 0) return -1;
     const struct leaf *old = &g->leaves[leaf]; /* the list may have moved */
     struct leaf *l = &g->leaves[copy];
@@ -161,12 +140,12 @@ int lc_generator_fork(lc_generator *g, int leaf) {
 }
 
 int lc_generator_choose(lc_generator *g, int leaf, int32_t id) {
-    if (check_leaf(g, leaf) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
     struct leaf *l = &g->leaves[leaf];
-    if (!l->live || l->next >= 0 || l->row < 0)
+    if (!l->live || has_new(l) || l->row < 0)
         return lc_fail(LC_EINVAL, "generate: leaf %d %s", leaf + 1,
                        l->live ? "has its next token already" : "has ended");
-    if (check_ids(g, &id, 1) < 0) return -1;
+    if (lc_generator_check_ids(g, &id, 1) < 0) return -1;
     if (lc_generator_room(g, leaf) < 1)
         return lc_fail(LC_EINVAL, "generate: leaf %d has no room for another token", leaf + 1);
     if (see(l, &id, 1) < 0) return -1;
@@ -178,18 +157,28 @@ int lc_generator_choose(lc_generator *g, int leaf, int32_t id) {
 
 /* ---- settings ---------------------------------------------------------------------------------- */
 
-int lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p,
-                          uint64_t seed) {
+static int set_sampling(struct lc_sampling *to, double temperature, int64_t top_k, double top_p,
+                        uint64_t seed) {
     if (!(temperature >= 0))
         return lc_fail(LC_EINVAL, "generate: temperature is %g; 0 (greedy) or more", temperature);
     if (top_k < 0) return lc_fail(LC_EINVAL, "generate: top_k is %" PRId64 "; 0: all", top_k);
     if (!(top_p > 0 && top_p <= 1))
         return lc_fail(LC_EINVAL, "generate: top_p is %g; above 0 and at most 1", top_p);
-    g->temperature = temperature;
-    g->top_k = top_k;
-    g->top_p = top_p;
-    g->seed = seed;
+    *to = (struct lc_sampling){temperature, top_p, top_k, seed};
     return 0;
+}
+
+int lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p,
+                          uint64_t seed) {
+    if (set_sampling(&g->sampling, temperature, top_k, top_p, seed) < 0) return -1;
+    for (int i = 0; i < g->count; i++) g->leaves[i].sampling = g->sampling;
+    return 0;
+}
+
+int lc_generator_leaf_sampling(lc_generator *g, int leaf, double temperature, int64_t top_k,
+                               double top_p, uint64_t seed) {
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
+    return set_sampling(&g->leaves[leaf].sampling, temperature, top_k, top_p, seed);
 }
 
 int lc_generator_penalty(lc_generator *g, double repetition) {
@@ -201,7 +190,7 @@ int lc_generator_penalty(lc_generator *g, double repetition) {
 }
 
 int lc_generator_ends(lc_generator *g, const int32_t *ids, int64_t n) {
-    if (n < 0 || check_ids(g, ids, n) < 0) return -1;
+    if (n < 0 || lc_generator_check_ids(g, ids, n) < 0) return -1;
     int32_t *ends = lc_alloc((size_t)n * sizeof *ends);
     if (!ends) return -1;
     if (n) memcpy(ends, ids, (size_t)n * sizeof *ends);
@@ -222,10 +211,14 @@ int lc_generator_words(lc_generator *g, int64_t n) {
 
 /* ---- passes ------------------------------------------------------------------------------------ */
 
+lc_tensor *lc_generator_rows(lc_generator *g, lc_tensor *x) {
+    const struct lc_llama_pass pass = {.cache = g->cache, .adapters = g->adapters};
+    return lc_llama_forward(&g->model->language, x, &pass);
+}
+
 /* Logits of the planned pass's rows that last names. */
 static lc_tensor *run_pass(lc_generator *g, lc_tensor *x, lc_tensor *last) {
-    const struct lc_llama_pass pass = {.cache = g->cache, .adapters = g->adapters};
-    x = lc_llama_forward(&g->model->language, x, &pass);
+    x = lc_generator_rows(g, x);
     return x ? lc_model_head(g->model, lc_rows(x, last)) : NULL;
 }
 
@@ -261,6 +254,7 @@ static int prefill(lc_generator *g, const lc_batch *b) {
                           .position = lc_forest_position(forest, i) + b->segments[i].rows,
                           .row = leaf,
                           .stream = (uint64_t)leaf,
+                          .sampling = g->sampling,
                           .live = true};
         leaf++;
     }
@@ -280,7 +274,7 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
     lc_generator *g = lc_alloc_zero(sizeof *g);
     if (!g) return NULL;
     int64_t rows = 0;
-    for (int i = 0; i < b->count; i++) {
+    for (int i = 0; b && i < b->count; i++) {
         rows += b->segments[i].rows;
         g->count += b->segments[i].score;
     }
@@ -288,44 +282,84 @@ lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int
     g->words = m->language.vocabulary;
     g->most = max_new_tokens;
     g->adapters = adapters != 0;
-    g->temperature = 0;
-    g->top_p = g->penalty = 1;
+    g->sampling.top_p = g->penalty = 1;
     g->room = g->count + 1;
     g->leaves = lc_alloc_zero((size_t)g->room * sizeof *g->leaves);
     const struct lc_llama *l = &m->language;
     int64_t room = max_new_tokens < FIRST_ROOM ? max_new_tokens : FIRST_ROOM;
+    int64_t slots = b ? rows + g->count * room : FIRST_ROOM;
     int recording = lc_grad_mode(0);
     if (g->leaves)
-        g->cache = lc_cache_new((int)l->layers, rows + g->count * room, l->groups, l->head_size,
-                                m->params.dtype, m->params.device);
+        g->cache = lc_cache_new((int)l->layers, slots, l->groups, l->head_size, m->params.dtype,
+                                m->params.device);
     if (g->cache) g->steps = lc_steps_new(m, g->cache, g->adapters);
-    bool ready = g->steps && !prefill(g, b);
+    bool ready = g->steps && (!b || !prefill(g, b));
     lc_grad_mode(recording);
     if (ready) return g;
     lc_generator_free(g);
     return NULL;
 }
 
-/* Runs the chosen tokens of the live leaves; the logits are theirs then. */
-static int advance(lc_generator *g) {
-    int before = lc_pool(), n = 0, done = -1;
-    int32_t *path = lc_alloc(2 * ((size_t)g->count + 1) * sizeof *path), *ids = path + g->count;
-    for (int i = 0; path && i < g->count; i++) {
-        if (!g->leaves[i].live) continue;
-        ids[n] = g->leaves[i].next;
-        path[n++] = g->leaves[i].path;
+/* The rows of a pass: of each leaf that grows, what is new; path, count: [leaves]; last: [leaves], of each the last. */
+static void list_rows(const lc_generator *g, int32_t *ids, int32_t *path, int32_t *count,
+                      int32_t *last) {
+    int32_t row = 0;
+    for (int i = 0, k = 0; i < g->count; i++) {
+        const struct leaf *l = &g->leaves[i];
+        if (!grows(l)) continue;
+        path[k] = l->path;
+        count[k] = l->ids ? l->id_count : 1;
+        memcpy(ids + row, l->ids ? l->ids : &l->next, (size_t)count[k] * sizeof *ids);
+        row += count[k];
+        last[k++] = row - 1;
     }
-    lc_tensor_release(g->logits); /* a step may write over them */
-    g->logits = NULL;
-    if (path) done = keep_logits(g, lc_steps_run(g->steps, n, path, ids));
+}
+
+static void note_run(lc_generator *g) {
+    int64_t row = 0;
+    for (int i = 0; i < g->count; i++) {
+        struct leaf *l = &g->leaves[i];
+        l->row = -1;
+        if (!grows(l)) continue;
+        lc_free(l->ids);
+        l->ids = NULL;
+        l->next = -1;
+        l->row = row++;
+    }
+}
+
+/* Runs the listed rows, of which some leaves have more than one. */
+static lc_tensor *run_rows(lc_generator *g, lc_tensor *ids, int n, const int32_t *path,
+                           const int32_t *count, lc_tensor *last) {
+    if (lc_cache_reserve(g->cache, lc_tensor_count(ids)) < 0 ||
+        lc_cache_extend(g->cache, n, path, count, 0) < 0)
+        return NULL;
+    lc_tensor *x = lc_embedding(g->model->language.embedding, ids);
+    return x ? run_pass(g, x, last) : NULL;
+}
+
+/* Runs what is new of the leaves that grow; the logits are theirs then. */
+static int advance(lc_generator *g) {
+    int before = lc_pool(), done = -1;
+    int64_t n = 0, rows = 0;
+    for (int i = 0; i < g->count; i++) {
+        if (!grows(&g->leaves[i])) continue;
+        n++;
+        rows += g->leaves[i].ids ? g->leaves[i].id_count : 1;
+    }
+    int32_t *path = lc_alloc((size_t)(n + 1) * 2 * sizeof *path);
+    lc_tensor *ids = lc_tensor_new(1, &rows, LC_I32, LC_HOST);
+    lc_tensor *last = lc_tensor_new(1, &n, LC_I32, LC_HOST);
+    if (path && ids && last) {
+        list_rows(g, lc_data(ids), path, path + n, lc_data(last));
+        lc_tensor_release(g->logits); /* a step may write over them */
+        g->logits = NULL;
+        done = keep_logits(g, rows > n ? run_rows(g, ids, (int)n, path, path + n, last)
+                                       : lc_steps_run(g->steps, (int)n, path, lc_data(ids)));
+    }
     lc_pool_end(before, NULL);
     lc_free(path);
-    int64_t row = 0;
-    for (int i = 0; !done && i < g->count; i++) {
-        if (!g->leaves[i].live) continue;
-        g->leaves[i].next = -1;
-        g->leaves[i].row = row++;
-    }
+    if (!done) note_run(g);
     return done;
 }
 
@@ -334,21 +368,19 @@ static int run_ids(lc_generator *g, struct leaf *l, const int32_t *ids, int64_t 
     int before = lc_pool(), done = -1;
     int64_t one = 1;
     int32_t count = (int32_t)n;
-    lc_tensor *rows = lc_tensor_new(1, &n, LC_I32, LC_HOST), *x = NULL;
+    lc_tensor *rows = lc_tensor_new(1, &n, LC_I32, LC_HOST);
     lc_tensor *last = lc_tensor_new(1, &one, LC_I32, LC_HOST);
-    if (rows && last && !lc_cache_reserve(g->cache, n) &&
-        !lc_cache_extend(g->cache, 1, &l->path, &count, 0)) {
+    if (rows && last) {
         memcpy(lc_data(rows), ids, (size_t)n * sizeof *ids);
         *(int32_t *)lc_data(last) = count - 1;
-        x = lc_embedding(g->model->language.embedding, rows);
-        done = x ? keep_logits(g, run_pass(g, x, last)) : -1;
+        done = keep_logits(g, run_rows(g, rows, 1, &l->path, &count, last));
     }
     lc_pool_end(before, NULL);
     return done;
 }
 
 int lc_generator_continue(lc_generator *g, int leaf, const int32_t *ids, int64_t n) {
-    if (check_leaf(g, leaf) < 0 || check_ids(g, ids, n) < 0) return -1;
+    if (lc_generator_check_leaf(g, leaf) < 0 || lc_generator_check_ids(g, ids, n) < 0) return -1;
     struct leaf *l = &g->leaves[leaf];
     int live = 0;
     for (int i = 0; i < g->count; i++) live += g->leaves[i].live;
@@ -372,12 +404,12 @@ int lc_generator_continue(lc_generator *g, int leaf, const int32_t *ids, int64_t
     return 0;
 }
 
-/* Brings the logits up to date: all live leaves have chosen, or none. The number of live leaves. */
+/* Brings the logits up to date: all leaves that grow have chosen, or none. Their number. */
 static int catch_up(lc_generator *g) {
     int live = 0, chosen = 0;
     for (int i = 0; i < g->count; i++) {
-        live += g->leaves[i].live;
-        chosen += g->leaves[i].live && g->leaves[i].next >= 0;
+        live += grows(&g->leaves[i]);
+        chosen += grows(&g->leaves[i]) && has_new(&g->leaves[i]);
     }
     if (chosen && chosen < live)
         return lc_fail(LC_EINVAL, "generate: %d of %d live leaves have no next token",
@@ -464,25 +496,25 @@ static void adjust(const lc_generator *g, const struct leaf *l, float *x, unsign
 
 /* How many of the sorted candidates stay: top_k, with all that equal the last of them; then the
  * fewest that hold top_p of what is left. list[i].x becomes a probability, not normalised. */
-static int64_t cut(const lc_generator *g, struct candidate *list, int64_t n) {
+static int64_t cut(const struct lc_sampling *s, struct candidate *list, int64_t n) {
     int64_t kept = n, few = 0;
-    if (g->top_k > 0 && g->top_k < n)
-        for (kept = g->top_k; kept < n && list[kept].x == list[g->top_k - 1].x;) kept++;
+    if (s->top_k > 0 && s->top_k < n)
+        for (kept = s->top_k; kept < n && list[kept].x == list[s->top_k - 1].x;) kept++;
     double most = list[0].x, whole = 0, sum = 0;
     for (int64_t i = 0; i < kept; i++) {
-        list[i].x = exp((list[i].x - most) / g->temperature);
+        list[i].x = exp((list[i].x - most) / s->temperature);
         whole += list[i].x;
     }
-    while (few < kept && (few == 0 || sum < g->top_p * whole)) sum += list[few++].x;
-    return g->top_p < 1 ? few : kept;
+    while (few < kept && (few == 0 || sum < s->top_p * whole)) sum += list[few++].x;
+    return s->top_p < 1 ? few : kept;
 }
 
 /* A token of softmax(x / temperature), cut to what top_k and top_p leave. */
-static int32_t sample(const lc_generator *g, const float *x, int64_t n, double u,
+static int32_t sample(const struct lc_sampling *s, const float *x, int64_t n, double u,
                       struct candidate *list) {
     for (int64_t i = 0; i < n; i++) list[i] = (struct candidate){x[i], (int32_t)i};
     qsort(list, (size_t)n, sizeof *list, likelier);
-    int64_t kept = cut(g, list, n);
+    int64_t kept = cut(s, list, n);
     double whole = 0, sum = 0;
     for (int64_t i = 0; i < kept; i++) whole += list[i].x;
     for (int64_t i = 0; i < kept; i++) {
@@ -496,7 +528,8 @@ int lc_generator_step(lc_generator *g, int32_t *tokens, float *logps) {
     int live = 0;
     for (int i = 0; i < g->count; i++) {
         tokens[i] = -1;
-        if (g->leaves[i].live && !lc_generator_room(g, i) && lc_generator_end(g, i) < 0) return -1;
+        if (!grows(&g->leaves[i])) continue;
+        if (!lc_generator_room(g, i) && lc_generator_end(g, i) < 0) return -1;
         live += g->leaves[i].live;
     }
     if (!live || (live = catch_up(g)) < 0) return live;
@@ -505,14 +538,14 @@ int lc_generator_step(lc_generator *g, int32_t *tokens, float *logps) {
     int done = new_workspace(g, &w);
     for (int i = 0; !done && i < g->count; i++) {
         struct leaf *l = &g->leaves[i];
-        if (!l->live) continue;
+        if (!grows(l)) continue;
         const float *x = w.logits + l->row * n;
         memcpy(w.own, x, (size_t)n * sizeof *x);
         adjust(g, l, w.own, w.marked);
-        tokens[i] =
-            g->temperature > 0
-                ? sample(g, w.own, n, lc_uniform(g->seed, l->stream, (uint64_t)l->made), w.list)
-                : greatest(w.own, n);
+        tokens[i] = l->sampling.temperature > 0
+                        ? sample(&l->sampling, w.own, n,
+                                 lc_uniform(l->sampling.seed, l->stream, (uint64_t)l->made), w.list)
+                        : greatest(w.own, n);
         if (logps) logps[i] = (float)(x[tokens[i]] - log_sum_exp(x, n));
         done = lc_generator_choose(g, i, tokens[i]);
     }
@@ -545,7 +578,7 @@ int lc_generator_best(lc_generator *g, int k, int32_t *ids, float *logps) {
     int done = new_workspace(g, &w);
     for (int i = 0; !done && i < g->count; i++) {
         const struct leaf *l = &g->leaves[i];
-        if (!l->live) {
+        if (!grows(l)) {
             for (int j = 0; j < k; j++) ids[(int64_t)i * k + j] = -1;
             continue;
         }
@@ -557,4 +590,24 @@ int lc_generator_best(lc_generator *g, int k, int32_t *ids, float *logps) {
     }
     free_workspace(&w);
     return done < 0 ? -1 : live;
+}
+
+int lc_generator_likeliest(lc_generator *g, int leaf, int k, int32_t *ids, float *logps) {
+    int64_t n = g->model->language.vocabulary;
+    if (lc_generator_check_leaf(g, leaf) < 0) return -1;
+    int64_t row = g->leaves[leaf].row;
+    if (row < 0 || k < 1 || k > n)
+        return lc_fail(LC_EINVAL, "generate: the %d likeliest of leaf %d, which %s", k, leaf + 1,
+                       row < 0 ? "has chosen nothing yet" : "has a smaller vocabulary");
+    int before = lc_pool(), done = -1;
+    float *x = lc_alloc((size_t)n * sizeof *x);
+    lc_tensor *own = x ? lc_slice(g->logits, 0, row, 1) : NULL;
+    if (own && !(done = lc_tensor_read_f32(own, x, n))) {
+        double norm = log_sum_exp(x, n);
+        keep_best(x, n, k, ids, logps);
+        for (int i = 0; i < k; i++) logps[i] = (float)(logps[i] - norm);
+    }
+    lc_pool_end(before, NULL);
+    lc_free(x);
+    return done;
 }

@@ -8,19 +8,14 @@
 #define _GNU_SOURCE
 #include <curl/curl.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "net/plugin.h"
+#include "net/key.h"
 
-enum { MOST_KEY = 4096, SECRET = 12 }; /* bytes: a key's, and those from which one is a secret */
+enum { SECRET = 12 }; /* bytes from which a key is a secret */
 
 struct transfer {
     lc_http *client;
@@ -142,29 +137,10 @@ static void client_limits(lc_http *c, double connect, double whole, double stall
 
 /* ---- the key ---------------------------------------------------------------------------------------- */
 
-/* The bytes of a file that its owner alone may read; -1: lc_error(). */
-static ssize_t read_key(const char *path, char *text, size_t room) {
-    struct stat s;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return host.fail(LC_EMISSING, "%s: opening: %s", path, strerror(errno));
-    ssize_t n = -1;
-    if (fstat(fd, &s) < 0 || !S_ISREG(s.st_mode))
-        host.fail(LC_EINVAL, "%s: a file that holds the key is expected", path);
-    else if (s.st_mode & 077)
-        host.fail(LC_EINVAL, "%s: others may read this key; chmod 600 makes it its owner's alone",
-                  path);
-    else if ((n = read(fd, text, room)) < 0)
-        host.fail(LC_EIO, "%s: reading: %s", path, strerror(errno));
-    close(fd);
-    return n;
-}
-
-static int use_key(lc_http *c, const char *text, size_t n, const char *from) {
-    while (n && strchr(" \t\r\n", text[n - 1])) n--;
-    if (!n) return host.fail(LC_EINVAL, "%s: it holds no key", from);
-    for (size_t i = 0; i < n; i++)
-        if (text[i] <= ' ' || text[i] >= 0x7F)
-            return host.fail(LC_EINVAL, "%s: byte %zu is one that no key has", from, i + 1);
+static int use_key(lc_http *c, const char *text, size_t size, const char *from) {
+    ssize_t length = lc_key_length(&host, text, size, from);
+    if (length < 0) return -1;
+    size_t n = (size_t)length;
     if (c->plain && !c->loopback)
         return host.fail(LC_EINVAL, "http: a key is not sent over plain http to another machine; "
                                     "use https, or give no key");
@@ -179,11 +155,7 @@ static int use_key(lc_http *c, const char *text, size_t n, const char *from) {
     line[sizeof name - 1 + n] = 0;
     int added = add_header(c, line);
     forget(line);
-    struct rlimit core; /* a dump would hold the key */
-    if (getrlimit(RLIMIT_CORE, &core) == 0) {
-        core.rlim_cur = 0;
-        setrlimit(RLIMIT_CORE, &core);
-    }
+    lc_key_guard();
     return added < 0 ? -1 : 1;
 }
 
@@ -193,8 +165,8 @@ static int client_key(lc_http *c, const char *path) {
         const char *text = getenv("OPENAI_API_KEY");
         return text && *text ? use_key(c, text, strlen(text), "OPENAI_API_KEY") : 0;
     }
-    char text[MOST_KEY];
-    ssize_t n = read_key(path, text, sizeof text);
+    char text[LC_KEY_MOST];
+    ssize_t n = lc_key_read(&host, path, text, sizeof text);
     int used = n < 0 ? -1 : use_key(c, text, (size_t)n, path);
     explicit_bzero(text, sizeof text);
     return used;

@@ -174,8 +174,15 @@ static int reserve_runs(struct leaf *l, int64_t count) {
     return 0;
 }
 
-/* A new leaf with room for that many runs; its number, or -1. */
+/* A new leaf with room for that many runs; its number, or -1. A dropped one's number comes again. */
 static int new_leaf(struct lc_cache *c, int64_t runs) {
+    for (int i = 0; i < c->leaf_count; i++)
+        if (!c->leaves[i].live) {
+            c->leaves[i] = (struct leaf){0};
+            if (reserve_runs(&c->leaves[i], runs) < 0) return -1;
+            c->leaves[i].live = true;
+            return i;
+        }
     if (c->leaf_count == c->leaf_room) {
         int room = c->leaf_room ? 2 * c->leaf_room : 16;
         struct leaf *leaves = lc_realloc(c->leaves, (size_t)room * sizeof *leaves);
@@ -197,6 +204,8 @@ static void count_users(struct lc_cache *c, const struct run *runs, int count, i
             c->free += c->users[s] == 0;
         }
 }
+
+int lc_cache_root(struct lc_cache *c) { return new_leaf(c, 1); }
 
 int lc_cache_fork(struct lc_cache *c, int leaf) {
     const struct leaf *old = leaf_of(c, leaf);

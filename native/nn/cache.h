@@ -25,7 +25,7 @@ void lc_cache_free(struct lc_cache *c); /* NULL is legal */
 int lc_cache_reserve(struct lc_cache *c, int64_t free);
 
 /* Plans a pass over a forest's packed rows. For each of n segments one new leaf that sees the
- * segment's whole path; numbers go on from those before. Slots that no leaf sees are free again
+ * segment's whole path; in a new cache they are leaves 0 .. n-1. Slots that no leaf sees are free again
  * after the pass. -1: too few slots in a row. */
 int lc_cache_prefill(struct lc_cache *c, const lc_forest *f, int n, const int32_t *segments);
 
@@ -34,9 +34,11 @@ int lc_cache_prefill(struct lc_cache *c, const lc_forest *f, int n, const int32_
  * -1: too few free slots, and nothing has changed. */
 int lc_cache_extend(struct lc_cache *c, int n, const int32_t *leaf, const int32_t *count, int fill);
 
+/* A new leaf that sees nothing yet. Its number, or -1. */
+int lc_cache_root(struct lc_cache *c);
 /* A new leaf that sees what this one sees; nothing is copied. Its number, or -1. */
 int lc_cache_fork(struct lc_cache *c, int leaf);
-/* The leaf is done; its number is not used again. */
+/* The leaf is done; its number may come again. */
 int lc_cache_drop(struct lc_cache *c, int leaf);
 
 int64_t lc_cache_length(const struct lc_cache *c,

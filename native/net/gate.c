@@ -1,0 +1,119 @@
+/* gate.c - who is let in, from a request's head alone, before a byte of its body is read.
+ *
+ * A page in the user's browser can send requests to this machine, too, and a name of its own can lead here
+ * (DNS rebinding). So Host has to be this machine's name, a listed one or - where the server is open to others,
+ * who need a key - any address; Origin, where there is one, has to be Host's; and a POST has to be JSON, which
+ * a page of another origin cannot send unasked. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "net/server.h"
+
+enum { MOST_FIELDS = 100, MOST_HOST = 255 };
+
+static const char *header(struct MHD_Connection *c, const char *name) {
+    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
+}
+
+/* The name of "name", "name:port", "[::1]:port"; false: it is none of these. */
+static bool split_host(const char *text, char name[MOST_HOST + 1]) {
+    size_t n = *text == '[' ? strcspn(text, "]") + 1 : strcspn(text, ":");
+    if (!n || n > MOST_HOST || n > strlen(text)) return false;
+    const char *rest = text + n;
+    if (*rest && (*rest != ':' || strlen(rest) > 6 || rest[1 + strspn(rest + 1, "0123456789")]))
+        return false;
+    memcpy(name, text, n);
+    name[n] = 0;
+    return true;
+}
+
+static bool is_address(const char *name) {
+    unsigned char binary[sizeof(struct in6_addr)];
+    char inner[MOST_HOST + 1];
+    if (*name != '[') return inet_pton(AF_INET, name, binary) == 1;
+    size_t n = strlen(name) - 2;
+    memcpy(inner, name + 1, n);
+    inner[n] = 0;
+    return inet_pton(AF_INET6, inner, binary) == 1;
+}
+
+static bool known_host(const lc_server *s, const char *host) {
+    char name[MOST_HOST + 1];
+    if (!host || !split_host(host, name)) return false;
+    if (!strcasecmp(name, "localhost") || !strcmp(name, "127.0.0.1") || !strcmp(name, "[::1]"))
+        return true;
+    if (!s->loopback && is_address(name)) return true;
+    for (const struct name *n = s->names; n; n = n->next)
+        if (!strcasecmp(name, n->text)) return true;
+    return false;
+}
+
+static bool same_origin(const char *origin, const char *host) {
+    const char *rest = strstr(origin, "://");
+    if (!rest || (strncmp(origin, "http://", 7) && strncmp(origin, "https://", 8))) return false;
+    return !strcasecmp(rest + 3, host);
+}
+
+/* In a time that depends on the sent text's length alone. */
+static bool same_key(const char *key, const char *sent) {
+    size_t n = strlen(sent), length = strlen(key);
+    unsigned different = n != length;
+    for (size_t i = 0; i < n; i++)
+        different |= (unsigned char)sent[i] ^ (unsigned char)key[i < length ? i : length];
+    return !different;
+}
+
+static bool has_key(const lc_server *s, struct MHD_Connection *c) {
+    const char *sent = header(c, "Authorization");
+    return sent && !strncasecmp(sent, "Bearer ", 7) && same_key(s->key, sent + 7);
+}
+
+/* The page and the sign of life need no key; what the page asks for does. */
+static bool is_open(const char *path) { return !strcmp(path, "/") || !strcmp(path, "/healthz"); }
+
+static bool is_json(const char *type) {
+    static const char json[] = "application/json";
+    size_t n = sizeof json - 1;
+    return type && !strncasecmp(type, json, n) && (!type[n] || strchr("; \t", type[n]));
+}
+
+static int refuse(int status, const char **reason, const char *text) {
+    *reason = text;
+    return status;
+}
+
+static int check_body(const lc_server *s, struct MHD_Connection *c, const char **reason) {
+    const char *length = header(c, "Content-Length");
+    if (length && header(c, "Transfer-Encoding"))
+        return refuse(400, reason,
+                      "the request has a Content-Length and a Transfer-Encoding; send one");
+    if (header(c, "Content-Encoding"))
+        return refuse(415, reason, "the body is packed (Content-Encoding); send it as it is");
+    if (!is_json(header(c, "Content-Type")))
+        return refuse(415, reason,
+                      "the body's type is not JSON; send Content-Type: application/json");
+    if (length && strtoll(length, NULL, 10) > s->body_most)
+        return refuse(413, reason, "the body is larger than this server takes (--max-body)");
+    if (s->draining) return refuse(503, reason, "the server is shutting down");
+    if (s->counted >= s->requests_most)
+        return refuse(429, reason, "the server has as many requests as it takes; try again");
+    return 0;
+}
+
+int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *path,
+                   const char *method, const char **reason) {
+    const char *host = header(c, "Host"), *origin = header(c, "Origin");
+    if (MHD_get_connection_values(c, MHD_HEADER_KIND, NULL, NULL) > MOST_FIELDS)
+        return refuse(431, reason, "the request has more than 100 header fields");
+    if (!known_host(s, host))
+        return refuse(403, reason,
+                      "Host is none of this server's names; use 127.0.0.1 or list it (--name)");
+    if (origin && !same_origin(origin, host))
+        return refuse(403, reason, "the request comes from a page of another origin");
+    if (s->key && !is_open(path) && !has_key(s, c))
+        return refuse(401, reason, "a key is needed: Authorization: Bearer KEY");
+    return strcmp(method, "POST") ? 0 : check_body(s, c, reason);
+}
