@@ -61,22 +61,33 @@ local function remember(self, key, t)
   return t
 end
 
---- The features [rows, width] of a picture file.
----@param path string
-function Features:get(path)
-  local key = file.hash(path)
+-- The features under a key; pixels() reads the picture where they are not kept.
+local function find(self, key, pixels)
   if self.young[key] then return self.young[key] end
   if self.old[key] then return remember(self, key, self.old[key]) end
   local kept = disk(self)
   local t = kept and kept:get(key)
   if t then return remember(self, key, t) end
   self.runs = self.runs + 1
-  t = self.model:vision { self.reader and self.reader:take(path) or image.load(path) }
+  t = self.model:vision { pixels() }
   if kept then
     local ok, reason = pcall(kept.put, kept, key, t)
     if not ok then without_disk(self, reason) end
   end
   return remember(self, key, t)
+end
+
+--- The features [rows, width] of a picture file.
+---@param path string
+function Features:get(path)
+  return find(self, file.hash(path), function() return self.reader and self.reader:take(path) or image.load(path) end)
+end
+
+--- The features of a picture file whose bytes are at hand.
+---@param bytes string
+---@param key string        their hash
+function Features:of_bytes(bytes, key)
+  return find(self, key, function() return image.decode(bytes, "the picture") end)
 end
 
 --- The features of a random part of a picture file. They stay in memory alone: most parts are seen once.

@@ -145,8 +145,11 @@ local function no_empty(list)
   return kept
 end
 
--- The options with their defaults, and what follows from the model.
-local function complete(model, opt)
+--- The options with their defaults, and what follows from the model: ends, is_end, words.
+---@param model table
+---@param opt lucid.GenerateOptions
+---@return lucid.GenerateOptions
+function M.complete(model, opt)
   FIELDS:check("generate", opt)
   local s = { length_norm = "new", length_penalty = 1, early_stopping = false, repetition_penalty = 1, temperature = 0,
     top_k = 0, top_p = 1, seed = 0, beams = 1, answers = 1, counted = COUNTED[model.kind] }
@@ -341,7 +344,8 @@ local function batch_end(requests, from, s)
   return to
 end
 
-local function check_model(model)
+--- Raises where a model has no tokenizer.
+function M.check_model(model)
   if not model.tokenizer then error(model.dir .. ": there is no tokenizer.model; put the model's own there", 0) end
 end
 
@@ -355,8 +359,8 @@ end
 ---@return { prefills: integer, tower: integer } counts      how often the rows of a picture went through the language model,
 ---   and how many pictures through the tower
 function M.all(model, requests, opt)
-  check_model(model)
-  local s = complete(model, opt or {})
+  M.check_model(model)
+  local s = M.complete(model, opt or {})
   local ends, counts, out = {}, { prefills = 0, tower = 0 }, {}
   while (ends[#ends] or 0) < #requests do ends[#ends + 1] = batch_end(requests, (ends[#ends] or 0) + 1, s) end
   local batches = dist.hand_out(#ends, function(i)
@@ -386,8 +390,8 @@ Path.__index = Path
 ---@param opt lucid.GenerateOptions|nil
 ---@return lucid.Path
 function M.path(model, opt)
-  check_model(model)
-  local s = complete(model, opt or {})
+  M.check_model(model)
+  local s = M.complete(model, opt or {})
   if s.beams > 1 or s.answers > 1 then error("generate: a path has one answer at a time, without beams", 0) end
   return setmetatable({ model = model, s = s, run = {}, turn = 0 }, Path)
 end

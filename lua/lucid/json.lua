@@ -21,6 +21,12 @@ local ARRAY = { __jsontype = "array" }
 ---@param t table|nil
 function M.array(t) return setmetatable(t or {}, ARRAY) end
 
+--- Whether a value is a list that was read, or marked.
+function M.is_list(v) return getmetatable(v) == ARRAY end
+
+--- Whether a value is an object that was read, which may be empty.
+function M.is_object(v) return type(v) == "table" and v ~= M.null and not M.is_list(v) end
+
 -- ---- reading ------------------------------------------------------------------------------------
 
 local length, integer = ffi.new("size_t[1]"), ffi.new("int64_t[1]")

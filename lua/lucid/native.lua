@@ -321,6 +321,19 @@ function M.held(f, ...)
   return end_held(pcall(f, ...))
 end
 
+local function end_obeying(ok, ...)
+  C.lc_signals_hold(0)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Calls f(...) as held does, but a signal that f has obeyed is no error: f ends what it does, and so does the program.
+---@param f function
+function M.obeying(f, ...)
+  C.lc_signals_hold(1)
+  return end_obeying(pcall(f, ...))
+end
+
 --- Whether a signal waits.
 function M.signalled() return C.lc_signal_noted() ~= 0 end
 

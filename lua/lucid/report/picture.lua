@@ -1,27 +1,9 @@
 -- Pictures inside a page: no larger than they are shown, without what else their files hold (places, cameras).
-local bit = require "bit"
+local base64 = require "lucid.base64"
 local file = require "lucid.file"
 local image = require "lucid.image"
 
 local M = {}
-
-local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-
---- Base64 (RFC 4648) of a string of bytes.
-function M.base64(bytes)
-  local out = {}
-  for i = 1, #bytes, 3 do
-    local a, b, c = bytes:byte(i, i + 2)
-    local word = bit.bor(bit.lshift(a, 16), bit.lshift(b or 0, 8), c or 0)
-    for j = 3, 0, -1 do
-      local at = bit.band(bit.rshift(word, 6 * j), 63) + 1
-      out[#out + 1] = ALPHABET:sub(at, at)
-    end
-    if not c then out[#out] = "=" end
-    if not b then out[#out - 1] = "=" end
-  end
-  return table.concat(out)
-end
 
 local SMALL = 128     -- below this a picture is drawn with its pixels, and kept without loss
 
@@ -53,7 +35,7 @@ function M.embed(path, side)
   end
   local small = longer <= SMALL
   local bytes = encoded(pixels, small and ".png" or ".jpg")
-  return { url = ("data:image/%s;base64,%s"):format(small and "png" or "jpeg", M.base64(bytes)), width = width,
+  return { url = ("data:image/%s;base64,%s"):format(small and "png" or "jpeg", base64.encode(bytes)), width = width,
     height = height, small = small }
 end
 

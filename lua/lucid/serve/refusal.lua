@@ -1,0 +1,37 @@
+-- What is wrong with a request, as an error that becomes the answer: a status and OpenAI's error object.
+local json = require "lucid.json"
+
+local M = {}
+local Refusal = {}
+Refusal.__index = Refusal
+
+local KINDS = { [401] = "authentication_error", [403] = "permission_error", [429] = "rate_limit_error", [500] = "server_error",
+  [503] = "server_error" }
+
+--- Raises a refusal.
+---@param status integer        HTTP's
+---@param message string        what, where, and what would be right
+---@param param string|nil      the field of the request
+---@param code string|nil       a word that programs look at
+function M.raise(status, message, param, code)
+  error(setmetatable({ status = status, message = message, param = param, code = code }, Refusal), 0)
+end
+
+--- Whether a caught error is a refusal.
+function M.is(value) return getmetatable(value) == Refusal end
+
+--- The text of the error object.
+---@return string
+function Refusal:text()
+  return json.encode { error = { message = self.message, type = KINDS[self.status] or "invalid_request_error",
+    param = self.param or json.null, code = self.code or json.null } }
+end
+
+--- A refusal of any caught error: what was not raised as one is the server's own fault.
+function M.of(value)
+  if M.is(value) then return value end
+  local text = tostring(value):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("\n.*", "")
+  return setmetatable({ status = 500, message = text }, Refusal)
+end
+
+return M

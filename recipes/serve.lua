@@ -1,0 +1,49 @@
+-- Answers over HTTP: OpenAI's chat completions, and a page that compares the model with and without its adapter.
+--   lucid serve --model llava-1.5-7b-hf [--adapter runs/llava] --port 8080
+--   lucid serve --model llava-1.5-7b-hf --host 0.0.0.0 --api-key-file key.txt
+local lucid = require "lucid"
+
+local opt = lucid.args {
+  about = "Serves /v1/chat/completions (OpenAI's, with pictures as data URLs), /v1/models, /healthz, /metrics and a page at /.\n"
+    .. "Requests are batched between two tokens, and those on one picture share its keys and values; an answer is the one\n"
+    .. "that lucid describe gives. Models are called by the folder's name, with +adapter behind it where there is one.\n"
+    .. "Ctrl-C lets what was accepted be answered and ends; a second one ends at once.",
+  common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet",
+  required = { "model" },
+  defaults = { seed = 0 },
+  { "temperature", 0, "where a request does not say; 0: the likeliest token every time" },
+  { "name", "", "what the model is called; empty: its folder's name" },
+  { "host", "127.0.0.1", "address to listen on; one that other machines reach needs --api-key-file" },
+  { "port", 8080, "port to listen on; 0: any that is free", { whole = true, max = 65535 } },
+  { "api-key-file", "", "file of the key that requests need, its owner's alone" },
+  { "allow-host", "", "further names that requests may call this server by, separated by commas" },
+  { "batch", 64, "answers that grow together", { whole = true, min = 1, max = 4096 } },
+  { "queue", 128, "requests at a time, waiting ones with them; further ones are refused (429)", { whole = true, min = 1, max = 1e5 } },
+  { "connections", 256, "connections at a time", { whole = true, min = 1, max = 1e5 } },
+  { "max-body", 16, "MiB of a request", { min = 0.001, max = 1024 } },
+  { "max-tokens", 1024, "most tokens of an answer, whatever a request says", { whole = true, min = 1 } },
+  { "max-new-tokens", 512, "tokens of an answer where a request does not say", { whole = true, min = 1 } },
+  { "timeout", 300, "seconds for a request, waiting and all", { min = 0.1 } },
+  { "head-timeout", 10, "seconds until a request's head is there", { min = 0.1 } },
+  { "body-timeout", 30, "seconds from there until its body is", { min = 0.1 } },
+  { "stall", 30, "seconds that a client may take nothing of its answer", { min = 1 } },
+  { "trunk-budget", 1024, "MiB of keys and values that pictures may hold for further questions" },
+}
+
+lucid.threads(opt.threads)
+local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
+  adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
+local names = {}
+for name in opt.allow_host:gmatch "[^,]+" do names[#names + 1] = name end
+local server = lucid.serve.open {
+  model = m, name = opt.name ~= "" and opt.name or opt.model:gsub("/+$", ""):match "[^/]+$", host = opt.host, port = opt.port,
+  key_file = opt.api_key_file ~= "" and opt.api_key_file or nil, names = names, batch = opt.batch, queue = opt.queue,
+  connections = opt.connections, max_body = opt.max_body * 2 ^ 20, max_tokens = opt.max_tokens, tokens = opt.max_new_tokens,
+  temperature = opt.temperature, seed = opt.seed, timeout = opt.timeout, head_timeout = opt.head_timeout,
+  body_timeout = opt.body_timeout, stall = opt.stall, trunk_budget = opt.trunk_budget * 2 ^ 20,
+  log = not opt.quiet and function(line) io.stderr:write(line, "\n") end or nil,
+}
+print(("%s serves %s"):format(server.url, table.concat(server.models, " and ")))
+io.flush()
+server:run()
+server:close()
