@@ -1,6 +1,8 @@
--- lucid serve as a program of its own.
+-- lucid serve as a program of its own, and the bodies of requests to it.
+local base64 = require "lucid.base64"
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
+local json = require "lucid.json"
 local program = require "tests.support.program"
 local run = require "lucid.run"
 local socket = require "tests.support.socket"
@@ -14,12 +16,32 @@ function M.missing()
   return run.versions().features:find("server: missing", 1, true) and "no HTTP server (libmicrohttpd-dev)" or nil
 end
 
+--- A picture file as a data URL.
+function M.url_of(path)
+  return ("data:image/%s;base64,%s"):format(path:find "%.png$" and "png" or "jpeg", base64.encode(file.read(path)))
+end
+
+--- A message of the user, about a picture file or none.
+function M.message(text, picture)
+  if not picture then return { role = "user", content = text } end
+  return { role = "user", content = { { type = "text", text = text },
+    { type = "image_url", image_url = { url = M.url_of(picture) } } } }
+end
+
+--- A request for a completion of the model "tiny".
+function M.completion(fields)
+  local body = { model = "tiny", messages = { M.message "Is there a car in the image?" }, max_tokens = 6 }
+  for name, value in pairs(fields or {}) do body[name] = value end
+  return { path = "/v1/chat/completions", body = json.encode(body) }
+end
+
 --- Starts one on a free port.
 ---@param words string      options
 function M.start(words)
   local dir = folder.folder()
   -- exec: the number printed is the server's own, which signals are for.
-  local pipe = io.popen(("{ sh -c 'echo $$; exec %s serve --port 0 %s' 2>%s/err; echo ended $?; }"):format(program, words, dir))
+  local command = ("{ sh -c 'echo $$; exec %s serve --port 0 %s' 2>%s/err; echo ended $?; }"):format(program, words, dir)
+  local pipe = io.popen(command)
   local pid, line = pipe:read "*l", pipe:read "*l"
   local port = (line or ""):match ":(%d+) serves"
   local self = setmetatable({ dir = dir, pipe = pipe, pid = pid, port = tonumber(port), line = line }, Served)
@@ -28,6 +50,17 @@ function M.start(words)
 end
 
 function Served:ask(r) return socket.ask(self.port, r) end
+
+--- A value of /metrics; where there are several of a name, their sum.
+function Served:metric(name, headers)
+  local _, text = self:ask { path = "/metrics", headers = headers }
+  local sum
+  for line in text:gmatch "[^\n]+" do
+    local value = line:match("^" .. name .. "%s(%S+)$") or line:match("^" .. name .. "{[^}]*}%s(%S+)$")
+    if value then sum = (sum or 0) + tonumber(value) end
+  end
+  return sum
+end
 
 function Served:connect(opt) return socket.connect(self.port, opt) end
 

@@ -17,6 +17,7 @@ local SLOW, CAUGHT_UP = 64 * 1024, 16 * 1024      -- bytes that a client has not
 ---@field batch table         where its sequences grow
 ---@field request lucid.ServedCompletion
 ---@field sequences table[]   one a choice, once it has joined
+---@field growing integer      choices whose end has not been sent
 
 --- A job that waits to join.
 ---@param server table        the lucid.Server
@@ -28,7 +29,8 @@ function M.new(server, number, request)
     refusal.raise(404, ("there is no model '%s'; GET /v1/models lists those that there are"):format(request.model), "model", "model_not_found")
   end
   local self = setmetatable({ server = server, number = number, request = request, batch = batch, model = request.model,
-    id = ("chatcmpl-%x-%d"):format(server.born, number), created = os.time(), arrived = C.lc_seconds(), sequences = {} }, Job)
+    id = ("chatcmpl-%x-%d"):format(server.born, number), created = os.time(), arrived = C.lc_seconds(), sequences = {},
+    growing = request.choices }, Job)
   self:prepare()
   return self
 end
@@ -99,13 +101,6 @@ function Job:join()
   end
 end
 
---- How many of its sequences grow.
-function Job:growing()
-  local n = 0
-  for _, sequence in ipairs(self.sequences) do n = n + (sequence.answer.reason and 0 or 1) end
-  return n
-end
-
 --- Its sequences leave: its client has gone, or something has gone wrong.
 function Job:leave()
   for _, sequence in ipairs(self.sequences) do self.batch:leave(sequence) end
@@ -171,7 +166,9 @@ local function stream(self, choice, sequence)
   sequence.pieces, sequence.tokens = {}, {}
   if text ~= "" or #tokens > 0 then delta(self, choice, { content = text }, self.request.top and tokens) end
   if sequence.answer.reason then delta(self, choice, {}, nil, sequence.answer.reason) end
-  if self:growing() > 0 then return end
+end
+
+local function end_stream(self)
   if self.request.include_usage then chunk(self, {}, reply.usage(self.prompt_tokens, completion_tokens(self))) end
   self:write(reply.event "[DONE]")
   check(C.lc_server_end(self.server.handle, self.number))
@@ -185,11 +182,11 @@ function Job:grown(choice, sequence)
     self.first = true
     self.server.metrics:observe("first_token", C.lc_seconds() - self.arrived)
   end
-  if self.request.stream then
-    stream(self, choice, sequence)
-  elseif self:growing() == 0 then
-    whole(self)
-  end
+  if self.request.stream then stream(self, choice, sequence) end
+  if not sequence.answer.reason then return end
+  self.growing = self.growing - 1
+  if self.growing > 0 then return end
+  if self.request.stream then end_stream(self) else whole(self) end
 end
 
 --- Ends with an error: as an answer, or within the stream that has begun.
