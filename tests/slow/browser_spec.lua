@@ -6,16 +6,9 @@ local json = require "lucid.json"
 local program = require "tests.support.program"
 local written = require "tests.support.runs"
 
-local BROWSERS = { "chromium", "chromium-browser", "google-chrome" }
 local ARTIFACTS = "build/artifacts"
 
-local function found()
-  for _, name in ipairs(BROWSERS) do
-    if os.execute(("command -v %s >/dev/null 2>&1"):format(name)) == 0 then return name end
-  end
-end
-
-local browser = found()
+local browser = require "tests.support.browser"()
 local dir, page
 
 -- Opens an address; the document that came of it, and what the browser said.
