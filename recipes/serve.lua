@@ -4,13 +4,13 @@
 local lucid = require "lucid"
 
 local opt = lucid.args {
-  about = "Serves /v1/chat/completions (OpenAI's, with pictures as data URLs), /v1/models, /healthz, /metrics and a page at /.\n"
-    .. "Requests are batched between two tokens, and those on one picture share its keys and values; an answer is the one\n"
-    .. "that lucid describe gives. Models are called by the folder's name, with +adapter behind it where there is one.\n"
+  about = "Serves /v1/chat/completions (OpenAI's, with pictures as data URLs), /v1/models, /healthz, /metrics and a page\n"
+    .. "at /. Requests are batched between two tokens, and those on one picture share its keys and values; an answer is\n"
+    .. "the one that lucid describe gives. A model is called by its folder's name, with +adapter behind it where there\n"
+    .. "is one.\n"
     .. "Ctrl-C lets what was accepted be answered and ends; a second one ends at once.",
   common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet",
   required = { "model" },
-  defaults = { seed = 0 },
   { "temperature", 0, "where a request does not say; 0: the likeliest token every time" },
   { "name", "", "what the model is called; empty: its folder's name" },
   { "host", "127.0.0.1", "address to listen on; one that other machines reach needs --api-key-file" },
@@ -18,7 +18,8 @@ local opt = lucid.args {
   { "api-key-file", "", "file of the key that requests need, its owner's alone" },
   { "allow-host", "", "further names that requests may call this server by, separated by commas" },
   { "batch", 64, "answers that grow together", { whole = true, min = 1, max = 4096 } },
-  { "queue", 128, "requests at a time, waiting ones with them; further ones are refused (429)", { whole = true, min = 1, max = 1e5 } },
+  { "queue", 128, "requests at a time, waiting ones with them; further ones are refused (429)",
+    { whole = true, min = 1, max = 1e5 } },
   { "connections", 256, "connections at a time", { whole = true, min = 1, max = 1e5 } },
   { "max-body", 16, "MiB of a request", { min = 0.001, max = 1024 } },
   { "max-tokens", 1024, "most tokens of an answer, whatever a request says", { whole = true, min = 1 } },
@@ -36,10 +37,10 @@ local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant
 local names = {}
 for name in opt.allow_host:gmatch "[^,]+" do names[#names + 1] = name end
 local server = lucid.serve.open {
-  model = m, name = opt.name ~= "" and opt.name or opt.model:gsub("/+$", ""):match "[^/]+$", host = opt.host, port = opt.port,
-  key_file = opt.api_key_file ~= "" and opt.api_key_file or nil, names = names, batch = opt.batch, queue = opt.queue,
-  connections = opt.connections, max_body = opt.max_body * 2 ^ 20, max_tokens = opt.max_tokens, tokens = opt.max_new_tokens,
-  temperature = opt.temperature, seed = opt.seed, timeout = opt.timeout, head_timeout = opt.head_timeout,
+  model = m, name = opt.name ~= "" and opt.name or opt.model:gsub("/+$", ""):match "[^/]+$", host = opt.host,
+  port = opt.port, key_file = opt.api_key_file ~= "" and opt.api_key_file or nil, names = names, batch = opt.batch, queue = opt.queue,
+  connections = opt.connections, max_body = opt.max_body * 2 ^ 20, max_tokens = opt.max_tokens,
+  tokens = opt.max_new_tokens, temperature = opt.temperature, seed = opt.seed, timeout = opt.timeout, head_timeout = opt.head_timeout,
   body_timeout = opt.body_timeout, stall = opt.stall, trunk_budget = opt.trunk_budget * 2 ^ 20,
   log = not opt.quiet and function(line) io.stderr:write(line, "\n") end or nil,
 }

@@ -45,10 +45,11 @@ Server.__index = Server
 ---@field stall number|nil                seconds that a client may take nothing, default 30
 ---@field trunk_budget number|nil         bytes of keys and values that pictures may hold, default 1 GiB
 ---@field log fun(line: string)|nil       called with a line a request
-local FIELDS = options("model name host port key_file names batch queue connections max_body max_tokens tokens temperature seed "
-  .. "timeout head_timeout body_timeout stall trunk_budget log")
-local DEFAULT = { host = "127.0.0.1", port = 0, batch = 64, queue = 128, connections = 256, max_body = 16 * 2 ^ 20, max_tokens = 1024,
-  tokens = 512, temperature = 0, seed = 42, timeout = 300, head_timeout = 10, body_timeout = 30, stall = 30, trunk_budget = 2 ^ 30 }
+local FIELDS = options("model name host port key_file names batch queue connections max_body max_tokens tokens "
+  .. "temperature seed timeout head_timeout body_timeout stall trunk_budget log")
+local DEFAULT = { host = "127.0.0.1", port = 0, batch = 64, queue = 128, connections = 256, max_body = 16 * 2 ^ 20,
+  max_tokens = 1024, tokens = 512, temperature = 0, seed = 42, timeout = 300, head_timeout = 10, body_timeout = 30,
+  stall = 30, trunk_budget = 2 ^ 30 }
 
 -- ---- opening ---------------------------------------------------------------------------------------
 
@@ -61,7 +62,9 @@ local function batches_of(opt)
   return list
 end
 
-local function url(host, port) return ("http://%s:%d"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port) end
+local function url(host, port)
+  return ("http://%s:%d"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port)
+end
 
 --- Opens a server, which listens from now on and answers once it runs.
 ---@param opt lucid.ServeOptions
@@ -72,7 +75,8 @@ function M.open(opt)
   local self = setmetatable({ jobs = {}, waiting = {}, metrics = metrics.new(), born = os.time() }, Server)
   for name in pairs(FIELDS.known) do self[name] = opt[name] == nil and DEFAULT[name] or opt[name] end
   self.handle = ffi.gc(check(C.lc_server_new(self.host, self.port)), C.lc_server_free)
-  C.lc_server_limits(self.handle, self.max_body, self.queue, self.connections, self.head_timeout, self.body_timeout, self.stall)
+  C.lc_server_limits(self.handle, self.max_body, self.queue, self.connections, self.head_timeout, self.body_timeout,
+    self.stall)
   if opt.key_file then check(C.lc_server_key(self.handle, opt.key_file)) end
   for _, name in ipairs(opt.names or {}) do check(C.lc_server_name(self.handle, name)) end
   self.batches = batches_of(self)
@@ -101,7 +105,6 @@ end
 --- Sends a refusal.
 ---@param r table      of lucid.serve.refusal
 function Server:refuse(number, r)
-  self.jobs[number] = nil
   local headers = (r.status == 429 or r.status == 503) and { ["Retry-After"] = "1" } or r.headers
   self:answer(number, r.status, "application/json", r:text(), headers)
   if self.log then self.log(("%d %s"):format(r.status, r.message)) end
@@ -127,23 +130,26 @@ end
 
 -- What is counted elsewhere, for the metrics.
 local function readings(self)
+  local function count(what) return tonumber(C.lc_server_count(self.handle, what)) end
   local list = {
-    { "lucid_requests_refused_total", "counter", "Requests refused by their head.", tonumber(C.lc_server_count(self.handle, "refused")) },
-    { "lucid_connections", "gauge", "Open connections.", tonumber(C.lc_server_count(self.handle, "connections")) },
+    { "lucid_requests_refused_total", "counter", "Requests refused by their head.", count "refused" },
+    { "lucid_connections", "gauge", "Open connections.", count "connections" },
     { "lucid_requests_waiting", "gauge", "Requests that have not joined a batch.", #self.waiting },
     { "lucid_memory_bytes", "gauge", "Native memory in use.", tonumber(C.lc_memory_used()) },
   }
   local counts = {
     { "lucid_sequences", "gauge", "Answers that grow.", function(b) return b.count end },
+    { "lucid_sequences_resting", "gauge", "Those whose clients do not keep up.", function(b) return b.resting end },
     { "lucid_tokens_total", "counter", "Tokens chosen.", function(b) return b.made end },
     { "lucid_trunks", "gauge", "Pictures whose keys and values are kept.", function(b) return b.trunks.count end },
     { "lucid_trunk_bytes", "gauge", "Bytes of them.", function(b) return b.trunks.bytes end },
     { "lucid_trunk_hits_total", "counter", "Prompts whose beginning was kept.", function(b) return b.trunks.hits end },
-    { "lucid_trunk_misses_total", "counter", "Prompts whose beginning had to be run.", function(b) return b.trunks.misses end },
+    { "lucid_trunk_misses_total", "counter", "Prompts whose beginning had to run.", function(b) return b.trunks.misses end },
   }
   for _, c in ipairs(counts) do
     for _, name in ipairs(self.models) do
-      list[#list + 1] = { c[1], c[2], c[3], c[4](self.batches[name]), ('{model="%s"}'):format(name:gsub('[\\"\n]', "_")) }
+      local label = ('{model="%s"}'):format((name:gsub('[\\"\n]', "_")))
+      list[#list + 1] = { c[1], c[2], c[3], c[4](self.batches[name]), label }
     end
   end
   return list
@@ -156,7 +162,9 @@ local function get_models(self, number)
 end
 
 local function get_model(self, number, name)
-  if not self.batches[name] then refusal.raise(404, ("there is no model '%s'"):format(name), "model", "model_not_found") end
+  if not self.batches[name] then
+    refusal.raise(404, ("there is no model '%s'"):format(name), "model", "model_not_found")
+  end
   self:answer(number, 200, "application/json", json.encode(model_entry(self, name)))
 end
 
@@ -167,9 +175,13 @@ local function post_completion(self, number, _, body)
   table.insert(self.waiting, one)
 end
 
+local function get_page(self, number)
+  self:answer(number, 200, "text/html; charset=utf-8", page.text(self.models), page.HEADERS)
+end
+
 -- By path and method; a path that ends in a slash stands for all below it.
 local ROUTES = {
-  ["/"] = { GET = function(self, number) self:answer(number, 200, "text/html; charset=utf-8", page.text(self.models), page.HEADERS) end },
+  ["/"] = { GET = get_page },
   ["/healthz"] = { GET = function(self, number) self:answer(number, 200, "text/plain", "ok\n") end },
   ["/metrics"] = { GET = function(self, number)
     self:answer(number, 200, "text/plain; version=0.0.4", self.metrics:text(readings(self)))
@@ -200,7 +212,8 @@ local function take_new(self)
   while true do
     local number = tonumber(C.lc_server_take(self.handle, method, path, body, size))
     if number == 0 then return end
-    local ok, reason = pcall(route, self, number, ffi.string(method[0]), ffi.string(path[0]), ffi.string(body[0], size[0]))
+    local verb, where, text = ffi.string(method[0]), ffi.string(path[0]), ffi.string(body[0], size[0])
+    local ok, reason = pcall(route, self, number, verb, where, text)
     if not ok then self:refuse(number, refusal.of(reason)) end
   end
 end
@@ -225,9 +238,10 @@ local function take_left(self)
   end
 end
 
+-- Answers that take part in the next step.
 local function growing(self)
   local n = 0
-  for _, b in pairs(self.batches) do n = n + b.count end
+  for _, b in pairs(self.batches) do n = n + b.count - b.resting end
   return n
 end
 
@@ -268,18 +282,22 @@ local function expire(self)
       remove(self.waiting, one)
       local ok, reason = pcall(refusal.raise, 503, ("the request took longer than %g seconds"):format(self.timeout))
       if not ok then one:fail(reason) end
-      self.jobs[one.number] = nil
     end
   end
 end
 
+local PAUSE = 0.02          -- seconds between two looks at clients that do not keep up
+
 --- One round: what has come, what has gone, and a token for every answer.
----@param patience number      seconds to wait for something where nothing grows
+---@param patience number      seconds to wait for something where there is nothing to do
 function Server:round(patience)
-  local idle = next(self.jobs) == nil
-  if check(C.lc_server_wait(self.handle, idle and patience or 0)) > 0 then
+  if growing(self) > 0 then patience = 0 elseif next(self.jobs) then patience = PAUSE end
+  if check(C.lc_server_wait(self.handle, patience)) > 0 then
     take_left(self)
     take_new(self)
+  end
+  for _, one in pairs(self.jobs) do
+    if one.slow then one:write "" end
   end
   expire(self)
   admit(self)
@@ -295,7 +313,7 @@ local function run(self)
     if native.signalled() and not until_seconds then
       C.lc_server_drain(self.handle)
       until_seconds = math.huge
-      if self.log then self.log(("%d requests are answered yet; Ctrl-C again ends at once"):format(#keys(self.jobs))) end
+      if self.log then self.log(("answers %d requests yet; Ctrl-C again ends at once"):format(#keys(self.jobs))) end
     end
     if until_seconds and next(self.jobs) == nil then
       until_seconds = math.min(until_seconds, C.lc_seconds() + DRAIN)

@@ -155,7 +155,7 @@ describe("trunks", function()
     end
     assert.same({ 1, 2, 1, 3 }, { get "a", get "b", get "a", get "c" })
     assert.same({ 2 }, dropped)
-    assert.same({ true, false, true, 8, 2 }, { set:has "a", set:has "b", set:has "c", set.bytes, set.count })
+    assert.same({ true, false, true, 8, 2 }, { set.kept.a ~= nil, set.kept.b ~= nil, set.kept.c ~= nil, set.bytes, set.count })
     assert.same({ 4, 3 }, { get "b", get "c" })
     assert.same({ 2, 1 }, dropped)
   end)

@@ -27,8 +27,8 @@ local function id_list(ids) return ffi.new("int32_t[?]", math.max(#ids, 1), ids)
 
 -- An empty generator, and the set of its trunks.
 local function start(self)
-  local s = generate.complete(self.model, {})
-  local g = ffi.gc(check(C.lc_generator_new(self.model.handle, nil, self.model.positions, self.model.adapters)), C.lc_generator_free)
+  local m, s = self.model, generate.complete(self.model, {})
+  local g = ffi.gc(check(C.lc_generator_new(m.handle, nil, m.positions, m.adapters)), C.lc_generator_free)
   check(C.lc_generator_ends(g, id_list(s.ends)))
   if s.words then check(C.lc_generator_words(g, s.words)) end
   self.g, self.sequences, self.count, self.resting = g, {}, 0, 0
@@ -75,12 +75,6 @@ local function run_trunk(self, item, n)
   return check(C.lc_generator_trunk(self.g, self.model:batch(f))), rows * self.row_bytes
 end
 
---- Whether a prompt's trunk is kept, so that to join is cheap.
-function Batch:ready(item)
-  local _, key = trunk_of(item)
-  return self.trunks:has(key)
-end
-
 local function join(self, item)
   local n, key = trunk_of(item)
   local trunk = self.trunks:get(key, function() return run_trunk(self, item, n) end)
@@ -96,8 +90,8 @@ local function join(self, item)
 end
 
 --- A prompt's sequence, which grows from the next step on.
----@param item table     ids, image (as model:picture gives it), key (of the picture), settings, stream (of random numbers),
----   top (alternatives a token; nil: no log-probabilities), say
+---@param item table     ids, image (as model:picture gives it), key (of the picture), settings, stream (of random
+---   numbers), top (alternatives a token; nil: no log-probabilities), say
 ---@return lucid.ServedSequence
 function Batch:join(item)
   local sequence = native.scope(native.no_grad, join, self, item)
@@ -149,7 +143,9 @@ local function step(self)
   for leaf = 0, n - 1 do
     local sequence = self.sequences[leaf]
     if sequence and tokens[leaf] >= 0 then
-      if logps[leaf] ~= logps[leaf] then error("the model's numbers are none (NaN); lucid inspect --check looks at its weights", 0) end
+      if logps[leaf] ~= logps[leaf] then
+        error("the model's numbers are none (NaN); lucid inspect --check looks at its weights", 0)
+      end
       push(self, sequence, tokens[leaf], logps[leaf])
       grown[#grown + 1] = sequence
     end

@@ -9,8 +9,8 @@ local M = {}
 -- Fields that change nothing here, and those that would and are not built in.
 local WITHOUT_EFFECT = "user store metadata service_tier safety_identifier prompt_cache_key parallel_tool_calls"
 local MISSING = "tools tool_choice functions function_call logit_bias audio modalities prediction web_search_options"
-local KNOWN = options("model messages stream stream_options max_tokens max_completion_tokens temperature top_p top_k stop seed n "
-  .. "logprobs top_logprobs frequency_penalty presence_penalty response_format " .. WITHOUT_EFFECT .. " " .. MISSING)
+local KNOWN = options("model messages stream stream_options max_tokens max_completion_tokens temperature top_p top_k "
+  .. "stop seed n logprobs top_logprobs frequency_penalty presence_penalty response_format " .. WITHOUT_EFFECT .. " " .. MISSING)
 local UNSUPPORTED = options(MISSING).known
 
 -- A field's value; nil where it is null or absent.
@@ -30,7 +30,8 @@ local function number(body, name, least, most, whole)
   local v = given(body, name)
   if v == nil then return nil end
   if type(v) ~= "number" or v ~= v or v < least or v > most or whole and v % 1 ~= 0 then
-    refusal.raise(400, ("%s: %s from %g to %.17g is expected"):format(name, whole and "a whole number" or "a number", least, most), name)
+    refusal.raise(400, ("%s: %s from %g to %.17g is expected"):format(name, whole and "a whole number" or "a number",
+      least, most), name)
   end
   return v
 end
@@ -38,8 +39,8 @@ end
 local function check_fields(body)
   for name, value in pairs(body) do
     if not KNOWN.known[name] then
-      local near = options.nearest(tostring(name), KNOWN.names)
-      refusal.raise(400, ("there is no field '%s'%s"):format(tostring(name), near and "; did you mean '" .. near .. "'?" or ""), name)
+      local near = options.nearest(name, KNOWN.names)
+      refusal.raise(400, ("there is no field '%s'%s"):format(name, near and "; did you mean '" .. near .. "'?" or ""), name)
     end
     if UNSUPPORTED[name] and value ~= json.null and not (type(value) == "table" and next(value) == nil) then
       refusal.raise(400, name .. " is not supported by this server", name, "unsupported_parameter")
@@ -60,9 +61,13 @@ local function stops(body)
   local v = given(body, "stop")
   if v == nil then return {} end
   local list = type(v) == "string" and json.array { v } or v
-  if not json.is_list(list) or #list > 16 then refusal.raise(400, "stop: a text or up to 16 texts are expected", "stop") end
+  if not json.is_list(list) or #list > 16 then
+    refusal.raise(400, "stop: a text or up to 16 texts are expected", "stop")
+  end
   for _, text in ipairs(list) do
-    if type(text) ~= "string" or #text > 256 then refusal.raise(400, "stop: texts of up to 256 bytes are expected", "stop") end
+    if type(text) ~= "string" or #text > 256 then
+      refusal.raise(400, "stop: texts of up to 256 bytes are expected", "stop")
+    end
   end
   return list
 end
@@ -94,7 +99,9 @@ function M.read(text, limits)
   if not json.is_object(body) then refusal.raise(400, "the body: a JSON object is expected") end
   check_fields(body)
   local model = given(body, "model")
-  if type(model) ~= "string" then refusal.raise(400, "model: a name is expected; GET /v1/models lists them", "model") end
+  if type(model) ~= "string" then
+    refusal.raise(400, "model: a name is expected; GET /v1/models lists them", "model")
+  end
   local stream, logprobs = flag(body, "stream"), flag(body, "logprobs")
   local top = number(body, "top_logprobs", 0, 20, true)
   if top and not logprobs then refusal.raise(400, "top_logprobs: only with logprobs = true", "top_logprobs") end
@@ -109,8 +116,8 @@ function M.read(text, limits)
   return {
     model = model, conversation = messages.read(given(body, "messages")), choices = choices, stream = stream,
     include_usage = include_usage(body, stream), top = logprobs and (top or 0) or nil,
-    settings = { max_new_tokens = math.min(most or limits.tokens, limits.max_tokens), temperature = temperature, top_p = top_p,
-      top_k = number(body, "top_k", 0, 2 ^ 31, true) or 0, seed = number(body, "seed", 0, 2 ^ 53, true),
+    settings = { max_new_tokens = math.min(most or limits.tokens, limits.max_tokens), temperature = temperature,
+      top_p = top_p, top_k = number(body, "top_k", 0, 2 ^ 31, true) or 0, seed = number(body, "seed", 0, 2 ^ 53, true),
       stop = stops(body) },
   }
 end

@@ -26,11 +26,12 @@ local SLOW, CAUGHT_UP = 64 * 1024, 16 * 1024      -- bytes that a client has not
 function M.new(server, number, request)
   local batch = server.batches[request.model]
   if not batch then
-    refusal.raise(404, ("there is no model '%s'; GET /v1/models lists those that there are"):format(request.model), "model", "model_not_found")
+    refusal.raise(404, ("there is no model '%s'; GET /v1/models lists those that there are"):format(request.model),
+      "model", "model_not_found")
   end
   local self = setmetatable({ server = server, number = number, request = request, batch = batch, model = request.model,
-    id = ("chatcmpl-%x-%d"):format(server.born, number), created = os.time(), arrived = C.lc_seconds(), sequences = {},
-    growing = request.choices }, Job)
+    id = ("chatcmpl-%x-%d"):format(server.born, number), created = os.time(), arrived = C.lc_seconds(),
+    sequences = {}, growing = request.choices }, Job)
   self:prepare()
   return self
 end
@@ -39,13 +40,14 @@ end
 function Job:prepare()
   local m, c = self.batch.model, self.request.conversation
   if #c.turns > 1 and not m.template.form.next then
-    refusal.raise(400, ("messages: this model's template (%s) has no form for further questions"):format(m.template.name), "messages")
+    refusal.raise(400, ("messages: this model's template (%s) has no form for further questions"):format(
+      m.template.name), "messages")
   end
   if c.picture and not m.processor then refusal.raise(400, "messages: this model sees no pictures", "messages") end
   self.ids = m.template:conversation(m.tokenizer, c.turns, { image = c.picture ~= nil }).ids
   self.prompt_tokens = #self.ids + (c.picture and m.image_rows - 1 or 0)
   if self.prompt_tokens >= m.positions then
-    refusal.raise(400, ("messages: the prompt has %d tokens; the model has %d positions, and one is for the answer"):format(
+    refusal.raise(400, ("messages: the prompt has %d tokens; of the model's %d positions one at least is the answer's"):format(
       self.prompt_tokens, m.positions), "messages", "context_length_exceeded")
   end
 end
@@ -131,15 +133,17 @@ local function whole(self)
       message = { role = "assistant", content = answer.text, refusal = json.null },
       logprobs = reply.logprobs(tokenizer, self.request.top and sequence.tokens) }
   end
-  local object = reply.completion(self, "chat.completion", choices, reply.usage(self.prompt_tokens, completion_tokens(self)))
+  local usage = reply.usage(self.prompt_tokens, completion_tokens(self))
+  local object = reply.completion(self, "chat.completion", choices, usage)
   self.server:answer(self.number, 200, "application/json", json.encode(object))
   finish(self)
 end
 
---- Writes to a stream; a client that does not keep up has its sequences rest.
+--- Writes to a stream; a client that does not keep up has its sequences rest. An empty text looks whether it does again.
+---@param text string
 function Job:write(text)
   local unsent = tonumber(check(C.lc_server_write(self.server.handle, self.number, text, #text)))
-  self.slow = unsent > SLOW or self.slow and unsent > CAUGHT_UP
+  self.slow = unsent > (self.slow and CAUGHT_UP or SLOW)
   for _, sequence in ipairs(self.sequences) do self.batch:rest(sequence, self.slow) end
 end
 
@@ -193,6 +197,7 @@ end
 ---@param reason any       a caught error
 function Job:fail(reason)
   self:leave()
+  self.server.jobs[self.number] = nil
   local r = refusal.of(reason)
   if not self.begun then return self.server:refuse(self.number, r) end
   local text = reply.event(json.decode(r:text()))

@@ -39,12 +39,16 @@ end
 ---@param messages any
 ---@return lucid.ServedConversation
 function M.read(messages)
-  if not json.is_list(messages) or #messages == 0 then refusal.raise(400, "messages: a list of messages is expected", "messages") end
+  if not json.is_list(messages) or #messages == 0 then
+    refusal.raise(400, "messages: a list of messages is expected", "messages")
+  end
   local turns, system, seen, last = {}, {}, nil, nil
   local function add_picture(where)
     return function(p)
       if seen then refusal.raise(400, "messages: this model sees one picture a conversation", where) end
-      if #turns > 1 then refusal.raise(400, "messages: the picture belongs into the first message of the user", where) end
+      if #turns > 1 then
+        refusal.raise(400, "messages: the picture belongs into the first message of the user", where)
+      end
       seen = p
     end
   end

@@ -30,11 +30,12 @@ local function write_histogram(lines, name, help, h)
   for i, bound in ipairs(BOUNDS) do
     lines[#lines + 1] = ('%s_bucket{le="%g"} %d'):format(name, bound, h.buckets[i] or 0)
   end
-  lines[#lines + 1] = ('%s_bucket{le="+Inf"} %d\n%s_sum %.6f\n%s_count %d'):format(name, h.count, name, h.sum, name, h.count)
+  lines[#lines + 1] = ('%s_bucket{le="+Inf"} %d'):format(name, h.count)
+  lines[#lines + 1] = ("%s_sum %.6f\n%s_count %d"):format(name, h.sum, name, h.count)
 end
 
 --- The text.
----@param now table[]     { name, kind ("gauge", "counter"), help, value, label text or nil }: what is read off elsewhere
+---@param now table[]     { name, "gauge" or "counter", help, value, label text or nil }: what is read off elsewhere
 ---@return string
 function Metrics:text(now)
   local lines, known = {}, {}

@@ -19,17 +19,20 @@ local TYPES = { ["image/png"] = "png", ["image/jpeg"] = "jpeg", ["image/jpg"] = 
 function M.of(url, param)
   local head, text = url:match "^data:([^,]*),(.*)$"
   if not head then
-    refusal.raise(400, "image_url: this server fetches nothing; send the picture itself: data:image/png;base64,...", param,
-      "invalid_image_url")
+    refusal.raise(400, "image_url: this server fetches nothing; send the picture itself: data:image/png;base64,...",
+      param, "invalid_image_url")
   end
   local kind = TYPES[head:lower():match "^([^;]*)"]
   if not kind or not head:lower():find ";base64$" then
-    refusal.raise(400, "image_url: data:image/png;base64,... or data:image/jpeg;base64,... is expected", param, "invalid_image_format")
+    refusal.raise(400, "image_url: data:image/png;base64,... or data:image/jpeg;base64,... is expected", param,
+      "invalid_image_format")
   end
   local bytes = base64.decode(text)
-  if not bytes or bytes == "" then refusal.raise(400, "image_url: the picture's base64 is damaged", param, "invalid_base64_image") end
+  if not bytes or bytes == "" then
+    refusal.raise(400, "image_url: the picture's base64 is damaged", param, "invalid_base64_image")
+  end
   if bytes:sub(1, #MAGIC[kind]) ~= MAGIC[kind] then
-    refusal.raise(400, ("image_url: the picture is no %s file"):format(kind == "png" and "PNG" or "JPEG"), param, "invalid_image_format")
+    refusal.raise(400, ("image_url: the picture is no %s file"):format(kind:upper()), param, "invalid_image_format")
   end
   return { bytes = bytes, key = cache.hash(bytes) }
 end

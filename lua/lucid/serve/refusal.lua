@@ -5,8 +5,7 @@ local M = {}
 local Refusal = {}
 Refusal.__index = Refusal
 
-local KINDS = { [401] = "authentication_error", [403] = "permission_error", [429] = "rate_limit_error", [500] = "server_error",
-  [503] = "server_error" }
+local KINDS = { [500] = "server_error", [503] = "server_error" }      -- the gate has kinds of its own
 
 --- Raises a refusal.
 ---@param status integer        HTTP's

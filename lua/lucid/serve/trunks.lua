@@ -13,7 +13,8 @@ Trunks.__index = Trunks
 ---@param budget number         bytes that may be held
 ---@param drop fun(leaf: integer)   lets a trunk's leaf go
 function M.new(budget, drop)
-  return setmetatable({ budget = budget, drop = drop, kept = {}, count = 0, bytes = 0, clock = 0, hits = 0, misses = 0 }, Trunks)
+  return setmetatable({ budget = budget, drop = drop, kept = {}, count = 0, bytes = 0, clock = 0, hits = 0,
+    misses = 0 }, Trunks)
 end
 
 local function touch(self, trunk)
@@ -35,9 +36,6 @@ local function let_go(self, trunk)
   self.count, self.bytes = self.count - 1, self.bytes - trunk.bytes
   self.drop(trunk.leaf)
 end
-
---- Whether a trunk is kept.
-function Trunks:has(key) return self.kept[key] ~= nil end
 
 --- The leaf of a trunk; make() -> leaf, bytes runs it where it is not kept. The one asked for last stays until another
 --- is made, however large it is.

@@ -1,0 +1,84 @@
+-- lucid serve under load: 64 streams at a time for a minute, each answer what it is alone, and memory that stays flat.
+-- $LUCID_LOAD_SECONDS changes how long.
+local lucid = require "lucid"
+local adapted = require "tests.support.adapted"
+local folder = require "tests.support.folder"
+local rng = require "lucid.rng"
+local served = require "tests.support.served"
+local socket = require "tests.support.socket"
+local tiny = require "tests.support.tiny"
+
+local STREAMS, SECONDS = 64, tonumber(os.getenv "LUCID_LOAD_SECONDS" or 60)
+local QUESTIONS = { "Is there a car in the image?", "Describe this image in detail.", "What is red?" }
+local dir, m, pictures, server
+
+describe("lucid serve under load", function()
+  if served.missing() then
+    it("answers", function() pending(served.missing()) end)
+    return
+  end
+
+  setup(function()
+    dir = folder.folder()
+    tiny.model(dir, 3)
+    adapted(dir, dir .. "/adapter")
+    m = lucid.model(dir, { adapter = dir .. "/adapter" })
+    pictures = tiny.pictures(dir, 6)
+    -- A budget that holds some of the pictures, so that trunks go and come all the time.
+    server = served.start(("--model %s --adapter %s/adapter --name tiny --dtype f32 --quiet --trunk-budget 0.2"):format(dir, dir))
+  end)
+  teardown(function()
+    local status, err = server:stop()
+    assert.same({ 0, "" }, { status, err })
+    folder.remove(dir)
+  end)
+
+  -- Requests to choose from, with the answers that lucid describe gives.
+  local function kinds()
+    local list, base = {}, m:base()
+    for i = 1, 48 do
+      local model, picture, question = i % 2 == 0 and base or m, pictures[i % 7], QUESTIONS[i % 3 + 1]
+      local fields = { model = i % 2 == 0 and "tiny" or "tiny+adapter", messages = { served.message(question, picture) },
+        stream = true, max_tokens = 8 + i, temperature = i % 4 / 2, top_p = i % 5 == 0 and 0.9 or 1, seed = i }
+      local text = model:generate { image = picture, prompt = question, max_new_tokens = fields.max_tokens,
+        temperature = fields.temperature, top_p = fields.top_p, seed = i }
+      list[i] = { request = served.completion(fields), text = text }
+    end
+    return list
+  end
+
+  local function text_of(body)
+    local pieces = {}
+    for i, e in ipairs(socket.events(body)) do pieces[i] = e ~= "[DONE]" and e.choices[1].delta.content or "" end
+    return table.concat(pieces)
+  end
+
+  it("answers every stream of 64 as alone, in memory that stays flat", function()
+    local list, draw, open = kinds(), rng.new(1), {}
+    local function start(i)
+      local kind = draw:pick(list)
+      local s = open[i] and open[i].socket or server:connect()
+      s:request(kind.request)
+      open[i] = { socket = s, kind = kind }
+    end
+    for i = 1, STREAMS do start(i) end
+    local from, answered, wrong, early = lucid.time(), 0, 0, nil
+    while lucid.time() - from < SECONDS do
+      for i = 1, STREAMS do
+        local status, _, body = open[i].socket:answer(60)
+        if status ~= 200 or text_of(body) ~= open[i].kind.text then wrong = wrong + 1 end
+        answered = answered + 1
+        start(i)
+      end
+      if not early and lucid.time() - from > SECONDS / 3 then early = server:memory() end
+    end
+    local late = server:memory()
+    for i = 1, STREAMS do open[i].socket:close() end
+    io.write(("(%d answers in %.0f s, %d wrong; memory %.1f MiB after a third, %.1f MiB at the end) "):format(answered,
+      lucid.time() - from, wrong, early / 2 ^ 20, late / 2 ^ 20))
+    assert.equal(0, wrong)
+    assert.is_true(answered >= 3 * STREAMS)
+    assert.is_true(late < early + 8 * 2 ^ 20)
+    assert.is_true(server:metric "lucid_trunk_hits_total" > 0 and server:metric "lucid_trunk_misses_total" > 12)
+  end)
+end)
