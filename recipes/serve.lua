@@ -4,10 +4,10 @@
 local lucid = require "lucid"
 
 local opt = lucid.args {
-  about = "Serves /v1/chat/completions (OpenAI's, with pictures as data URLs), /v1/models, /healthz, /metrics and a page\n"
-    .. "at /. Requests are batched between two tokens, and those on one picture share its keys and values; an answer is\n"
-    .. "the one that lucid describe gives. A model is called by its folder's name, with +adapter behind it where there\n"
-    .. "is one.\n"
+  about = "Serves /v1/chat/completions (OpenAI's, with pictures as data URLs), /v1/models, /healthz, /metrics and a\n"
+    .. "page at /. Requests are batched between two tokens, and those on one picture share its keys and values; an\n"
+    .. "answer is the one that lucid describe gives. A model is called by its folder's name, with +adapter behind it\n"
+    .. "where there is one.\n"
     .. "Ctrl-C lets what was accepted be answered and ends; a second one ends at once.",
   common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet",
   required = { "model" },
@@ -38,9 +38,11 @@ local names = {}
 for name in opt.allow_host:gmatch "[^,]+" do names[#names + 1] = name end
 local server = lucid.serve.open {
   model = m, name = opt.name ~= "" and opt.name or opt.model:gsub("/+$", ""):match "[^/]+$", host = opt.host,
-  port = opt.port, key_file = opt.api_key_file ~= "" and opt.api_key_file or nil, names = names, batch = opt.batch, queue = opt.queue,
+  port = opt.port, key_file = opt.api_key_file ~= "" and opt.api_key_file or nil, names = names, batch = opt.batch,
+  queue = opt.queue,
   connections = opt.connections, max_body = opt.max_body * 2 ^ 20, max_tokens = opt.max_tokens,
-  tokens = opt.max_new_tokens, temperature = opt.temperature, seed = opt.seed, timeout = opt.timeout, head_timeout = opt.head_timeout,
+  tokens = opt.max_new_tokens, temperature = opt.temperature, seed = opt.seed, timeout = opt.timeout,
+  head_timeout = opt.head_timeout,
   body_timeout = opt.body_timeout, stall = opt.stall, trunk_budget = opt.trunk_budget * 2 ^ 20,
   log = not opt.quiet and function(line) io.stderr:write(line, "\n") end or nil,
 }

@@ -144,7 +144,7 @@ local function readings(self)
     { "lucid_trunks", "gauge", "Pictures whose keys and values are kept.", function(b) return b.trunks.count end },
     { "lucid_trunk_bytes", "gauge", "Bytes of them.", function(b) return b.trunks.bytes end },
     { "lucid_trunk_hits_total", "counter", "Prompts whose beginning was kept.", function(b) return b.trunks.hits end },
-    { "lucid_trunk_misses_total", "counter", "Prompts whose beginning had to run.", function(b) return b.trunks.misses end },
+    { "lucid_trunk_misses_total", "counter", "Prompts whose beginning was not.", function(b) return b.trunks.misses end },
   }
   for _, c in ipairs(counts) do
     for _, name in ipairs(self.models) do

@@ -176,6 +176,33 @@ describe("a model whose n-th allocation fails", function()
     fail_everywhere(function() return with_batch(features, search) end, 60)
   end)
 
+  it("lets prompts join a trunk while others grow", function()
+    local model = open()
+    local words, tokens, likely = ffi.new("int32_t[6]", 1, 2, 3, 4, 5, 6), ffi.new("int32_t[4]"), ffi.new("int32_t[2]")
+    local logps = ffi.new("float[4]")
+    local function grow(g, batch)
+      local trunk = C.lc_generator_trunk(g, batch)
+      if trunk < 0 then return false end
+      local one = C.lc_generator_join(g, trunk, words, 2)
+      local worked = one >= 0 and C.lc_generator_step(g, tokens, logps) == 1
+        and C.lc_generator_likeliest(g, one, 2, likely, logps) == 0
+      local other = worked and C.lc_generator_join(g, trunk, words, 5) or -1
+      return other >= 0 and C.lc_generator_leaf_sampling(g, other, 1, 0, 0.9, 3) == 0
+        and C.lc_generator_step(g, tokens, logps) == 2 and C.lc_generator_rest(g, one, 1) == 0 and C.lc_generator_step(g, tokens, logps) == 1
+        and C.lc_generator_end(g, trunk) == 0 and C.lc_generator_rest(g, one, 0) == 0
+        and C.lc_generator_step(g, tokens, logps) == 2
+    end
+    fail_everywhere(function()
+      local batch = C.lc_batch_new()
+      if batch == nil then return false end
+      local g = C.lc_batch_segment(batch, -1, words, 6, -1, 0) >= 0 and C.lc_generator_new(model, nil, 8, 1) or nil
+      local worked = g ~= nil and grow(g, batch)
+      C.lc_generator_free(g)
+      C.lc_batch_free(batch)
+      return worked
+    end, 60)
+  end)
+
   it("goes on behind an answer", function()
     local model = open()
     local features = features_of(model)

@@ -10,7 +10,8 @@ local M = {}
 local WITHOUT_EFFECT = "user store metadata service_tier safety_identifier prompt_cache_key parallel_tool_calls"
 local MISSING = "tools tool_choice functions function_call logit_bias audio modalities prediction web_search_options"
 local KNOWN = options("model messages stream stream_options max_tokens max_completion_tokens temperature top_p top_k "
-  .. "stop seed n logprobs top_logprobs frequency_penalty presence_penalty response_format " .. WITHOUT_EFFECT .. " " .. MISSING)
+  .. "stop seed n logprobs top_logprobs frequency_penalty presence_penalty response_format "
+  .. WITHOUT_EFFECT .. " " .. MISSING)
 local UNSUPPORTED = options(MISSING).known
 
 -- A field's value; nil where it is null or absent.
@@ -40,7 +41,8 @@ local function check_fields(body)
   for name, value in pairs(body) do
     if not KNOWN.known[name] then
       local near = options.nearest(name, KNOWN.names)
-      refusal.raise(400, ("there is no field '%s'%s"):format(name, near and "; did you mean '" .. near .. "'?" or ""), name)
+      local hint = near and ("; did you mean '%s'?"):format(near) or ""
+      refusal.raise(400, ("there is no field '%s'%s"):format(name, hint), name)
     end
     if UNSUPPORTED[name] and value ~= json.null and not (type(value) == "table" and next(value) == nil) then
       refusal.raise(400, name .. " is not supported by this server", name, "unsupported_parameter")

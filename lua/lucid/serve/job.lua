@@ -47,7 +47,7 @@ function Job:prepare()
   self.ids = m.template:conversation(m.tokenizer, c.turns, { image = c.picture ~= nil }).ids
   self.prompt_tokens = #self.ids + (c.picture and m.image_rows - 1 or 0)
   if self.prompt_tokens >= m.positions then
-    refusal.raise(400, ("messages: the prompt has %d tokens; of the model's %d positions one at least is the answer's"):format(
+    refusal.raise(400, ("messages: the prompt has %d tokens; of %d positions one at least is the answer's"):format(
       self.prompt_tokens, m.positions), "messages", "context_length_exceeded")
   end
 end
@@ -139,7 +139,8 @@ local function whole(self)
   finish(self)
 end
 
---- Writes to a stream; a client that does not keep up has its sequences rest. An empty text looks whether it does again.
+--- Writes to a stream; a client that does not keep up has its sequences rest. An empty text looks whether it does
+--- again.
 ---@param text string
 function Job:write(text)
   local unsent = tonumber(check(C.lc_server_write(self.server.handle, self.number, text, #text)))
