@@ -11,6 +11,7 @@ local opt = lucid.args {
     .. "Ctrl-C lets what was accepted be answered and ends; a second one ends at once.",
   common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet",
   required = { "model" },
+  { "seed", 42, "random seed of requests without one", { whole = true } },
   { "temperature", 0, "where a request does not say; 0: the likeliest token every time" },
   { "name", "", "what the model is called; empty: its folder's name" },
   { "host", "127.0.0.1", "address to listen on; one that other machines reach needs --api-key-file" },
