@@ -109,8 +109,9 @@ int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *pat
     if (MHD_get_connection_values(c, MHD_HEADER_KIND, NULL, NULL) > MOST_FIELDS)
         return refuse(431, reason, "the request has more than 100 header fields");
     if (!known_host(s, host))
-        return refuse(403, reason,
-                      "Host is none of this server's names; use 127.0.0.1 or list it (--allow-host)");
+        return refuse(
+            403, reason,
+            "Host is none of this server's names; use 127.0.0.1 or list it (--allow-host)");
     if (origin && !same_origin(origin, host))
         return refuse(403, reason, "the request comes from a page of another origin");
     if (s->key && !is_open(path) && !has_key(s, c))
