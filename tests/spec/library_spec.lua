@@ -11,7 +11,7 @@ describe("the library", function()
       names[#names + 1] = name
     end
     assert.same({ "gemm", "jpeg", "png", "stb", "json", "hashes", "utf8proc", "sentencepiece",
-      "editline", "mpi", "http", "cuda" }, names)
+      "editline", "mpi", "http", "server", "cuda" }, names)
   end)
 
   it("takes a number of threads, and 0 for every core", function()
