@@ -1,51 +1,21 @@
 -- Several processes under mpirun: the update is one process's, whoever dies ends the job, whoever is asked to stop stops
--- all. Skipped where there is no mpirun. mpirun is told what a user root on few cores needs.
+-- all. Skipped where there is no mpirun.
 local bridged = require "tests.support.bridged"
 local checkpoints = require "lucid.checkpoints"
-local ffi = require "ffi"
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local json = require "lucid.json"
 local lucid = require "lucid"
-local native = require "lucid.native"
+local processes = require "tests.support.processes"
 local training = require "tests.support.training"
 
-local SETTINGS = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 120 mpirun --oversubscribe --bind-to none"
-local HERE = os.execute("command -v mpirun >/dev/null 2>&1") == 0
-  and not ffi.string(native.C.lc_features()):find("mpi: missing", 1, true)
+local HERE, SETTINGS = processes.HERE, processes.MPIRUN
+local distance, log_of, numbers = processes.distance, processes.log_of, processes.numbers
 
 local dir
 
 -- Runs a command in n processes (nil: without mpirun); its status and what it wrote to stderr.
 local function run(n, words) return training.run(words, dir, n and ("%s -n %d"):format(SETTINGS, n) or "") end
-
--- All numbers of a run's adapter, or of the projector that it trained, one after another.
-local function numbers(out, path)
-  local saved, list = lucid.checkpoint(out .. "/" .. (path or "adapter/adapter_model.safetensors")), {}
-  local names = saved:names()
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local t = saved:tensor(name)
-    for _, v in ipairs(t:view(t:count()):tolist()) do list[#list + 1] = v end
-  end
-  return list
-end
-
--- ||a - b|| / ||b - start||
-local function distance(a, b, start)
-  local difference, change = 0, 0
-  for i = 1, #b do
-    difference, change = difference + (a[i] - b[i]) ^ 2, change + (b[i] - start[i]) ^ 2
-  end
-  assert.is_true(#a == #b and change > 0)
-  return math.sqrt(difference / change)
-end
-
-local function log_of(out)
-  local list = {}
-  for record in json.each(out .. "/log.jsonl") do list[#list + 1] = record end
-  return list
-end
 
 -- Starts a long run of two processes in the background and waits for checkpoint-10; the processes' ids by rank.
 local function start(out, more)
