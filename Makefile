@@ -186,6 +186,11 @@ $(BUILD)/liblucid_cuda_emulated.so: $(EMULATED)
 $(BUILD)/libcublaslt_recording.so: tests/gpu/cublaslt.cc native/cuda/cublas.h native/cuda/device.h
 	@echo '  c++  $<'
 	$(Q)$(CXX) -shared -std=c++17 $(COMMON) $(WARN) -DLC_EMULATED -o $@ $<
+# The same in NCCL's place.
+NCCL_RECORDING := $(if $(HAVE_MPI),$(BUILD)/libnccl_recording.so)
+$(BUILD)/libnccl_recording.so: tests/gpu/nccl.cc native/cuda/nccl.h native/cuda/device.h native/cuda/plugin.h
+	@echo '  c++  $<'
+	$(Q)$(CXX) -shared -std=c++17 $(COMMON) $(WARN) $(MPI_CFLAGS) -DLC_EMULATED -o $@ $< $(MPI_LIBS)
 $(BUILD)/test_gemm: tests/gpu/gemm.cc native/lucid.h native/kernels.h native/cuda/plugin.h $(filter $(BUILD)/obj/cpu/% $(BUILD)/obj/base/%,$(OBJECTS))
 	@echo '  c++  $<'
 	$(Q)$(CXX) -std=c++17 $(COMMON) $(WARN) -DLC_KERNELS_HASH='"$(KERNELS_HASH)"' -o $@ $(filter-out %.h,$^) $(LDFLAGS) $(LIBS)
@@ -261,8 +266,8 @@ test: all test-tools
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua $(SPECS)
 
 ## test-device: the CUDA backend's specs, on a device that the CPU plays (LUCID_CUDA= for the one there is)
-test-device: all emulation $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so) $(BUILD)/libcublaslt_recording.so $(BUILD)/test_gemm
-	@LUCID_BUILD=$(BUILD) LUCID_CUBLASLT=$${LUCID_CUBLASLT-$(BUILD)/libcublaslt_recording.so} \
+test-device: all emulation $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so) $(BUILD)/libcublaslt_recording.so $(NCCL_RECORDING) $(BUILD)/test_gemm
+	@LUCID_BUILD=$(BUILD) LUCID_NCCL=$${LUCID_NCCL-$(NCCL_RECORDING)} LUCID_CUBLASLT=$${LUCID_CUBLASLT-$(BUILD)/libcublaslt_recording.so} \
 	 LUCID_CUDA=$${LUCID_CUDA-$(BUILD)/liblucid_cuda_emulated.so} LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/cuda
 
 ## deps-browser: install Chromium, in which a slow test opens reports

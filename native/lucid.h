@@ -217,6 +217,8 @@ size_t      lc_dtype_bytes(int dtype);
 
 int         lc_device_start(int device);               /* -1: it is not there, or another one is in use; making a tensor there starts it, too */
 int         lc_device_started(void);                   /* the one in use, or LC_HOST */
+int         lc_device_nth(int nth);                    /* that a machine's process number nth, from 0, takes: cuda:nth, the first where there are fewer */
+const char *lc_device_identity(void);                  /* of the one in use: no other device has it; "": processes may share the device */
 const char *lc_device_name(int device);                /* "NVIDIA H200, 151 GB, sm_90" */
 int         lc_fast_dtype(int device);                 /* what the device multiplies fastest: LC_BF16 or LC_F32 */
 void        lc_device_budget(int64_t bytes);           /* most memory that is taken of it; 0: what was free, less a reserve */
@@ -487,9 +489,12 @@ int         lc_comm_join(void);                        /* the job that this proc
 int         lc_comm_rank(void);                        /* from 0 */
 int         lc_comm_size(void);
 int         lc_comm_local(void);                       /* processes on this machine */
+int         lc_comm_place(void);                       /* this one's number among them, from 0 */
 void        lc_comm_turn(void);                        /* waits, where lower ranks may have the same to say, until they had time to */
-int         lc_comm_sum(lc_tensor *t);                 /* f32, in place: the sum over ranks in their order; the same bits everywhere */
-int         lc_comm_broadcast(lc_tensor *t);           /* rank 0's values, in place; any dtype */
+/* Tensors of one device, dense, in place: f32 become the sum over ranks in their order, the same bits everywhere; those
+ * of any dtype become rank 0's. */
+int         lc_comm_sum(lc_tensor *const *list, int n);
+int         lc_comm_broadcast(lc_tensor *const *list, int n);
 int         lc_comm_barrier(void);
 char       *lc_comm_gather(const char *data, size_t n, int64_t *lengths);   /* every rank's bytes one after another, lengths [size]; free with lc_free_bytes */
 int64_t     lc_comm_take(void);                        /* the next number, from 0, of a row that the ranks share; -1: failed */

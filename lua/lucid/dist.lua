@@ -83,9 +83,29 @@ local function say(threads, may, quiet)
   end
 end
 
+-- Every rank computes on a GPU of its own, or all on the host: what each has, in a line, is what the others see of it.
+local function settle(name)
+  local device, lacks = native.device(name), ""
+  if device == C.LC_HOST then lacks = ffi.string(C.lc_error()) end
+  local owner = {}
+  for rank, text in ipairs(gather(("%s\n%s\n%s"):format(native.device_name(device), ffi.string(C.lc_device_identity()), lacks))) do
+    local where, identity, reason = text:match("^(.-)\n(.-)\n(.*)$")
+    if (where == "cpu") ~= (device == C.LC_HOST) then
+      error(("process %d computes on %s and process %d on %s (%s); give each a GPU, or all --device cpu"):format(M.rank(),
+        native.device_name(device), rank - 1, where, where == "cpu" and reason or lacks), 0)
+    end
+    if identity ~= "" and owner[identity] then
+      error(("processes %d and %d have one GPU, %s of their machine; start one process for each GPU, or give --device cpu")
+        :format(owner[identity], rank - 1, where), 0)
+    end
+    owner[identity] = rank - 1
+  end
+end
+
 --- Sets the threads of a run, and joins the processes that this one was started with, if it was. MPI is not touched
 --- otherwise. Ranks behind the first become quiet.
----@param opt table      { threads, quiet, sync }
+--- Where there are several on a machine, the device "cuda" is the GPU of the process's number there.
+---@param opt table      { threads, quiet, sync, device }
 function M.join(opt)
   local started = M.started()
   if started then
@@ -98,7 +118,10 @@ function M.join(opt)
   apart = opt.sync == "none"
   local threads, may = threads_of(opt.threads)
   C.lc_threads(threads)
-  if started then say(threads, may, opt.quiet) end
+  if started then
+    say(threads, may, opt.quiet)
+    if opt.device ~= nil and opt.device ~= "cpu" then settle(opt.device) end
+  end
   if not M.first() then opt.quiet = true end
 end
 
@@ -236,6 +259,13 @@ function M.stopping()
   return native.signalled()
 end
 
+-- Calls one of the functions that change tensors of all ranks.
+local function together(f, list)
+  local pointers = ffi.new("lc_tensor *[?]", math.max(#list, 1))
+  for i, t in ipairs(list) do pointers[i - 1] = t end
+  native.check(f(pointers, #list))
+end
+
 --- Sums the gradients of parameters over the ranks. A parameter that no rank has a gradient of stays without one.
 ---@param parameters table[]     { name, tensor }, the same on every rank
 function M.reduce(parameters)
@@ -245,20 +275,24 @@ function M.reduce(parameters)
   for _, text in ipairs(gather(table.concat(flags))) do
     for i in text:gmatch("()1") do there[i] = true end
   end
+  local list = {}
   for i, p in ipairs(parameters) do
     if there[i] then
       if flags[i] == "0" then
         native.scope(function() p.tensor.grad = tensor.zeros(p.tensor:shape(), { device = p.tensor:device() }) end)
       end
-      native.check(C.lc_comm_sum(p.tensor.grad))
+      list[#list + 1] = p.tensor.grad
     end
   end
+  together(C.lc_comm_sum, list)
 end
 
 --- Gives all ranks the first one's values: they begin alike, whatever they were made from.
 ---@param parameters table[]
 function M.broadcast(parameters)
-  for _, p in ipairs(parameters) do native.check(C.lc_comm_broadcast(p.tensor)) end
+  local list = {}
+  for i, p in ipairs(parameters) do list[i] = p.tensor end
+  together(C.lc_comm_broadcast, list)
 end
 
 return M

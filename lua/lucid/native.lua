@@ -355,23 +355,23 @@ function M.quant(name)
     tostring(name)))
 end
 
---- The number of a device's name: "cpu" is the host, "cuda" the first GPU, "auto" a GPU where one can be used.
+--- The number of a device's name: "cpu" is the host, "cuda" the first GPU (of several processes on a machine each has its
+--- own), "auto" that GPU where it can be used.
 ---@param name string|nil      default: "cpu"
 function M.device(name)
   if name == nil or name == "cpu" then return C.LC_HOST end
-  if name == "auto" then
-    local started = C.lc_device_started()
-    if started ~= C.LC_HOST or C.lc_device_start(0) < 0 then return started end
-    return 0
-  end
-  local number = name == "cuda" and "0" or tostring(name):match("^cuda:(%d+)$")
-  if not number then
+  local number = tonumber(tostring(name):match("^cuda:(%d+)$"))
+  if name == "auto" or name == "cuda" then
+    number = C.lc_device_started()
+    if number == C.LC_HOST then number = C.lc_device_nth(C.lc_comm_place()) end
+  elseif not number then
     M.raise(("there is no device '%s'; auto, cpu and cuda:N are known"):format(tostring(name)))
   end
-  if C.lc_device_start(tonumber(number)) < 0 then
+  if C.lc_device_start(number) < 0 then
+    if name == "auto" then return C.LC_HOST end
     M.raise(("device '%s': %s"):format(name, ffi.string(C.lc_error())))
   end
-  return tonumber(number)
+  return number
 end
 
 --- The algorithms that multiplied matrices on the device so far, as text for a later process; nil: there are none.

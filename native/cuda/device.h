@@ -16,6 +16,9 @@ extern struct lc_cuda_host cuda_host;
 /* Bytes that may be taken of the device, or -1 with the reason. */
 int64_t cuda_start(int device);
 const char *cuda_describe(void);
+int cuda_devices(void);
+const char *cuda_identity(void);
+void *cuda_pin(size_t bytes);  /* until the process ends; NULL with the reason */
 void *cuda_take(size_t bytes); /* raw memory of the device; NULL: there is none */
 void cuda_give(void *p);
 int cuda_download(void *dst, const void *src, size_t bytes);
@@ -48,6 +51,14 @@ int cuda_replay(void *recording);  /* 1: something was asked for that cannot be 
 void cuda_forget(void *recording); /* and what was allocated meanwhile, which is free by then */
 int64_t cuda_count(const char *what);
 
+/* ---- group.cu ---- */
+
+const char *cuda_group_open(void);
+int cuda_group_id(void *id);
+int cuda_group_join(const void *id, int rank, int size);
+int cuda_group_sum(const struct lc_cuda_piece *pieces, int n);
+int cuda_group_broadcast(const struct lc_cuda_piece *pieces, int n);
+
 /* ---- memory.cc ---- */
 
 void cuda_memory_start(int64_t available);
@@ -76,5 +87,6 @@ bool cuda_block_of(const void *p, const char **first, size_t *bytes);
 #include <functional>
 /* The stream does this when its turn comes: for a library that plays one of the device's; runtime.cu */
 void cuda_give_work(std::function<void()> work);
+void cuda_work_now(std::function<void()> work); /* and all that was given to the stream before */
 #endif
 #endif

@@ -144,10 +144,12 @@ inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
+/* A stream is an address that no one looks at, and not that of the default one. */
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
-    return *s = NULL, cudaSuccess;
+    return *s = (cudaStream_t)malloc(1), *s ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emulate_wait_for(emulate_given); }
+inline cudaError_t cudaStreamQuery(cudaStream_t) { return emulate_wait_for(emulate_given); }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
     *e = new emulate_event{0};
     return cudaSuccess;
@@ -192,7 +194,10 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaGrap
 
 /* ---- devices --------------------------------------------------------------------------------- */
 
-inline cudaError_t cudaGetDeviceCount(int *n) { return *n = 1, cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int *n) {
+    const char *asked = getenv("LUCID_EMULATE_DEVICES");
+    return *n = asked ? atoi(asked) : 1, cudaSuccess;
+}
 inline cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 

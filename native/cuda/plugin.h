@@ -38,9 +38,31 @@ struct lc_cuda_memory {
     int64_t tagged[LC_MEMORY_TAGS];
 };
 
+/* A piece of the device's memory. */
+struct lc_cuda_piece {
+    void *data;
+    size_t bytes;
+};
+
+enum { LC_CUDA_ID_BYTES = 128 };
+
+/* The devices of several processes, one each, through NCCL. What open and id find wrong is a process's
+ * own; every other call is made by all, in the same order. */
+struct lc_cuda_group {
+    const char *(*open)(void); /* "NCCL 2.28.9"; NULL: there is none, with the reason */
+    int (*id)(void *id);       /* LC_CUDA_ID_BYTES that a new group is joined by, made by rank 0 */
+    int (*join)(const void *id, int rank, int size);
+    int (*sum)(const struct lc_cuda_piece *pieces, int n); /* f32, in place, in the ranks' order */
+    int (*broadcast)(const struct lc_cuda_piece *pieces, int n); /* rank 0's, in place */
+};
+
 struct lc_cuda {
     struct lc_kernels kernels;
-    int (*start)(int device); /* once; -1: no driver, no such device, too old a one */
+    int (*devices)(void);          /* of devices, as this process sees them; 0: start says why */
+    int (*start)(int device);      /* once; -1: no driver, no such device, too old a one */
+    const char *(*identity)(void); /* no two devices have the same; "": processes may share it */
+    void *(*pin)(size_t bytes);    /* memory of the host that the device copies from and to fast */
+    struct lc_cuda_group group;
     const char *(*describe)(void);
     void (*memory)(struct lc_cuda_memory *out);
     void (*budget)(int64_t bytes); /* 0: what is free when the device is started, less a reserve */

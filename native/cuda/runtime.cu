@@ -18,7 +18,7 @@ namespace {
 enum { RESERVE = 512 << 20 }; /* bytes that are left to the driver and to others */
 
 cudaStream_t stream;
-char name[320], broken[256];
+char name[320], identity[40], broken[256];
 int64_t waits; /* of the host for the device */
 
 } // namespace
@@ -43,14 +43,18 @@ int cuda_launched(const char *op) { return cuda_check(cudaGetLastError(), op); }
 
 #ifdef LC_EMULATED
 static int64_t describe(int device) {
-    if (device != 0)
-        return cuda_host.fail(LC_ECUDA, "cuda:%d: the emulation has one device, cuda:0", device);
     snprintf(name, sizeof name, "emulated by the CPU");
+    if (getenv("LUCID_EMULATE_DEVICES")) snprintf(identity, sizeof identity, "emulated %d", device);
     emulate_close();
     return (int64_t)4 << 30;
 }
 
 void cuda_give_work(std::function<void()> work) { emulate_give(std::move(work)); }
+
+void cuda_work_now(std::function<void()> work) {
+    emulate_give(std::move(work));
+    emulate_catch_up(emulate_given);
+}
 
 int64_t cuda_wave(const void *, int, size_t) {
     return 3;
@@ -70,6 +74,9 @@ static int64_t describe(int device) {
                               device, p.name, p.major, p.minor);
     snprintf(name, sizeof name, "%s, %.0f GB, sm_%d%d", p.name, (double)all / 1e9, p.major,
              p.minor);
+    for (int i = 0; i < 16; i++)
+        snprintf(identity + 2 * i, sizeof identity - 2 * (size_t)i, "%02x",
+                 (unsigned char)p.uuid.bytes[i]);
     return left > RESERVE ? (int64_t)(left - RESERVE) : 0;
 }
 
@@ -85,6 +92,11 @@ int64_t cuda_wave(const void *kernel, int threads, size_t shared) {
     return wave > 0 ? wave : (wave = 1);
 }
 #endif
+
+int cuda_devices(void) {
+    int devices = 0;
+    return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
+}
 
 int64_t cuda_start(int device) {
     int devices = 0;
@@ -107,6 +119,7 @@ int64_t cuda_start(int device) {
 }
 
 const char *cuda_describe(void) { return name; }
+const char *cuda_identity(void) { return identity; }
 
 /* ---- time ---- */
 
@@ -161,6 +174,11 @@ void cuda_give(void *p) {
     if (broken[0]) return;
     waits++; /* cudaFree does */
     cudaFree(p);
+}
+
+void *cuda_pin(size_t bytes) {
+    void *p = NULL;
+    return cuda_check(cudaHostAlloc(&p, bytes, cudaHostAllocDefault), "pin") < 0 ? NULL : p;
 }
 
 /* ---- copies: of the host's memory, which may be used again on return ---- */

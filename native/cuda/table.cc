@@ -62,8 +62,13 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     k->patches_backward = cuda_patches_backward;
     k->adamw = cuda_adamw;
     k->square_sum = cuda_square_sum;
+    out->devices = cuda_devices;
     out->start = start;
+    out->identity = cuda_identity;
     out->describe = cuda_describe;
+    out->pin = cuda_pin;
+    out->group = {cuda_group_open, cuda_group_id, cuda_group_join, cuda_group_sum,
+                  cuda_group_broadcast};
     out->memory = cuda_memory_read;
     out->budget = cuda_memory_budget;
     out->choices = cuda_choices;

@@ -22,7 +22,7 @@ static int fail(const char *what, int code) {
     return host.fail(LC_EIO, "%s: MPI: %s", what, text);
 }
 
-static int join(int *rank, int *size, int *local) {
+static int join(int *rank, int *size, int *local, int *place) {
     int level, code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
     if (code) return fail("join", code);
     MPI_Comm_rank(MPI_COMM_WORLD, &own);
@@ -30,6 +30,7 @@ static int join(int *rank, int *size, int *local) {
     MPI_Comm machine;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, local);
+    MPI_Comm_rank(machine, place);
     MPI_Comm_free(&machine);
     int64_t *next;
     code = MPI_Win_allocate(own ? 0 : sizeof *next, sizeof *next, MPI_INFO_NULL, MPI_COMM_WORLD,

@@ -15,7 +15,8 @@ struct lc_comm_host {
 
 /* Every call but the first, the last and take is made by all processes, in the same order. */
 struct lc_comm {
-    int (*join)(int *rank, int *size, int *local);
+    /* local: processes on this machine; place: which of them this one is, from 0 */
+    int (*join)(int *rank, int *size, int *local, int *place);
     int (*sum)(float *x, int64_t n); /* in place */
     int (*broadcast)(void *data, size_t bytes);
     int (*barrier)(void);
@@ -26,7 +27,7 @@ struct lc_comm {
     void (*abort)(int status);
 };
 
-enum { LC_COMM_VERSION = 2 };
+enum { LC_COMM_VERSION = 3 };
 typedef int lc_comm_open_fn(int version, const struct lc_comm_host *host, struct lc_comm *out);
 
 #endif

@@ -12,6 +12,7 @@
 #include "tensor/tensor.h"
 
 static struct lc_cuda cuda;
+static bool opened;
 static int started = LC_HOST; /* the device that cuda serves */
 static _Thread_local enum lc_memory_tag tag;
 
@@ -30,7 +31,7 @@ int lc_fast_dtype(int device) { return lc_kernels_at(device)->fast_dtype; }
 static enum lc_memory_tag current_tag(void) { return tag; }
 
 /* LUCID_CUDA names another plug-in than the one beside this library. */
-static int open_plugin(struct lc_cuda *out) {
+static int open_plugin(void) {
     const char *asked = getenv("LUCID_CUDA");
     lc_cuda_open_fn *fill = (lc_cuda_open_fn *)(uintptr_t)lc_plugin(
         asked && *asked ? asked : "liblucid_cuda.so", "lc_cuda_open", "cuda", "CUDA backend",
@@ -38,9 +39,15 @@ static int open_plugin(struct lc_cuda *out) {
     static const struct lc_cuda_host host = {lc_fail, lc_memory_charge, lc_memory_discharge,
                                              current_tag};
     if (!fill) return -1;
-    if (fill(LC_KERNELS_HASH, &host, out) < 0)
+    if (fill(LC_KERNELS_HASH, &host, &cuda) < 0)
         return lc_fail(LC_EMISSING, "cuda: the plug-in is of another version; run make");
+    opened = true;
     return 0;
+}
+
+int lc_device_nth(int nth) {
+    if (!opened && open_plugin() < 0) return 0;
+    return nth < cuda.devices() ? nth : 0;
 }
 
 int lc_device_start(int device) {
@@ -49,14 +56,14 @@ int lc_device_start(int device) {
     if (started != LC_HOST)
         return lc_fail(LC_EINVAL, "cuda:%d: this process uses cuda:%d; one device is possible",
                        device, started);
-    struct lc_cuda opened;
-    if (open_plugin(&opened) < 0 || opened.start(device) < 0) return -1;
-    cuda = opened;
+    if ((!opened && open_plugin() < 0) || cuda.start(device) < 0) return -1;
     started = device;
     return 0;
 }
 
 int lc_device_started(void) { return started; }
+const char *lc_device_identity(void) { return started == LC_HOST ? "" : cuda.identity(); }
+const struct lc_cuda *lc_device_plugin(void) { return &cuda; }
 const char *lc_device_name(int device) {
     return device == LC_HOST || device != started ? "cpu" : cuda.describe();
 }

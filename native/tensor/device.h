@@ -6,6 +6,9 @@
 
 const struct lc_kernels *lc_kernels_at(int device);
 
+/* The table of the device that was started. */
+const struct lc_cuda *lc_device_plugin(void);
+
 /* What is allocated on a device from now on is held for that; the tag before. */
 int lc_device_tag(int tag);
 

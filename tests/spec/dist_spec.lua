@@ -125,7 +125,10 @@ describe("one process", function()
 
   it("is refused sums of what is not f32", function()
     local native = require "lucid.native"
-    local ok, reason = pcall(function() native.check(native.C.lc_comm_sum(lucid.zeros({ 2 }, { dtype = "bf16" }))) end)
+    local ok, reason = pcall(function()
+      local list = require("ffi").new("lc_tensor *[1]", lucid.zeros({ 2 }, { dtype = "bf16" }))
+      native.check(native.C.lc_comm_sum(list, 1))
+    end)
     assert.is_false(ok)
     assert.truthy(reason:find("sum: bf16 [2]; a dense tensor of f32 is expected", 1, true), reason)
   end)
