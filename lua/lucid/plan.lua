@@ -80,6 +80,7 @@ local function add_part(w, part, o)
   add(w.policy, count)
   add(w.reference, forest.pairs(asked, settings.group):count(rows))
   w.parts, w.computed, w.largest = w.parts + 1, w.computed + #part, math.max(w.largest, count.tokens)
+  w.scored = math.max(w.scored, count.scored)
   w.pictures = w.pictures + new_pictures(part, {}) + new_pictures(asked, {})
   return count.tokens
 end
@@ -89,7 +90,7 @@ end
 ---@param o lucid.PlanOptions
 function M.work(o)
   local accumulate, none = o.accumulate or 1, { tokens = 0, seen = 0, scored = 0 }
-  local w = { steps = o.steps, pairs = 0, computed = 0, parts = 0, largest = 0, pictures = 0, met = {}, policy = {},
+  local w = { steps = o.steps, pairs = 0, computed = 0, parts = 0, largest = 0, scored = 0, pictures = 0, met = {}, policy = {},
     reference = {}, apart = {}, processes = o.processes or dist.size() }
   for _, name in ipairs { "policy", "reference", "apart" } do add(w[name], none) end
   local steps = math.min(o.steps, math.max(1, math.floor(BATCHES / accumulate)))
@@ -133,12 +134,22 @@ local function tape(shape, size)
   return size * (5 * shape.hidden + 2 * shape.heads + 2 * shape.keys + 3 * shape.mlp), size * 4 * shape.hidden
 end
 
---- Bytes of weights, optimizer, pictures and of a part's activations, kept or recomputed.
+local HEAD_ROWS = { cpu = 256, cuda = 1024 }  -- whose logits are there at once: native/ops/loss.c
+
+-- Bytes that scoring rows takes: the logits of some and their slopes, the rows that are read, and what the way back keeps.
+local function scoring(model, shape, size, scored)
+  local rows = math.min(scored, HEAD_ROWS[model.device:match("%a+")])
+  return rows * (shape.vocabulary * (4 + (size < 4 and size or 0)) + shape.hidden * size) + scored * shape.hidden * size
+end
+
+--- Bytes of weights, optimizer, pictures and of a part's activations, kept or recomputed. On a device adapters lie around
+--- their weights a second time (native/ops/border.h).
 ---@param model lucid.Model
 ---@param shape lucid.Shape
 ---@param tokens integer        of the largest part
 ---@param pictures integer      that are remembered
-function M.bytes(model, shape, tokens, pictures)
+---@param scored integer        rows of the largest part whose logits are asked for
+function M.bytes(model, shape, tokens, pictures, scored)
   local size = BYTES[model.dtype]
   local b = { weights = 0, optimizer = 0 }
   for _, p in ipairs(model:all_parameters()) do
@@ -146,17 +157,19 @@ function M.bytes(model, shape, tokens, pictures)
   end
   for _, p in ipairs(model:parameters()) do               -- gradient, both moments, and a master of 16 bits
     b.optimizer = b.optimizer + p.tensor:count() * (p.tensor:dtype() == "f32" and 12 or 16)
+    if model.device ~= "cpu" and p.name:find("lora_", 1, true) then b.weights = b.weights + p.tensor:count() * size end
   end
   -- On the way back a block's gradients stand beside what is kept of it.
   local block, outside = tape(shape, size)
-  b.kept = tokens * ((shape.layers + 1) * block + outside)
-  b.recomputed = tokens * (shape.layers * size * shape.hidden + 1.5 * block + outside)
+  local head = scoring(model, shape, size, scored)
+  b.kept = tokens * ((shape.layers + 1) * block + outside) + head
+  b.recomputed = tokens * (shape.layers * size * shape.hidden + 1.5 * block + outside) + head
   b.picture = shape.features * size
   b.pictures = math.min(pictures * b.picture, features.MOST)
   return b
 end
 
--- Bytes of memory that a process may still have; nil: nobody knows.
+-- Bytes of the host's memory that a process may still have; nil: nobody knows.
 local function free_memory()
   local f = io.open("/proc/meminfo")
   if not f then return nil end
@@ -165,10 +178,16 @@ local function free_memory()
   return kilobytes and tonumber(kilobytes) * 1024 / C.lc_comm_local()
 end
 
+-- Bytes of weights and all else that a run may have: of a device its budget, of the host what is free and what is taken.
+local function room_of(model)
+  if model.device ~= "cpu" then return tonumber(C.lc_device_memory("budget")) end
+  local memory = free_memory()
+  return memory and USABLE * memory + tonumber(C.lc_memory_used())
+end
+
 -- Whether activations are recomputed, and what to say when memory does not do.
 local function choose(b, o, largest)
-  local memory = o.memory or free_memory()
-  b.room = memory and USABLE * memory + (o.memory and 0 or tonumber(C.lc_memory_used()))
+  b.room = o.memory and USABLE * o.memory or room_of(o.model)
   local fixed = b.weights + b.optimizer + b.pictures
   local recompute = o.recompute == "on" or o.recompute == "auto" and b.room ~= nil and fixed + b.kept > b.room
   b.activations = recompute and b.recomputed or b.kept
@@ -230,7 +249,7 @@ function M.make(o)
   end
   o.unseen = pictures - seen
   local w = M.work(o)
-  local b = M.bytes(model, o.shape, w.largest, pictures)
+  local b = M.bytes(model, o.shape, w.largest, pictures, w.scored)
   local recompute, advice = choose(b, o, w.largest)
   local flop = w.flops
   if not recompute then flop.recompute = 0 end

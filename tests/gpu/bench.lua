@@ -68,7 +68,7 @@ local function planned(list, group, cached, tokens_at_once)
     settings = { group = group, tokens_per_step = tokens_at_once },
     references = cached and { has = function() return true end } or nil }
   for _ in pairs(pair_step.pixels(model, list)) do seen = seen + 1 end
-  local b = plan.bytes(model, shape, w.largest, seen)
+  local b = plan.bytes(model, shape, w.largest, seen, w.scored)
   return w, b.weights + b.optimizer + b.kept + b.pictures
 end
 

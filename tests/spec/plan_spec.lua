@@ -125,7 +125,7 @@ describe("a plan", function()
       m:recompute(on)
       local steps = lucid.dpo.steps(m, m:base(), settings)
       local part = steps.split({ list })[1]
-      local tokens = lucid.forest.pairs(part):count(m.image_rows).tokens
+      local count = lucid.forest.pairs(part):count(m.image_rows)
       local function step()
         lucid.scope(function() (steps.loss(part)):backward() end)
         collectgarbage()
@@ -135,7 +135,7 @@ describe("a plan", function()
       local before = lucid.memory().used
       native.C.lc_memory_peak_reset()
       step()
-      local seen, b = lucid.memory().peak - before, plan.bytes(m, shape, tokens, 8)
+      local seen, b = lucid.memory().peak - before, plan.bytes(m, shape, count.tokens, 8, count.scored)
       local said = on and b.recomputed or b.kept
       assert.is_true(said > 0.75 * seen and said < 1.25 * seen, ("%g said, %g seen"):format(said, seen))
     end
@@ -143,7 +143,7 @@ describe("a plan", function()
     for _, p in ipairs(m:parameters()) do p.tensor:zero_grad() end
     local weights = 0
     for _, p in ipairs(m:all_parameters()) do weights = weights + 4 * p.tensor:count() end
-    local b = plan.bytes(m, shape, 100, 8)
+    local b = plan.bytes(m, shape, 100, 8, 10)
     assert.same({ weights, 12 * shape.adapter, 8 * 17 * 128 * 4 }, { b.weights, b.optimizer, b.pictures })
   end)
 
