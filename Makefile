@@ -131,6 +131,7 @@ $(BUILD)/liblucid_text.so: $(TEXT)
 
 # ---- the CUDA plug-in, and the same sources for a device that the CPU plays (tests alone) ------------------
 # It takes minutes to compile, so all builds it where there is a GPU.
+NVCC12 ?= $(lastword $(sort $(wildcard /usr/local/cuda-12*/bin/nvcc)))#  the oldest CUDA that serves is compiled with, too
 CUDA_ARCH ?= 80 86 89 90#   compute capabilities; newer chips compile the last one's PTX
 CUDA_HOST := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(basename $(patsubst native/%,%,$(wildcard native/cuda/*.c native/cuda/*.cc)))))
 CUDA      := $(CUDA_HOST) $(patsubst native/%.cu,$(BUILD)/obj/%.o,$(wildcard native/cuda/*.cu))
@@ -160,6 +161,8 @@ $(BUILD)/obj/cuda/%.o: native/cuda/%.cu $(BUILD)/features.mk $(CUDA_TARGETS)
 ## cuda: the CUDA plug-in for CUDA_ARCH, which all builds where there is a GPU, and a look at its registers
 cuda: all $(if $(HAVE_CUDA),$(BUILD)/liblucid_cuda.so)
 	$(if $(HAVE_CUDA),@BUILD=$(BUILD) $(BIN)/lucid tests/registers.lua)
+	@$(if $(NVCC12),$(MAKE) --no-print-directory NVCC='$(NVCC12)' BUILD=$(BUILD)/cuda12 NVCC12= CUDA_ARCH=80 $(BUILD)/cuda12/liblucid_cuda.so,$(if \
+	  $(filter 12.%,$(HAVE_CUDA)),:,echo 'cuda: nothing was compiled with CUDA 12, of which there is no nvcc here (NVCC12= names one)'))
 
 $(BUILD)/liblucid_cuda.so: $(CUDA) native/cuda/exports.map
 	@echo '  link $@'
