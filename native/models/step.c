@@ -16,6 +16,7 @@ struct step {
     lc_tensor *logits; /* the recording's, held */
     void *recording;   /* NULL: none */
     int64_t storage;   /* of the cache, that it works on */
+    uint64_t weights;  /* their state when it ran plainly */
     bool ran;          /* once, plainly */
 };
 
@@ -109,7 +110,11 @@ static int record(struct lc_steps *s, struct step *t) {
 
 /* The planned pass by replaying what was recorded of it, now or earlier; 1: there is nothing to replay. */
 static int replay(struct lc_steps *s, struct step *t) {
-    if (t->recording && t->storage != lc_cache_storage(s->cache)) forget(t);
+    const uint64_t weights = lc_params_state(&s->model->params);
+    /* a plain step follows what was done to weights: borders are filled, nothing is where it was */
+    if (t->weights != weights) t->ran = false;
+    t->weights = weights;
+    if (t->recording && (!t->ran || t->storage != lc_cache_storage(s->cache))) forget(t);
     int done = lc_cache_prepare(s->cache, s->model->language.heads);
     if (!done && !t->recording) {
         if (!t->ran) return 1;

@@ -3,7 +3,8 @@
  * On a device that can record, a step is filled up to 1, 4, 8, 16, 32 or 64 rows and what it launches is recorded
  * for each of these numbers: the first such step runs plainly (a library makes its choices, modules are loaded), the
  * second is recorded, and from then on all are replays, whatever leaves have grown, forked or ended. A leaf's bits do
- * not depend on the rows around it, so they are those of plain steps. Recordings are made anew when the cache moves. */
+ * not depend on the rows around it, so they are those of plain steps. Recordings are made anew when the cache moves,
+ * and after a plain step when weights or adapters were written or have moved. */
 #ifndef LC_STEP_H
 #define LC_STEP_H
 #include "models/model.h"

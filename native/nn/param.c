@@ -38,6 +38,16 @@ lc_tensor *lc_params_find(const struct lc_params *p, const char *name) {
     return NULL;
 }
 
+uint64_t lc_params_state(const struct lc_params *p) {
+    enum { PRIME = 16777619 };
+    uint64_t state = (uint64_t)p->count;
+    for (int i = 0; i < p->count; i++) {
+        const struct lc_storage *s = p->list[i].tensor->storage;
+        state = (state * PRIME + (uintptr_t)s->data) * PRIME + s->changes;
+    }
+    return state;
+}
+
 void lc_params_free(struct lc_params *p) {
     for (int i = 0; i < p->count; i++) {
         lc_free(p->list[i].name);

@@ -56,6 +56,8 @@ lc_tensor *lc_params_take_quantised(struct lc_params *p, enum lc_part part, cons
 /* Adds one made elsewhere (an adapter's). */
 int lc_params_add(struct lc_params *p, enum lc_part part, const char *name, lc_tensor *t);
 lc_tensor *lc_params_find(const struct lc_params *p, const char *name);
+/* Another number once one of them was written, has moved or was added. */
+uint64_t lc_params_state(const struct lc_params *p);
 /* Whether the part is taken from a file. */
 bool lc_params_loaded(const struct lc_params *p, enum lc_part part);
 /* Whether it is taken from another file than the first source's. */

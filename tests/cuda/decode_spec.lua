@@ -88,6 +88,39 @@ describe("decoding on the device", function()
     end)
   end)
 
+  it("follows adapters that are written or attached while answers grow, as plain steps do", function()
+    local function write(m)
+      for _, p in ipairs(m:parameters()) do
+        p.tensor:copy(lucid.randn(p.tensor:shape(), { seed = #p.name, device = "cuda" }) * 0.05)
+      end
+    end
+    local function attach(m) m:lora { rank = 4, alpha = 8, seed = 2 } end
+    local function grown(change, at)
+      local told, m = {}, models.new(models.SMALL, { dtype = "bf16", seed = 3 })
+      if change == write then attach(m) end
+      local g = generator(m, { some_ids(arrays.random(1), 20) })
+      local token, logp = ffi.new "int32_t[1]", ffi.new "float[1]"
+      for step = 1, 7 do
+        if step == at then change(m) write(m) end
+        native.check(C.lc_generator_step(g, token, logp))
+        told[step] = ("%d %.9g"):format(token[0], logp[0])
+      end
+      return told
+    end
+    lucid.scope(lucid.no_grad, function()
+      for at = 3, 5 do
+        for _, change in ipairs { write, attach } do
+          graphs(false)
+          local plain = grown(change, at)
+          graphs(true)
+          local before = count "replays"
+          assert.same(plain, grown(change, at))
+          assert.is_true(count "replays" - before >= 3, "replays")
+        end
+      end
+    end)
+  end)
+
   it("waits for the device once a step: to read the logits", function()
     lucid.scope(lucid.no_grad, function()
       local m = models.new(models.SMALL, { dtype = "bf16", seed = 3 })
