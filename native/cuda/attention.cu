@@ -116,7 +116,8 @@ void use_lists(struct attention_call *c, const struct lists *l) {
 
 /* What decoding steps share, for good: the step that launches read, and memory between chunks. */
 struct {
-    uint64_t number; /* whose lists the step has; 0: unknown */
+    uint64_t number; /* whose lists the step has, of groups of so many heads; 0: unknown */
+    int64_t share;
     struct decode_step own, *there;
     size_t part_bytes, arrived_bytes;
 } decoding;
@@ -145,7 +146,9 @@ int set_step(struct attention_call *c, const struct lists *l, const struct lc_sp
     if (!decoding.there) decoding.there = (struct decode_step *)cuda_workspace(sizeof *own);
     if (!decoding.there) return -1;
     c->step = decoding.there;
-    if (l->number && l->number == decoding.number && !wider && !more && own->chunks == chunks)
+    /* lists that were dropped and made again lie elsewhere */
+    if (l->number && l->number == decoding.number && l->share == decoding.share &&
+        own->ranges == c->ranges && !wider && !more && own->chunks == chunks)
         return 0;
     own->ranges = c->ranges, own->tiles = c->tiles;
     own->items = (const struct chunk_item *)(const void *)((const char *)l->memory + l->items_at);
@@ -153,6 +156,7 @@ int set_step(struct attention_call *c, const struct lists *l, const struct lc_sp
     decoding.number = 0;
     if (cuda_upload(decoding.there, own, sizeof *own) < 0) return -1;
     decoding.number = l->number;
+    decoding.share = l->share;
     return 0;
 }
 

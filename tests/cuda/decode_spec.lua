@@ -131,6 +131,25 @@ describe("decoding on the device", function()
     end)
   end)
 
+  it("attends over one forest with groups of one head and of two, as over a forest that is new", function()
+    local rows, keys = 12, 40
+    local function forest()
+      local ones, firsts, counts = ffi.new("int32_t[?]", rows), ffi.new("int32_t[?]", rows), ffi.new("int32_t[?]", rows)
+      for i = 0, rows - 1 do ones[i], firsts[i], counts[i] = 1, 0, keys end
+      return ffi.gc(native.check(C.lc_forest_cross(rows, ones, firsts, counts)), C.lc_forest_release)
+    end
+    local function random(n, heads, seed) return lucid.randn({ n, heads, 64 }, { seed = seed, device = "cuda" }):to("bf16") end
+    lucid.scope(lucid.no_grad, function()
+      local q, seen, found = random(rows, 4, 1), forest(), {}
+      local function attend(groups, over)
+        local k, v = random(keys, groups, 2), random(keys, groups, 3)
+        return native.adopt(C.lc_attention(q, k, v, over, 0.125)):tolist()
+      end
+      for _, groups in ipairs { 4, 2 } do found[groups] = attend(groups, seen) end
+      for groups, o in pairs(found) do assert.same(attend(groups, forest()), o) end
+    end)
+  end)
+
   it("in f32, whose steps are not recorded, agrees with 16 bits", function()
     local logps = {}
     for _, dtype in ipairs { "f32", "bf16" } do
