@@ -30,8 +30,10 @@ cudaStream_t cuda_stream(void) { return stream; }
 int cuda_check(cudaError_t error, const char *op) {
     if (broken[0]) return cuda_host.fail(LC_ECUDA, "%s: %s", op, broken);
     if (error == cudaSuccess) return 0;
-    if (error == cudaErrorMemoryAllocation)
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError(); /* or the next launch would be blamed for it */
         return cuda_host.fail(LC_ENOMEM, "%s: out of memory", op);
+    }
     snprintf(broken, sizeof broken, "the device failed in or before %s: %s", op,
              cudaGetErrorString(error));
     return cuda_host.fail(LC_ECUDA, "%s", broken);
