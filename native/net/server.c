@@ -132,7 +132,7 @@ static int read_address(lc_server *s, union socket_address *a) {
     return 0;
 }
 
-/* Signals are the caller's thread's. */
+/* Signals are the caller's thread's. MHD_OPTION_LISTENING_ADDRESS_REUSE would let two servers share a port. */
 static struct MHD_Daemon *start_daemon(lc_server *s, union socket_address *a) {
     sigset_t all, before;
     sigfillset(&all);
@@ -145,7 +145,7 @@ static struct MHD_Daemon *start_daemon(lc_server *s, union socket_address *a) {
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)(s->stalled + 0.999), MHD_OPTION_NOTIFY_COMPLETED, lc_server_on_end, s,
         MHD_OPTION_NOTIFY_CONNECTION, lc_server_on_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+        MHD_OPTION_END);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return daemon;
 }

@@ -324,6 +324,7 @@ describe("the server", function()
     end
     refused("--model is required", "")
     refused("a key is needed: --api-key-file", ("--model %s --host 0.0.0.0"):format(dir))
+    refused("Address already in use", ("--model %s --port %d"):format(dir, server.port))
     refused("is no address of this machine", ("--model %s --host nowhere"):format(dir))
     file.write(dir .. "/key", "secret-of-the-tests\n")
     os.execute(("chmod 644 %s/key"):format(dir))
