@@ -163,13 +163,17 @@ function Template:tokens(tokenizer, question, opt)
   return encode(self, tokenizer, first_text(self, opt), question, false)
 end
 
+-- A further question goes behind ids.
+local function go_on(self, tokenizer, ids, question)
+  if not self.form.next then error(("template '%s' has no form for further questions"):format(self.name), 3) end
+  if self.form.ended == false then ids[#ids] = nil end
+  return append(ids, encode(self, tokenizer, self.form.next, question, true))
+end
+
 --- The ids of a further question after history, the ids of all before it with its end token.
 ---@return integer[]
 function Template:continue(tokenizer, history, question)
-  if not self.form.next then error(("template '%s' has no form for further questions"):format(self.name), 2) end
-  local ids = append({}, history)
-  if self.form.ended == false then ids[#ids] = nil end
-  return append(ids, encode(self, tokenizer, self.form.next, question, true))
+  return (go_on(self, tokenizer, append({}, history), question))
 end
 
 --- The ids of an answer, with its end token unless answer_max cuts it off.
@@ -194,7 +198,7 @@ end
 function Template:conversation(tokenizer, turns, opt)
   local c = { ids = {}, spans = {} }
   for i, turn in ipairs(turns) do
-    c.ids = i == 1 and self:tokens(tokenizer, turn.question, opt) or self:continue(tokenizer, c.ids, turn.question)
+    c.ids = i == 1 and self:tokens(tokenizer, turn.question, opt) or go_on(self, tokenizer, c.ids, turn.question)
     if i > 1 and self.form.ended == false then c.spans[i - 1][2] = c.spans[i - 1][2] - 1 end
     if turn.answer then
       local first = #c.ids + 1

@@ -261,6 +261,15 @@ describe("a wrong request", function()
     end
   end)
 
+  it("is answered soon, however many messages it has", function()
+    local turns = ('{"role":"user","content":"a"},{"role":"assistant","content":"b"},'):rep(1e5)
+    local lines = ('{"role":"user","content":""},'):rep(4e5)
+    for _, list in ipairs { turns, lines } do
+      local body = ('{"model":"tiny","messages":[%s{"role":"user","content":"c"}]}'):format(list)
+      assert.equal("context_length_exceeded", refused(400, "positions", { path = "/v1/chat/completions", body = body }).code)
+    end
+  end)
+
   it("is told where there is nothing, and what it takes", function()
     refused(404, "there is no /v1/embeddings", { path = "/v1/embeddings", body = "{}" })
     refused(404, "there is no /../etc/passwd", { path = "/../etc/passwd" })

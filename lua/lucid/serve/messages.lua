@@ -54,14 +54,8 @@ function M.read(messages)
   end
   local roles = {
     system = function(text) system[#system + 1] = text end,
-    user = function(text)
-      local turn = turns[#turns]
-      turn.question = turn.question and turn.question .. "\n" .. text or text
-    end,
-    assistant = function(text)
-      local turn = turns[#turns]
-      turn.answer = turn.answer and turn.answer .. "\n" .. text or text
-    end,
+    user = function(text) table.insert(turns[#turns].question, text) end,
+    assistant = function(text) table.insert(turns[#turns].answer, text) end,
   }
   roles.developer = roles.system
   for i, message in ipairs(messages) do
@@ -71,11 +65,14 @@ function M.read(messages)
     if role == "assistant" and not last then
       refusal.raise(400, "messages: the first message is the user's", where .. ".role")
     end
-    if role == "user" and last ~= "user" then turns[#turns + 1] = {} end
+    if role == "user" and last ~= "user" then turns[#turns + 1] = { question = {}, answer = {} } end
     roles[role](text_of(message.content, where .. ".content", role == "user" and add_picture(where .. ".content")))
     if role == "user" or role == "assistant" then last = role end
   end
   if last ~= "user" then refusal.raise(400, "messages: the last message is the user's", "messages") end
+  for i, turn in ipairs(turns) do
+    turns[i] = { question = table.concat(turn.question, "\n"), answer = turn.answer[1] and table.concat(turn.answer, "\n") }
+  end
   if #system > 0 then turns[1].question = table.concat(system, "\n") .. "\n" .. turns[1].question end
   return { turns = turns, picture = seen }
 end
