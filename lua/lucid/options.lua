@@ -28,8 +28,10 @@ end
 function M.nearest(name, names)
   local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
   for _, candidate in ipairs(names) do
-    local d = distance(name, candidate)
-    if d < least then best, least = candidate, d end
+    if math.abs(#name - #candidate) < least then          -- a distance is no less than that
+      local d = distance(name, candidate)
+      if d < least then best, least = candidate, d end
+    end
   end
   return best
 end

@@ -261,13 +261,16 @@ describe("a wrong request", function()
     end
   end)
 
-  it("is answered soon, however many messages it has", function()
+  it("is answered soon, however many messages and whatever names it has", function()
     local turns = ('{"role":"user","content":"a"},{"role":"assistant","content":"b"},'):rep(1e5)
     local lines = ('{"role":"user","content":""},'):rep(4e5)
     for _, list in ipairs { turns, lines } do
       local body = ('{"model":"tiny","messages":[%s{"role":"user","content":"c"}]}'):format(list)
       assert.equal("context_length_exceeded", refused(400, "positions", { path = "/v1/chat/completions", body = body }).code)
     end
+    local name = ("x"):rep(4e6)
+    assert.is_true(#refused(400, "there is no field", served.completion { [name] = 1 }).message < 2000)
+    assert.is_true(#refused(404, "there is no model", served.completion { model = name }).message < 2000)
   end)
 
   it("is told where there is nothing, and what it takes", function()

@@ -7,13 +7,17 @@ Refusal.__index = Refusal
 
 local KINDS = { [500] = "server_error", [503] = "server_error" }      -- the gate has kinds of its own
 
+local LONGEST = 1000            -- bytes of a message: a request's own words may stand in it
+
+local function short(text) return text and #text > LONGEST and text:sub(1, LONGEST) .. "..." or text end
+
 --- Raises a refusal.
 ---@param status integer        HTTP's
 ---@param message string        what, where, and what would be right
 ---@param param string|nil      the field of the request
 ---@param code string|nil       a word that programs look at
 function M.raise(status, message, param, code)
-  error(setmetatable({ status = status, message = message, param = param, code = code }, Refusal), 0)
+  error(setmetatable({ status = status, message = short(message), param = short(param), code = code }, Refusal), 0)
 end
 
 --- Whether a caught error is a refusal.
