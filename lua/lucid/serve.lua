@@ -107,7 +107,7 @@ end
 function Server:refuse(number, r)
   local headers = (r.status == 429 or r.status == 503) and { ["Retry-After"] = "1" } or r.headers
   self:answer(number, r.status, "application/json", r:text(), headers)
-  if self.log then self.log(("%d %s"):format(r.status, r.message)) end
+  if self.log then self.log(("%d %s"):format(r.status, (r.message:gsub("%c", "?")))) end   -- a terminal obeys some
 end
 
 --- A job has been answered whole.

@@ -307,6 +307,14 @@ describe("the server", function()
     end
   end)
 
+  it("logs a line a request, with nothing that a terminal obeys", function()
+    local own = served.start(("--model %s --name tiny"):format(dir))
+    own:ask { path = "/%1b[2J%0d%0a200" }
+    assert.equal(200, (own:ask(served.completion())))
+    local _, log = own:stop()
+    assert.truthy(log:find("404 there is no /?[2J??200\n200 tiny: ", 1, true), log)
+  end)
+
   it("answers what it has accepted before it ends", function()
     local own = served.start(("--model %s --name tiny --quiet"):format(dir))
     local half, other = own:connect(), own:connect()
