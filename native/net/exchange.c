@@ -156,6 +156,12 @@ static enum MHD_Result answer(struct request *r) {
 
 /* ---- libmicrohttpd's calls ------------------------------------------------------------------------- */
 
+/* A body that is not going to be read to its end, by what its head says. */
+static bool too_long(const lc_server *s, struct MHD_Connection *c) {
+    const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Length");
+    return length && strtoll(length, NULL, 10) > READ_ON * s->body_most;
+}
+
 /* The head of a request is there. */
 static enum MHD_Result begin(lc_server *s, struct MHD_Connection *c, const char *path,
                              const char *method, void **own) {
@@ -163,7 +169,7 @@ static enum MHD_Result begin(lc_server *s, struct MHD_Connection *c, const char 
     *own = r;
     if (!r) return MHD_NO;
     r->client->deadline = lc_server_now() + s->body_seconds;
-    return MHD_YES;
+    return r->refusal && too_long(s, c) ? refuse(r) : MHD_YES;
 }
 
 /* The whole request is there, or the caller has woken it up. */

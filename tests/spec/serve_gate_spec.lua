@@ -102,6 +102,11 @@ describe("limits", function()
     s:send "0\r\n\r\n"
     assert.equal(413, (s:answer()))
     s:close()
+    local long = server:connect()                -- would be read to no end, so it is refused by its head
+    long:request { method = "POST", path = "/v1/chat/completions",
+      headers = { ["Content-Type"] = "application/json", ["Content-Length"] = "10000000" } }
+    assert.equal(413, (long:answer()))
+    long:close()
     local endless = server:connect()
     endless:request { method = "POST", path = "/v1/chat/completions",
       headers = { ["Content-Type"] = "application/json", ["Transfer-Encoding"] = "chunked" } }
