@@ -19,6 +19,8 @@ ssize_t lc_key_read(const struct lc_net_host *host, const char *path, char *text
     else if (s.st_mode & 077)
         host->fail(LC_EINVAL, "%s: others may read this key; chmod 600 makes it its owner's alone",
                    path);
+    else if (s.st_size > (off_t)room)
+        host->fail(LC_EINVAL, "%s: longer than a key, which has up to %zu bytes", path, room);
     else if ((n = read(fd, text, room)) < 0)
         host->fail(LC_EIO, "%s: reading: %s", path, strerror(errno));
     close(fd);
