@@ -199,7 +199,10 @@ local function route(self, number, method, path, body)
   end
   if not methods then refusal.raise(404, ("there is no %s"):format(path)) end
   local f = methods[method == "HEAD" and "GET" or method]
-  if not f then refusal.raise(405, ("%s takes %s"):format(path, table.concat(keys(methods), ", "))) end
+  if not f then
+    local names = table.concat(keys(methods), ", ")
+    refusal.raise(405, ("%s takes %s"):format(path, names), nil, nil, { Allow = names })
+  end
   f(self, number, rest, body)
 end
 

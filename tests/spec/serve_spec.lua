@@ -280,6 +280,8 @@ describe("a wrong request", function()
     refused(405, "takes POST", { path = "/v1/chat/completions" })
     refused(405, "takes GET", { path = "/v1/models", body = "{}" })
     refused(405, "takes GET", { path = "/", method = "DELETE" })
+    local _, _, headers = server:ask { path = "/v1/chat/completions" }
+    assert.equal("POST", headers.allow)
   end)
 end)
 

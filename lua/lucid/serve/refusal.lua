@@ -16,8 +16,10 @@ local function short(text) return text and #text > LONGEST and text:sub(1, LONGE
 ---@param message string        what, where, and what would be right
 ---@param param string|nil      the field of the request
 ---@param code string|nil       a word that programs look at
-function M.raise(status, message, param, code)
-  error(setmetatable({ status = status, message = short(message), param = short(param), code = code }, Refusal), 0)
+---@param headers table|nil     of the answer: { name = value }
+function M.raise(status, message, param, code, headers)
+  error(setmetatable({ status = status, message = short(message), param = short(param), code = code, headers = headers },
+    Refusal), 0)
 end
 
 --- Whether a caught error is a refusal.
