@@ -40,6 +40,7 @@ M.COMMON = {
       error(("'%s' is none of auto, cpu, cuda and cuda:N"):format(text), 0)
     end
   end } },
+  tune = { false, "time the device's matrix products and keep the fastest; two fresh runs may then differ in last bits" },
   dtype = { "auto", "f32, bf16 or f16; auto: bf16 for 16-bit files where the device multiplies it fast, else f32",
     { choices = "auto f32 bf16 f16" } },
   quant = { "none", "quantise the decoder blocks' linear layers: none, q8_0, nf4 or fp4 (as MiniGPT-4 was published)",

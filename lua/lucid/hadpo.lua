@@ -13,6 +13,7 @@ local dpo = require "lucid.dpo"
 local draw = require "lucid.draw"
 local heldout = require "lucid.heldout"
 local model = require "lucid.model"
+local native = require "lucid.native"
 local overlong = require "lucid.overlong"
 local plan = require "lucid.plan"
 local quirks = require "lucid.quirks"
@@ -23,7 +24,7 @@ local train = require "lucid.train"
 
 local M = {}
 
-M.COMMON = "model vision bridge adapter data images out device dtype quant template cache threads seed limit batch quiet dry-run"
+M.COMMON = "model vision bridge adapter data images out device tune dtype quant template cache threads seed limit batch quiet dry-run"
 M.REQUIRED = { "model", "data", "images", "out" }
 
 local ADAPTER = { title = "the adapter",
@@ -101,6 +102,7 @@ end
 local function open_model(name, opt)
   local m = model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
     vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
+  if opt.tune then native.C.lc_device_tune(1) end                -- what was chosen is kept with the checkpoints
   if m.kind ~= name then error(("%s is a %s; lucid %s trains it"):format(opt.model, m.kind, m.kind), 0) end
   if opt.adapter ~= "" then
     m:load_adapter(opt.adapter)

@@ -116,4 +116,19 @@ describe("a run on the device", function()
     golden.agree(answers.cuda, answers.cpu, 1e-4, "answers of the adapters")
     folder.remove(dir)
   end)
+
+  it("has its products timed where a run asks for that, and keeps what was chosen with the checkpoint", function()
+    local dir = folder.folder()
+    training.world(dir)
+    local products = {}
+    for _, how in ipairs { "--no-tune", "--tune" } do
+      local out = dir .. "/" .. how
+      local words = training.llava(dir, out, "--quiet --device cuda --dtype bf16 " .. how):gsub("%-%-steps 6", "--steps 1")
+      assert.equal(0, training.run(words, dir, "LUCID_CUBLASLT_SLOW=1"), file.read(dir .. "/stderr"))
+      products[how] = json.decode(file.read(out .. "/checkpoint-1/trainer_state.json")).products
+    end
+    assert.truthy(products["--tune"]:find "\n")
+    assert.not_equal(products["--no-tune"], products["--tune"])
+    folder.remove(dir)
+  end)
 end)
