@@ -46,7 +46,11 @@ static struct call make_call(const struct lc_spans *spans, const void *q, const 
 
 /* ---- small products -------------------------------------------------------------------------- */
 
-enum { BLOCK_ROWS = 6, BLOCK_LANES = 2 };
+enum {
+    BLOCK_ROWS = 6,
+    BLOCK_LANES = 2,
+    PARALLEL = 1 << 16 /* elements worth waking a thread for */
+};
 
 /* C [rows, columns * LANES] (+)= A B, sums over n in order; A(i, x) is a[i * a_row + x * a_step] */
 static inline __attribute__((always_inline)) void
@@ -402,12 +406,15 @@ int cpu_attention_backward(void *dq, void *dk, void *dv, const void *dout, const
         g.dv = sums + count;
         g.dk_row = width;
     }
+#pragma omp parallel for schedule(static) if (count > PARALLEL)
     for (int64_t r = 0; r < spans->keys; r++) {
         memset(g.dk + r * g.dk_row, 0, (size_t)width * sizeof *g.dk);
         memset(g.dv + r * g.dk_row, 0, (size_t)width * sizeof *g.dv);
     }
     int done = backward(&c, &g);
-    for (int64_t r = 0; !done && sums && r < spans->keys; r++) {
+    const int64_t stored = !done && sums ? spans->keys : 0;
+#pragma omp parallel for schedule(static) if (count > PARALLEL)
+    for (int64_t r = 0; r < stored; r++) {
         cpu_store(dk, dtype, r * dk_row, g.dk + r * width, width);
         cpu_store(dv, dtype, r * dk_row, g.dv + r * width, width);
     }

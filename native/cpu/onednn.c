@@ -58,7 +58,7 @@ static struct {
     int (*execute)(const void *p, void *stream, int count, const exec_arg *args);
     int (*memory_create)(void **m, const memory_desc *d, void *engine, void *data);
     int (*memory_destroy)(void *m);
-    void *library, *engine, *stream;
+    void *handle, *engine, *stream;
 } dnnl;
 
 static const struct {
@@ -86,12 +86,12 @@ static const struct {
 
 static int open_library(void) {
     if (dnnl.stream) return 0;
-    if (!dnnl.library) dnnl.library = dlopen("libdnnl.so.2", RTLD_NOW | RTLD_LOCAL);
-    if (!dnnl.library)
+    if (!dnnl.handle) dnnl.handle = dlopen("libdnnl.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (!dnnl.handle)
         return lc_fail(LC_EMISSING,
                        "onednn: there is no libdnnl.so.2 to compare with (Debian: libdnnl2)");
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
-        void *found = dlsym(dnnl.library, symbols[i].name);
+        void *found = dlsym(dnnl.handle, symbols[i].name);
         if (!found) return lc_fail(LC_EMISSING, "onednn: libdnnl.so.2 has no %s", symbols[i].name);
         memcpy(symbols[i].to, &found, sizeof found);
     }

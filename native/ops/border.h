@@ -20,8 +20,8 @@
 struct lc_border {
     lc_tensor *whole; /* [N + R, K + R] in the weights' dtype, outside of all scopes */
     int64_t n, k, r;
-    uint64_t
-        filled; /* what the adapters had seen of changes when the borders were filled, and one more */
+    /* what the adapters had seen of changes when the borders were filled, and one more */
+    uint64_t filled;
 };
 
 /* Moves the parts' weights into a border. *border is NULL, and nothing is done, where the backend wants none, no part
