@@ -106,14 +106,15 @@ $(MPI): COMMON += $(MPI_CFLAGS)
 # stb_image_write shifts negative numbers, which every compiler here defines.
 $(BUILD)/obj/image/stb.o: COMMON += -fno-sanitize=shift
 
-# The choice of GEMM is a file's name, so that another choice compiles its user again.
+# The choice of GEMM is a file's name, so that another choice compiles its users again.
 GEMM_CHOICE := $(BUILD)/gemm-$(strip $(GEMM))
 $(GEMM_CHOICE):
 	@mkdir -p $(@D)
 	@rm -f $(BUILD)/gemm-*
 	@touch $@
-$(BUILD)/obj/cpu/gemm.o $(BUILD)/obj/base/features.o: $(GEMM_CHOICE)
-$(BUILD)/obj/cpu/gemm.o $(BUILD)/obj/base/features.o: COMMON += $(if $(filter loop,$(GEMM)),-DLC_GEMM_LOOP)
+GEMM_USERS := $(patsubst %,$(BUILD)/obj/%.o,cpu/gemm cpu/pack cpu/tile base/features)
+$(GEMM_USERS): $(GEMM_CHOICE)
+$(GEMM_USERS): COMMON += $(if $(filter loop,$(GEMM)),-DLC_GEMM_LOOP)
 
 $(BUILD)/obj/%.o: native/%.cc $(BUILD)/features.mk
 	@mkdir -p $(@D)

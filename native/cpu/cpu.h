@@ -106,6 +106,11 @@ int cpu_patches_backward(void *dpixels, const void *dcolumns, int dtype, int64_t
 int cpu_adamw(const struct lc_adamw_part *parts, int count, float lr, float beta1, float beta2,
               float eps, float decay, float c1, float c2, float grad_scale);
 
+/* ---- scratch.c ---- */
+/* At least so many bytes of this thread's own, 64-byte aligned, contents undefined; what an earlier call gave is gone.
+ * NULL without a message: the system has none. */
+void *cpu_scratch(size_t bytes);
+
 /* ---- 16-bit floats ----
  * Kernels compute in f32. Rows of another dtype pass through a buffer of CHUNK floats:
  *   const float *x = cpu_load(buffer, src, dtype, first, n);       no copy when dtype is f32 */
