@@ -63,6 +63,10 @@ int         lc_threads_used(void);
 int         lc_cores(void);                    /* of this machine; a process may be bound to fewer, which lc_threads(0) takes */
 double      lc_seconds(void);                  /* monotonic clock */
 int         lc_is_terminal(int stream);        /* 0 stdin, 1 stdout, 2 stderr */
+int         lc_terminal_size(int stream, int *columns, int *rows);         /* in characters; -1: not known */
+/* Writes a question to the terminal of this process and reads its answer, up to and with the byte end: bytes of it; 0: there is
+ * no terminal, it is another's now, or no answer came in that many seconds. */
+int64_t     lc_terminal_ask(const char *question, size_t n, char end, double seconds, char *answer, size_t room);
 
 /* ---- memory: native bytes are counted; the Lua collector does not see them --------------------- */
 
@@ -210,6 +214,9 @@ int         lc_tensor_read_f32(const lc_tensor *t, float *dst, int64_t count);  
 int         lc_tensor_write(lc_tensor *t, const void *src, size_t nbytes);
 int         lc_tensor_write_f32(lc_tensor *t, const float *src, int64_t count);
 int         lc_tensor_copy(lc_tensor *dst, const lc_tensor *src);  /* values, any dtype and device; same shape; not recorded */
+/* Of the values that are finite the least, the greatest and the mean (NaN where there are none), and how many are NaN and
+ * infinite: out5. */
+int         lc_tensor_summary(const lc_tensor *t, double *out5);
 const char *lc_dtype_name(int dtype);                  /* "f32" ...; NULL when there is none */
 size_t      lc_dtype_bytes(int dtype);
 

@@ -1,4 +1,4 @@
--- Tensors in Lua: making, reading, operators and printing. A tensor is the library's own handle with
+-- Tensors in Lua: making, reading and operators. A tensor is the library's own handle with
 -- methods; an op of lucid.h that takes a tensor first is a method under its name.
 local ffi = require "ffi"
 local native = require "lucid.native"
@@ -336,64 +336,6 @@ methods.mul = with_number("mul", function(t, x) return ops.scale(t, x) end,
 methods.div = with_number("div", function(t, x) return ops.scale(t, 1 / x) end,
   function(t, x) return ops.scale(ops.pow(t, -1), x) end)
 
--- ---- printing -------------------------------------------------------------------------------------------------
-
-local EDGE, SUMMARY = 3, 1000     -- places shown at either end, and from how many elements on
-
-local function formatter(values, n, dtype)
-  if dtype == "i32" or dtype == "u8" then return function(v) return ("%d"):format(v) end end
-  local whole, most, least = true, 0, math.huge
-  for i = 0, n - 1 do
-    local v = math.abs(values[i])
-    if v == v and v < math.huge then
-      whole = whole and v == math.floor(v)
-      most = math.max(most, v)
-      if v > 0 then least = math.min(least, v) end
-    end
-  end
-  if whole and most < 1e6 then return function(v) return ("%.0f."):format(v) end end
-  if most >= 1e5 or (least < math.huge and least < 1e-4 and most < 1e-2) then
-    return function(v) return ("%.4e"):format(v) end
-  end
-  return function(v) return ("%.4f"):format(v) end
-end
-
-local function draw(values, shape, show, width, short)
-  local function level(depth, offset, stride, indent)
-    if depth > #shape then return (" "):rep(math.max(0, width - #show(values[offset]))) .. show(values[offset]) end
-    local size, parts = shape[depth], {}
-    local step = stride / math.max(size, 1)
-    local i = 0
-    while i < size do
-      if short and size > 2 * EDGE and i == EDGE then
-        parts[#parts + 1] = "..."
-        i = size - EDGE
-      end
-      parts[#parts + 1] = level(depth + 1, offset + i * step, step, indent + 1)
-      i = i + 1
-    end
-    local gap = depth == #shape and ", " or "," .. ("\n"):rep(#shape - depth) .. (" "):rep(indent + 1)
-    return "[" .. table.concat(parts, gap) .. "]"
-  end
-  local total = 1
-  for _, s in ipairs(shape) do total = total * s end
-  return level(1, 0, total, 0)
-end
-
-local function show(t)
-  local shape, dtype = methods.shape(t), methods.dtype(t)
-  local head = ("%s [%s]"):format(dtype, table.concat(shape, ", "))
-  if C.lc_tensor_device(t) ~= C.LC_HOST then head = head .. " " .. methods.device(t) end
-  if not methods.alive(t) then return head .. " released" end
-  local values, n = elements(t)
-  local format, width = formatter(values, n, dtype), 0
-  if n <= SUMMARY then
-    for i = 0, n - 1 do width = math.max(width, #format(values[i])) end
-  end
-  return draw(values, shape, format, width, n > SUMMARY) .. "  " .. head
-    .. (C.lc_tensor_wants_grad(t) ~= 0 and " grad" or "")
-end
-
 -- ---- the metatype ------------------------------------------------------------------------------------------------
 
 M.methods = methods
@@ -417,7 +359,7 @@ ffi.metatype(native.tensor_type, {
   __mul = methods.mul,
   __div = methods.div,
   __unm = interpreted(function(t) return ops.scale(t, -1) end),
-  __tostring = show,
+  __tostring = function(t) return require("lucid.printing").text(t) end,
 })
 
 return setmetatable(M, { __call = function(_, ...) return M.tensor(...) end })

@@ -3,7 +3,6 @@
 #include "lucid.h"
 
 #include <time.h>
-#include <unistd.h>
 
 int lc_version(void) { return LC_VERSION; }
 
@@ -12,5 +11,3 @@ double lc_seconds(void) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
-
-int lc_is_terminal(int stream) { return isatty(stream); }

@@ -141,3 +141,32 @@ describe("random numbers", function()
     assert.not_equal(a[1], draw(3, 1, 3)[1])
   end)
 end)
+
+describe("a tensor's print", function()
+  local lucid = require "lucid"
+
+  it("shows values, dtype, shape and device", function()
+    assert.equal("[ 1., -2.]  f32 [2] cpu", tostring(lucid.tensor { 1, -2 }))
+    assert.equal("[[0.5000, 1.0000],\n [2.0000, 3.0000]]  f32 [2, 2] cpu", tostring(lucid.tensor { { 0.5, 1 }, { 2, 3 } }))
+    assert.equal("3.  bf16 [] cpu", tostring(lucid.full({}, 3, { dtype = "bf16" })))
+    assert.equal("[]  f32 [3, 0] cpu", tostring(lucid.zeros { 3, 0 }))
+    assert.equal("[7, 7]  u8 [2] cpu", tostring(lucid.full({ 2 }, 7, { dtype = "u8" })))
+    assert.equal("[1.]  f32 [1] cpu grad", tostring(lucid.ones({ 1 }):requires_grad()))
+    local gone
+    lucid.scope(function() gone = lucid.ones { 2 } end)
+    assert.equal("f32 [2] cpu released", tostring(gone))
+  end)
+
+  it("sums up what cannot be seen at a glance", function()
+    local values = {}
+    for i = 1, 12 do values[i] = i end
+    assert.truthy(tostring(lucid.tensor(values)):find("cpu  min 1  max 12  mean 6.5$"))
+    assert.equal("[ 1., nan, inf]  f32 [3] cpu  1 NaN  1 infinite", tostring(lucid.tensor { 1, 0 / 0, 1 / 0 }))
+    -- of a view, and of a large one its edges: nothing of the middle is read but for the summary
+    local large = lucid.zeros { 2000, 3 }
+    large:slice(1, 1000, 1000):copy(lucid.full({ 1, 3 }, -6))
+    assert.equal("[0., 0., 0., ..., 0., 0., 0.]  f32 [2000] cpu  min 0  max 0  mean 0", tostring(lucid.zeros { 2000 }))
+    assert.truthy(tostring(large:transpose(1, 2)):find("f32 [3, 2000] cpu  min -6  max 0  mean -0.003", 1, true))
+    assert.truthy(tostring(lucid.full({ 11 }, 0 / 0)):find("cpu  11 NaN$"))
+  end)
+end)
