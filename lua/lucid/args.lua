@@ -22,6 +22,7 @@ local native = require "lucid.native"
 local options = require "lucid.options"
 local plug = require "lucid.plug"
 local prompt = require "lucid.prompt"
+local recipe = require "lucid.recipe"
 
 local M = {}
 
@@ -72,8 +73,9 @@ M.COMMON = {
   stop = { "", "end before this text" },
 }
 
---- Ends the program as a wrong option does: one line, exit status 2.
+--- Ends the program as a wrong option does: one line, exit status 2. A recipe that was called from Lua raises it.
 function M.usage(message)
+  if recipe.nested() then error(message, 0) end
   native.C.lc_comm_turn()
   io.stderr:write("lucid: ", (message:gsub("%c", "?")), "\n")     -- a value may hold line ends
   os.exit(2, true)
@@ -144,6 +146,21 @@ function M.help(spec, name)
     lines[#lines + 1] = ("  --%s%s %s%s"):format(words[i], (" "):rep(width - #words[i]), o.help or "", shown(o))
   end
   return table.concat(lines, "\n") .. "\n"
+end
+
+--- The text of --help of a recipe's file: it is run as far as there; nil: it declares no options.
+---@param path string
+---@param name string
+---@return string|nil
+function M.of(path, name)
+  local parse, declaration = M.parse, {}
+  M.parse = function(spec)
+    declaration.spec = spec
+    error(declaration, 0)
+  end
+  pcall(assert(loadfile(path)))
+  M.parse = parse
+  return declaration.spec and M.help(declaration.spec, name)
 end
 
 -- A number in the range that its option allows; whole ones stay exact as integers of the core.

@@ -16,6 +16,11 @@ function M.kind(path) return KINDS[C.lc_file_kind(path)] end
 --- Whether there is a file or folder.
 function M.exists(path) return C.lc_file_kind(path) ~= 0 end
 
+--- When a file was last written: seconds since 1970.
+---@param path string
+---@return number
+function M.mtime(path) return 1e-9 * check(tonumber(C.lc_file_mtime_ns(path))) end
+
 --- The bytes of a file.
 function M.size(path) return check(tonumber(C.lc_file_size(path))) end
 

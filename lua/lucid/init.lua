@@ -16,8 +16,14 @@ local M = {
 --- Sets the number of threads; 0: all cores. Results do not depend on it.
 function M.threads(n) native.C.lc_threads(n) end
 
---- Seconds of a clock that only goes forward.
-function M.time() return native.C.lc_seconds() end
+--- How long f(...) takes: it is called several times (for about half a second), and waited for the device. Without f:
+--- seconds of a clock that only goes forward.
+---@param f function|nil
+---@return number|lucid.Timing
+function M.time(f, ...)
+  if f == nil then return native.C.lc_seconds() end
+  return require("lucid.bench.timing").of(f, ...)
+end
 
 --- Whether a stream is a terminal: 0 input, 1 output, 2 errors.
 function M.is_terminal(stream) return native.C.lc_is_terminal(stream) ~= 0 end

@@ -117,7 +117,10 @@ local function sum_of(terms)
   end
 end
 
-return setmetatable(M, { __index = function(self, text)
+local known = plug.cache()
+
+return setmetatable(M, { __index = function(_, text)
+  if known[text] then return known[text] end
   local loss
   if type(text) == "string" and text:find("[,:]") and not text:find("%.lua$") then
     loss = sum_of(terms_of(text))
@@ -125,6 +128,6 @@ return setmetatable(M, { __index = function(self, text)
     loss = find[text]
     if type(loss) == "function" then loss = own(text, loss) end
   end
-  rawset(self, text, loss)
+  known[text] = loss
   return loss
 end })

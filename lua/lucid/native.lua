@@ -27,7 +27,7 @@ local function header()
         if not line:match("^%s*#") then lines[#lines + 1] = line end
       end
       f:close()
-      return table.concat(lines, "\n")
+      return table.concat(lines, "\n"), path
     end
   end
   error("lucid.h was not found beside the Lua files (" .. here .. ")", 0)
@@ -51,7 +51,8 @@ end
 ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
 ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0)
 
-local text = header()
+local text, header_path = header()
+M.header_path = header_path
 ffi.cdef(text)
 local C = library()
 M.C = C

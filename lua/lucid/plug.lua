@@ -71,13 +71,29 @@ local function find(kind, name)
   return require(("lucid.%s.%s"):format(kind, name))
 end
 
+local caches = {}
+
+--- A table for what was made of names, until M.forget.
+---@return table
+function M.cache()
+  caches[#caches + 1] = {}
+  return caches[#caches]
+end
+
+--- Forgets what names stand for: files that have changed are read at the next use (lucid.reload).
+function M.forget()
+  for _, cache in ipairs(caches) do
+    for name in pairs(cache) do cache[name] = nil end
+  end
+end
+
 --- The things of a kind by their names.
 ---@param kind string    "loss", "metric", "judge" or "data"
 function M.open(kind)
-  return setmetatable({}, { __index = function(self, name)
-    local value = find(kind, name)
-    rawset(self, name, value)
-    return value
+  local known = M.cache()
+  return setmetatable({}, { __index = function(_, name)
+    if known[name] == nil then known[name] = find(kind, name) end
+    return known[name]
   end })
 end
 

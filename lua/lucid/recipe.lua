@@ -17,6 +17,19 @@ function M.folders()
   return list
 end
 
+--- The names of all recipes, sorted, and the file of each.
+---@return string[] names, table<string, string> paths
+function M.names()
+  local paths = {}
+  for _, dir in ipairs(M.folders()) do
+    for _, entry in ipairs(file.list(dir) or {}) do
+      local name = entry:match("^([%w_%-]+)%.lua$")
+      if name and not paths[name] then paths[name] = dir .. "/" .. entry end
+    end
+  end
+  return keys(paths), paths
+end
+
 --- The file of a command: a name, or a path with a slash or ending in .lua. nil: there is none.
 ---@param name string
 function M.find(name)

@@ -178,10 +178,15 @@ static const char *without_place(const char *text) {
     return rest + 2;
 }
 
-/* The message of an error for the user; with its place and a traceback where LUCID_DEBUG asks. */
+/* The message of an error for the user; with its place and a traceback where LUCID_DEBUG asks. A session
+ * (lua/lucid/session.lua) shows the last traceback when it is asked for. */
 static int explain(lua_State *L) {
     if (!lua_isstring(L, 1) && luaL_callmeta(L, 1, "__tostring")) lua_replace(L, 1);
     if (!lua_isstring(L, 1)) return 1;
+    if (patient) {
+        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+        lua_setfield(L, LUA_REGISTRYINDEX, "lucid.traceback");
+    }
     if (debugging()) luaL_traceback(L, L, lua_tostring(L, 1), 1);
     else lua_pushstring(L, without_place(lua_tostring(L, 1)));
     return 1;
@@ -197,8 +202,18 @@ int host_call(lua_State *L, int arguments, int results) {
     return status;
 }
 
-/* One line, whatever the message held. */
-static int report(lua_State *L) {
+const char *host_one_line(lua_State *L) {
+    const char *text = lua_tostring(L, -1);
+    if (!text) return "an error that is not a string";
+    if (debugging()) return text;
+    text = luaL_gsub(L, luaL_gsub(L, text, "\n\t", " "), "\n", " ");
+    lua_pushvalue(L, -1);
+    lua_replace(L, -4); /* in the place of the error */
+    lua_pop(L, 2);
+    return text;
+}
+
+int host_report(lua_State *L) {
     int number = host_signal();
     host_interruptible(L, false);
     if (core.turn) core.turn();
@@ -206,9 +221,7 @@ static int report(lua_State *L) {
         fprintf(stderr, "lucid: interrupted\n");
         return 128 + number;
     }
-    const char *text = lua_tostring(L, -1);
-    if (text && !debugging()) text = luaL_gsub(L, luaL_gsub(L, text, "\n\t", " "), "\n", " ");
-    fprintf(stderr, "lucid: %s\n", text ? text : "an error that is not a string");
+    fprintf(stderr, "lucid: %s\n", host_one_line(L));
     return FAILED;
 }
 
@@ -229,18 +242,18 @@ static int run_file(lua_State *L, const char *path, const char *name, int argc, 
     set_arguments(L, path, argc, argv, from);
     lua_pushstring(L, name);
     lua_setglobal(L, "LUCID_RECIPE");
-    if (luaL_loadfile(L, path)) return report(L);
+    if (luaL_loadfile(L, path)) return host_report(L);
     int words = argc - from;
     luaL_checkstack(L, words + 4, "too many arguments");
     for (int i = from; i < argc; i++) lua_pushstring(L, argv[i]);
-    return host_call(L, words, 0) ? report(L) : DONE;
+    return host_call(L, words, 0) ? host_report(L) : DONE;
 }
 
 /* require "lucid" as a global: the REPL's and -e's convenience. */
 int host_preload(lua_State *L) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "lucid");
-    if (host_call(L, 1, 1)) return report(L);
+    if (host_call(L, 1, 1)) return host_report(L);
     lua_setglobal(L, "lucid");
     return DONE;
 }
@@ -253,19 +266,19 @@ static int run_chunk(lua_State *L, int argc, char **argv) {
     set_arguments(L, "-e", argc, argv, 3);
     int status = host_preload(L);
     if (status) return status;
-    if (luaL_loadbuffer(L, argv[2], strlen(argv[2]), "=-e")) return report(L);
-    return host_call(L, 0, 0) ? report(L) : DONE;
+    if (luaL_loadbuffer(L, argv[2], strlen(argv[2]), "=-e")) return host_report(L);
+    return host_call(L, 0, 0) ? host_report(L) : DONE;
 }
 
 /* Calls lucid.command.NAME(word): help, version, and looking a recipe up. */
 static int ask(lua_State *L, const char *function, const char *word) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "lucid.command");
-    if (host_call(L, 1, 1)) return report(L);
+    if (host_call(L, 1, 1)) return host_report(L);
     lua_getfield(L, -1, function);
     lua_remove(L, -2);
     lua_pushstring(L, word);
-    return host_call(L, 1, 2) ? report(L) : DONE;
+    return host_call(L, 1, 2) ? host_report(L) : DONE;
 }
 
 static int run_recipe(lua_State *L, int argc, char **argv) {

@@ -1,5 +1,6 @@
-/* repl.c - the interactive session: history, completion, multi-line input; an expression prints. Input
- * that no one types, from a file or a pipe, ends at its first fault, with status 1.
+/* repl.c - the interactive session: lines, history, completion, signals. What chunks see and what becomes
+ * of them is lua/lucid/session.lua's. Input that no one types, from a file or a pipe, ends at its first
+ * fault, with status 1.
  *
  * The JIT is off in a session on a terminal: the debug hook, which is how Ctrl-C stops Lua, does not
  * fire in compiled loops, those of modules included. jit.on() at the prompt turns it on again for
@@ -25,65 +26,52 @@
 
 enum { HISTORY_LINES = 2000 };
 
+/* ---- the session's functions ------------------------------------------------------------------------ */
+
+static const char *const SESSION = "lucid.session"; /* in the registry */
+
+/* Calls one of them with a text: its results on the stack, or false and nothing there. */
+static bool ask(lua_State *L, const char *name, const char *text, int results) {
+    lua_getfield(L, LUA_REGISTRYINDEX, SESSION);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+    lua_pushstring(L, text);
+    if (!lua_pcall(L, 1, results, 0)) return true;
+    lua_pop(L, 1);
+    return false;
+}
+
+static int open_session(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushstring(L, SESSION);
+    if (host_call(L, 1, 1)) return host_report(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, SESSION);
+    return 0;
+}
+
 /* ---- lines ------------------------------------------------------------------------------------ */
 
 #ifdef LC_HAVE_EDIT
 static lua_State *completing;
-
-static int index_table(lua_State *L) {
-    lua_gettable(L, 1);
-    return 1;
-}
-
-/* Pushes the value that "a.b:c" names up to its last dot; *rest is what follows. false: no such
- * table. Metamethods count: lucid's modules load when they are first named. */
-static bool push_owner(lua_State *L, const char *word, const char **rest) {
-    lua_pushvalue(L, LUA_GLOBALSINDEX);
-    for (const char *end; (end = strpbrk(word, ".:")); word = end + 1) {
-        if (!lua_istable(L, -1)) return false;
-        lua_pushcfunction(L, index_table);
-        lua_insert(L, -2);
-        lua_pushlstring(L, word, (size_t)(end - word));
-        if (lua_pcall(L, 2, 1, 0)) return false;
-    }
-    *rest = word;
-    return true;
-}
-
-/* lucid.complete(value) lists the names of a value: a table's string keys, a tensor's methods. */
-static bool push_names(lua_State *L) {
-    lua_getglobal(L, "lucid");
-    if (!lua_istable(L, -1)) return false;
-    lua_getfield(L, -1, "complete");
-    lua_remove(L, -2);
-    lua_insert(L, -2);
-    return !lua_pcall(L, 1, 1, 0) && lua_istable(L, -1);
-}
 
 static char *next_match(const char *word, int state) {
     static char **list;
     static int count, at;
     lua_State *L = completing;
     if (state == 0) {
-        int top = lua_gettop(L);
-        const char *rest = word;
         free(list);
         list = NULL;
         count = at = 0;
-        if (push_owner(L, word, &rest) && push_names(L)) {
+        if (ask(L, "completions", word, 1)) {
             int names = (int)lua_objlen(L, -1);
             list = malloc((size_t)(names + 1) * sizeof *list);
             for (int i = 1; list && i <= names; i++) {
                 lua_rawgeti(L, -1, i);
-                const char *name = lua_tostring(L, -1);
-                char *full;
-                if (name && !strncmp(name, rest, strlen(rest)) &&
-                    asprintf(&full, "%.*s%s", (int)(rest - word), word, name) >= 0)
-                    list[count++] = full;
+                if ((list[count] = strdup(lua_tostring(L, -1)))) count++;
                 lua_pop(L, 1);
             }
+            lua_pop(L, 1);
         }
-        lua_settop(L, top);
     }
     return at < count ? list[at++] : NULL;
 }
@@ -179,43 +167,40 @@ static char *line_read(const char *prompt) {
 
 /* ---- chunks -------------------------------------------------------------------------------------- */
 
-/* Whether the syntax error on top of the stack only says that more text is needed. */
-static bool incomplete(lua_State *L) {
-    size_t n;
-    const char *message = lua_tolstring(L, -1, &n);
-    return message && n >= 7 && !strcmp(message + n - 7, "'<eof>'");
-}
+typedef enum { CHUNK, NOTHING, INCOMPLETE, WRONG, ENDED } answer;
 
-/* Compiles text as an expression, else as a statement: 0, or the statement's error on the stack. */
-static int compile(lua_State *L, const char *text) {
-    const char *expression = *text == '=' ? text + 1 : text;
-    lua_pushfstring(L, "return %s", expression);
-    size_t n;
-    const char *wrapped = lua_tolstring(L, -1, &n);
-    int status = luaL_loadbuffer(L, wrapped, n, "=stdin");
-    lua_remove(L, -2);
-    if (!status || *text == '=') return status;
+/* CHUNK: it is on the stack; else the error is. */
+static answer compile(lua_State *L, const char *text) {
+    if (!ask(L, "compile", text, 3)) {
+        lua_pushliteral(L, "the chunk could not be compiled");
+        return WRONG;
+    }
+    bool more = lua_toboolean(L, -1);
     lua_pop(L, 1);
-    return luaL_loadbuffer(L, text, strlen(text), "=stdin");
+    if (lua_isfunction(L, -2)) {
+        lua_pop(L, 1);
+        return CHUNK;
+    }
+    lua_remove(L, -2);
+    return more ? INCOMPLETE : WRONG;
 }
 
 static void show_error(lua_State *L) {
-    const char *text = lua_tostring(L, -1);
-    fprintf(stderr, "%s\n",
-            host_signal() ? "interrupted"
-            : text        ? text
-                          : "an error that is not a string");
+    if (host_signal()) fprintf(stderr, "interrupted\n");
+    else fprintf(stderr, "%s\n", host_one_line(L));
     lua_pop(L, 1);
 }
 
-/* Calls the chunk on the stack and prints what it returns: 0, 1 when it failed, or 128 and the signal
+/* Calls the chunk on the stack and shows what it returns: 0, 1 when it failed, or 128 and the signal
  * that stopped it. */
 static int run_chunk(lua_State *L) {
     int base = lua_gettop(L) - 1, status = 0;
     bool failed = host_call(L, 0, LUA_MULTRET) != 0;
-    int results = lua_gettop(L) - base;
-    if (!failed && results) {
-        lua_getglobal(L, "print");
+    if (!failed) {
+        int results = lua_gettop(L) - base;
+        lua_getfield(L, LUA_REGISTRYINDEX, SESSION);
+        lua_getfield(L, -1, "finish");
+        lua_remove(L, -2);
         lua_insert(L, base + 1);
         failed = host_call(L, results, 0) != 0;
     }
@@ -230,8 +215,6 @@ static int run_chunk(lua_State *L) {
 
 /* ---- the session ----------------------------------------------------------------------------------- */
 
-typedef enum { CHUNK, NOTHING, WRONG, ENDED } answer;
-
 /* Without a line: the end of input, or a signal; Ctrl-C only drops what was typed. */
 static answer no_line(lua_State *L, int *number) {
     *number = host_signal();
@@ -243,8 +226,8 @@ static answer no_line(lua_State *L, int *number) {
 
 /* Asks for lines until text, which is freed, compiles or is wrong. */
 static answer complete_chunk(lua_State *L, char *text, int *number) {
-    int status;
-    while ((status = compile(L, text)) && incomplete(L)) {
+    answer result;
+    while ((result = compile(L, text)) == INCOMPLETE) {
         char *more = line_read(">> "), *both = NULL;
         if (!more && host_signal()) {
             free(text);
@@ -261,7 +244,7 @@ static answer complete_chunk(lua_State *L, char *text, int *number) {
     line_keep(text);
     free(text);
     host_interruptible(L, false); /* a signal that only interrupted typing */
-    if (!status) return CHUNK;
+    if (result == CHUNK) return CHUNK;
     show_error(L);
     return WRONG;
 }
@@ -282,9 +265,11 @@ int host_repl(lua_State *L) {
         host_patient();
     }
     int status = host_preload(L);
+    if (!status) status = open_session(L);
     if (status) return status;
     if (terminal) {
-        printf("lucid on %s; Ctrl-C stops a chunk, Ctrl-D ends\n", LUAJIT_VERSION);
+        printf("lucid on %s; help() says what there is, Ctrl-C stops a chunk, Ctrl-D ends\n",
+               LUAJIT_VERSION);
         lines_open(L);
     }
     int number = 0; /* of a signal that came while typing */

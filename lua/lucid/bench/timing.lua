@@ -1,4 +1,4 @@
--- Timing of work (lucid.bench.work): seconds of a call, and what many of them say.
+-- Timing of calls, and of work (lucid.bench.work): seconds of a call, and what many of them say.
 local native = require "lucid.native"
 local tensor = require "lucid.tensor"
 
@@ -52,6 +52,42 @@ function M.median(seconds)
   table.sort(sorted)
   local median = between(sorted, 0.5)
   return median, (between(sorted, 0.75) - between(sorted, 0.25)) / median
+end
+
+local ABOUT, MOST, LEAST = 0.5, 1000, 5     -- seconds that a timing takes, calls at most and at least
+
+---@class lucid.Timing
+---@field median number       seconds of a call
+---@field spread number       width of the middle half of the calls, as a part of the median
+---@field least number
+---@field calls integer
+local Timing = {}
+
+local function shown(seconds)
+  if seconds < 1e-3 then return ("%.3g us"):format(1e6 * seconds) end
+  if seconds < 1 then return ("%.3g ms"):format(1e3 * seconds) end
+  return ("%.3g s"):format(seconds)
+end
+
+function Timing:__tostring()
+  return ("%s a call (median of %d; the middle half is within %.0f %%, the fastest took %s)"):format(shown(self.median),
+    self.calls, 100 * self.spread, shown(self.least))
+end
+
+--- How long f(...) takes: a first call warms up, then it is called for about half a second, five times at least. What
+--- it makes is let go after each call; the device has done everything when a call counts as done.
+---@param f function
+---@return lucid.Timing
+function M.of(f, ...)
+  if type(f) ~= "function" then native.bad_argument("time", 1, f, "a function") end
+  local started, n, list = C.lc_device_started(), select("#", ...), { ... }
+  local wait = M.waiting(started == C.LC_HOST and "cpu" or native.device_name(started))
+  local work = { run = function() f(unpack(list, 1, n)) end }
+  M.seconds(work, 1, wait)
+  local times, finish = {}, C.lc_seconds() + ABOUT
+  while #times < LEAST or (#times < MOST and C.lc_seconds() < finish) do times[#times + 1] = M.seconds(work, 1, wait) end
+  local median, spread = M.median(times)
+  return setmetatable({ median = median, spread = spread, least = math.min(unpack(times)), calls = #times }, Timing)
 end
 
 return M
