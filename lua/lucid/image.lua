@@ -65,6 +65,13 @@ function M.save(t, path, opt)
   if C.lc_image_save(t, path, opt and opt.quality or 95) < 0 then native.fail() end
 end
 
+--- Draws a picture in the terminal: in pixels, in coloured half-blocks or in signs, whichever it can. With a path it is
+--- written to a file, as save does. [H, W, 3], [3, H, W] and [H, W] of any dtype will do: what is not u8 is spread from its least
+--- value, black, to its greatest.
+---@param t any
+---@param path string|nil
+function M.show(t, path) return require("lucid.image.show")(t, path) end
+
 local FILTERS = { nearest = C.LC_NEAREST, bilinear = C.LC_BILINEAR, bicubic = C.LC_BICUBIC }
 
 --- Another size, by Pillow's resampling to the bit.

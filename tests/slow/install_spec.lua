@@ -51,6 +51,10 @@ describe("the installed tree", function()
     local lucid = prefix .. "/bin/lucid"
     local common = ("--model %s/model --images %s/world --limit 2 --quiet "):format(dir, dir)
     assert.truthy(run(lucid .. " help"):find("llava", 1, true))
+    local help = run(lucid .. [[ -e 'lucid.help "matmul" lucid.help(lucid.image.crop) lucid.help "chat"']])
+    for _, words in ipairs { "lc_matmul", "lucid.image.crop(t, top, left", "--temperature N" } do
+      assert.truthy(help:find(words, 1, true), help)
+    end
     assert.truthy(run(("%s ./my.lua %s"):format(lucid, common)):find("SHR", 1, true))
     assert.truthy(run(("%s pope %s --questions %s/world/pope/coco_pope_random.json --metric ./metric.lua"):format(lucid,
       common, dir)):find("says_yes", 1, true))

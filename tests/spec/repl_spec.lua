@@ -99,6 +99,33 @@ describe("the session", function()
     close()
   end)
 
+  it("tells more of an error when it is asked", function()
+    open()
+    assert.truthy(ask("traceback()"):find("there was no error yet", 1, true))
+    ask "local function inner() error 'deep' end"
+    assert.equal("stdin:1: deep\n", ask "inner()")
+    local trace = ask "traceback()"
+    assert.truthy(trace:find("deep\nstack traceback:", 1, true) and trace:find("in function <stdin:1>", 1, true), trace)
+    assert.equal(1, select(2, ask("require 'nowhere'"):gsub("\n", "")))
+    close()
+  end)
+
+  it("keeps locals, explains what is asked for and saves what was done", function()
+    open()
+    ask "local x, f = 4"
+    assert.equal("4\tnil\n", ask "x, f")
+    assert.truthy(ask("help(lucid.image.crop)"):find("lucid.image.crop(t, top, left, height, width)", 1, true))
+    ask "x = nil + 1"
+    session:type("for i = 1, x do" .. RETURN)
+    prompted ">> "
+    assert.equal("1\n2\n3\n4\n", ask "print(i) end")
+    assert.truthy(ask(("save '%s/work.lua'"):format(home)):find("3 chunks", 1, true))
+    close()
+    local pipe = io.popen(("%s %s/work.lua"):format(BIN, home))
+    assert.equal("4\tnil\n1\n2\n3\n4\n", pipe:read("*a"))
+    pipe:close()
+  end)
+
   it("completes names", function()
     if not EDITS then return pending("this build has no libedit") end
     open()
@@ -109,6 +136,10 @@ describe("the session", function()
     session:type("weights:tol" .. TAB)
     session:wait("ist")
     assert.equal("{ { 1, 1 }, { 1, 1 } }\n", ask "()")
+    ask "own_variable = 6"
+    session:type("own_v" .. TAB)
+    session:wait("ariable")
+    assert.equal("7\n", ask " + 1")
     session:type("lucid.schedule.lin" .. TAB)   -- a module that nothing has loaded
     session:wait("ear")
     assert.truthy(ask(""):find("^function"))

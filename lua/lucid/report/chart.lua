@@ -1,8 +1,19 @@
 -- Charts as SVG: curves, and distributions as outlines. A series has its colour and its dashes, so that they are told
 -- apart without colours, too.
+local axis = require "lucid.axis"
 local html = require "lucid.report.html"
+local palette = require "lucid.report.palette"
 
 local M = {}
+
+--- The look of what is drawn here, for the page around it.
+M.STYLE = [[
+svg { display: block; width: 100%; height: auto; overflow: visible }
+svg text { fill: var(--soft); font-size: 11px; font-variant-numeric: tabular-nums }
+svg .axis { stroke: var(--line); fill: none }
+svg .curve { fill: none; stroke-width: 1.7; stroke-linejoin: round }
+svg .area { stroke: none; opacity: .1 }
+]]
 
 local WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 440, 210, 50, 24, 8, 8
 local COLOURS, DASHES = 6, { "", "7 3", "2 3", "9 3 2 3", "14 4", "4 2" }
@@ -21,32 +32,6 @@ local function curve(series, points)
     html.escape(series.name))
 end
 
-local function finite(v) return v == v and math.abs(v) < math.huge end
-
-local function range_of(series, axis)
-  local low, high = math.huge, -math.huge
-  for _, s in ipairs(series) do
-    for _, v in ipairs(s[axis]) do
-      if finite(v) then low, high = math.min(low, v), math.max(high, v) end
-    end
-  end
-  if low > high then return 0, 1 end
-  if low == high then return low - 0.5, high + 0.5 end
-  return low, high
-end
-
--- Round numbers between low and high: 1, 2 or 5 times a power of ten apart.
-local function ticks(low, high)
-  local step = 10 ^ math.floor(math.log10((high - low) / 3))
-  for _, factor in ipairs { 5, 2 } do
-    if (high - low) / (step * factor) >= 3 then step = step * factor break end
-  end
-  local list = {}
-  -- + 0: ceil makes a minus zero of what is a little below 0
-  for i = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) do list[#list + 1] = i * step + 0 end
-  return list
-end
-
 local MOST = 400     -- points of a curve: more than there are pixels for only make a page large
 
 -- A long series by the least and the greatest of each stretch, in their order: peaks stay.
@@ -56,7 +41,7 @@ local function thinned(x, y)
   for k = 0, MOST / 2 - 1 do
     local least, most
     for i = math.floor(k * each) + 1, math.floor((k + 1) * each) do
-      if finite(y[i]) then
+      if axis.finite(y[i]) then
         if not least or y[i] < y[least] then least = i end
         if not most or y[i] > y[most] then most = i end
       end
@@ -71,22 +56,33 @@ local function thinned(x, y)
   return tx, ty
 end
 
--- The frame around series, and what puts a point on it.
-local function frame(series, about, y_from)
-  local x0, x1 = range_of(series, "x")
-  local y0, y1 = range_of(series, "y")
-  y0 = y_from or y0
-  local out = { ('<svg viewBox="0 0 %d %d" role="img" aria-label="%s">'):format(WIDTH, HEIGHT, html.escape(about)) }
-  local function px(x) return LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT) end
-  local function py(y) return HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP) end
-  for _, t in ipairs(ticks(y0, y1)) do
+-- The axes around series, and what puts a point on them: nil where it has no place. opt: { log = "x", "y" or "xy", from = }
+local function frame(series, opt)
+  local across = axis.new(series, "x", { log = opt.log and opt.log:find("x") ~= nil })
+  local up = axis.new(series, "y", { log = opt.log and opt.log:find("y") ~= nil, from = opt.from })
+  local out = {}
+  local function px(x)
+    local part = across:part(x)
+    return part and LEFT + part * (WIDTH - LEFT - RIGHT)
+  end
+  local function py(y)
+    local part = up:part(y)
+    return part and HEIGHT - BOTTOM - part * (HEIGHT - BOTTOM - TOP)
+  end
+  for _, t in ipairs(up:ticks()) do
     out[#out + 1] = ('<path class="axis" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end">%.4g</text>'):format(
       LEFT, py(t), WIDTH - RIGHT, LEFT - 6, py(t) + 4, t)
   end
-  for _, t in ipairs(ticks(x0, x1)) do
+  for _, t in ipairs(across:ticks()) do
     out[#out + 1] = ('<text x="%.1f" y="%d" text-anchor="middle">%.4g</text>'):format(px(t), HEIGHT - 6, t)
   end
   return out, px, py
+end
+
+-- A drawing as an element of a page; about says what it is to whoever does not see it.
+local function element(about, out)
+  return ('<svg viewBox="0 0 %d %d" role="img" aria-label="%s">%s</svg>'):format(WIDTH, HEIGHT, html.escape(about),
+    table.concat(out))
 end
 
 local function names_of(series)
@@ -95,25 +91,53 @@ local function names_of(series)
   return table.concat(names, ", ")
 end
 
---- A line chart of series { name=, x=, y=, index = which colour, default its place }.
----@param series table[]
----@param title string|nil
-function M.lines(series, title)
+-- Curves with their axes, and the series as they are drawn.
+local function curves(series, log)
   local drawn = {}
   for i, s in ipairs(series) do
     local x, y = thinned(s.x, s.y)
     drawn[i] = { name = s.name, x = x, y = y, index = s.index or i }
   end
-  local out, px, py = frame(drawn, ("%s: %s"):format(title or "curves", names_of(drawn)))
+  local out, px, py = frame(drawn, { log = log })
   for _, s in ipairs(drawn) do
     local points = {}
     for j = 1, #s.x do
-      if finite(s.y[j]) then points[#points + 1] = ("%.1f,%.1f"):format(px(s.x[j]), py(s.y[j])) end
+      local x, y = px(s.x[j]), py(s.y[j])
+      if x and y then points[#points + 1] = ("%.1f,%.1f"):format(x, y) end
     end
     out[#out + 1] = curve(s, table.concat(points, " "))
   end
-  out[#out + 1] = "</svg>"
-  return table.concat(out)
+  return out, drawn
+end
+
+--- A line chart of series { name=, x=, y=, index = which colour, default its place }.
+---@param series table[]
+---@param title string|nil
+function M.lines(series, title)
+  local out, drawn = curves(series)
+  return element(("%s: %s"):format(title or "curves", names_of(drawn)), out)
+end
+
+local LINE, BESIDE = 18, 12     -- height of a title and of each name; room for the last number of the axis
+
+--- The same as a file of its own, with its title and what each line is.
+---@param series table[]
+---@param opt table         { title =, log = "x", "y" or "xy": logarithmic axes }
+function M.file(series, opt)
+  local drawing, drawn = curves(series, opt.log)
+  local title, top = opt.title or names_of(drawn), LINE
+  local out = { ('<text x="%d" y="13" style="fill:var(--ink);font-size:13px">%s</text>'):format(LEFT, html.escape(title)) }
+  for _, s in ipairs(#drawn > 1 and drawn or {}) do
+    out[#out + 1] = ('<path class="curve" %s d="M%d %dh30"/><text x="%d" y="%d">%s</text>'):format(stroke(s.index), LEFT,
+      top + 9, LEFT + 38, top + 13, html.escape(s.name))
+    top = top + LINE
+  end
+  return ([[<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s">
+<style>
+%s%ssvg { background: var(--paper); font-family: system-ui, sans-serif }
+</style>
+%s<g transform="translate(0 %d)">%s</g></svg>
+]]):format(WIDTH + BESIDE, HEIGHT + top, html.escape(title), palette, M.STYLE, table.concat(out), top, table.concat(drawing))
 end
 
 -- The shares (in percent) of values in bins of one width, as the corners of an outline.
@@ -154,7 +178,7 @@ function M.distributions(series, title, range)
     local x, y = outline(s.values, low, width, bins)
     drawn[i] = { name = s.name, x = x, y = y, index = s.index or i }
   end
-  local out, px, py = frame(drawn, ("%s: %s"):format(title or "distributions", names_of(drawn)), 0)
+  local out, px, py = frame(drawn, { from = 0 })
   for _, s in ipairs(drawn) do
     local points = {}
     for j = 1, #s.x do points[j] = ("%.1f,%.1f"):format(px(s.x[j]), py(s.y[j])) end
@@ -162,8 +186,7 @@ function M.distributions(series, title, range)
     out[#out + 1] = ('<polygon class="area" style="fill:var(--c%d)" points="%s"/>'):format(colour(s.index), path)
     out[#out + 1] = curve(s, path)
   end
-  out[#out + 1] = "</svg>"
-  return table.concat(out)
+  return element(("%s: %s"):format(title or "distributions", names_of(drawn)), out)
 end
 
 --- What stands for the n-th series in a legend.

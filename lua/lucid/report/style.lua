@@ -1,19 +1,9 @@
 -- The look of a page: light, dark, on a phone, on paper. Colours meet a contrast of 4.5 to 1 on both papers, and none
 -- is the only mark of what it says.
-return [[
-:root {
-  color-scheme: light dark;
-  --paper: #fff; --ink: #1d2025; --soft: #5a616c; --line: #e1e4e8; --tint: #f6f7f9;
-  --bad: #b3261e; --bad-tint: #fdeeec; --good: #1b7340; --unsure: #7c5700;
-  --c1: #1f5fc4; --c2: #b45309; --c3: #1b7340; --c4: #8a3ab9; --c5: #b3261e; --c6: #0e7490;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #15171b; --ink: #e4e6ea; --soft: #9ba3af; --line: #30353d; --tint: #1d2025;
-    --bad: #ff8a80; --bad-tint: #3a1d1c; --good: #6fcf97; --unsure: #e0b050;
-    --c1: #7fb0ff; --c2: #f0a35e; --c3: #6fcf97; --c4: #d0a0f0; --c5: #ff8a80; --c6: #5ec8dc;
-  }
-}
+local chart = require "lucid.report.chart"
+local palette = require "lucid.report.palette"
+
+return palette .. [[
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100% }
 body {
@@ -62,11 +52,7 @@ td.code { font-size: .82em }
 }
 figure { margin: 0; min-width: 0 }
 figcaption { font-size: .85rem; font-weight: 600; margin-bottom: .15rem }
-svg { display: block; width: 100%; height: auto; overflow: visible }
-svg text { fill: var(--soft); font-size: 11px; font-variant-numeric: tabular-nums }
-svg .axis { stroke: var(--line); fill: none }
-svg .curve { fill: none; stroke-width: 1.7; stroke-linejoin: round }
-svg .area { stroke: none; opacity: .1 }
+]] .. chart.STYLE .. [[
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.3rem; margin: .5rem 0; padding: 0; list-style: none }
 .legend li { font-size: .88rem }
 .legend svg { display: inline-block; width: 30px; height: 8px; margin-right: .45rem; vertical-align: middle }
