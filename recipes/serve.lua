@@ -3,13 +3,23 @@
 --   lucid serve --model llava-1.5-7b-hf --host 0.0.0.0 --api-key-file key.txt
 local lucid = require "lucid"
 
+-- A judge's options but for those that have no meaning here or are the server's own.
+local judge = { title = "the judge, whose verdicts the page shows on what it is told of annotated pictures" }
+local LEFT_OUT = { ["api-key-file"] = true, ["batch-file"] = true, ["judge"] = true }
+for _, o in ipairs(lucid.judge.options) do
+  if not LEFT_OUT[o[1]] then judge[#judge + 1] = o end
+end
+
 local opt = lucid.args {
   about = "Serves /v1/chat/completions (OpenAI's, with pictures as data URLs), /v1/models, /healthz, /metrics and a\n"
     .. "page at /. Requests are batched between two tokens, and those on one picture share its keys and values; an\n"
     .. "answer is the one that lucid describe gives. A model is called by its folder's name, with +adapter behind it\n"
     .. "where there is one.\n"
     .. "Ctrl-C lets what was accepted be answered and ends; a second one ends at once.",
-  common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet",
+  common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet "
+    .. "images judge",
+  defaults = { judge = "none" },
+  groups = { judge },
   required = { "model" },
   { "seed", 42, "random seed of requests without one", { whole = true } },
   { "temperature", 0, "where a request does not say; 0: the likeliest token every time" },
@@ -30,6 +40,11 @@ local opt = lucid.args {
   { "body-timeout", 30, "seconds from there until its body is", { min = 0.1 } },
   { "stall", 30, "seconds that a client may take nothing of its answer", { min = 1 } },
   { "trunk-budget", 1024, "MiB of keys and values that pictures may hold for further questions" },
+  { "annotations", "", "what is in pictures, for the judge: COCO's instances_*.json or JSON lines; empty: Visual Genome's under --images" },
+  { "captions", "", "COCO's captions_*.json" },
+  { "nouns", "", "noun table of the annotation judge; empty: IMAGES/categories.json, else the things that --annotations names" },
+  { "prompt", "prompts/judge", "a .lua file that words the judge's request" },
+  { "judge-key-file", "", "openai: file of the judge's key; empty: $OPENAI_API_KEY" },
 }
 
 lucid.threads(opt.threads)
@@ -37,6 +52,17 @@ local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local names = {}
 for name in opt.allow_host:gmatch "[^,]+" do names[#names + 1] = name end
+
+-- Who judges, and what is known of the pictures.
+local function judging()
+  if opt.judge == "none" then return nil end
+  if opt.images == "" then lucid.args.usage "--images is required with --judge; --help lists all options" end
+  local source = lucid.mine.source(opt, lucid.cache.folder(opt.cache))
+  local settings = setmetatable({ api_key_file = opt.judge_key_file, quiet = true }, { __index = opt })
+  return { source = source, prompt = lucid.recipe.load(opt.prompt),
+    judge = lucid.judge.open(settings, { nouns = lucid.mine.nouns(opt, function() return source end), idle = coroutine.yield }) }
+end
+
 local server = lucid.serve.open {
   model = m, name = opt.name ~= "" and opt.name or opt.model:gsub("/+$", ""):match "[^/]+$", host = opt.host,
   port = opt.port, key_file = opt.api_key_file ~= "" and opt.api_key_file or nil, names = names, batch = opt.batch,
@@ -44,7 +70,7 @@ local server = lucid.serve.open {
   connections = opt.connections, max_body = opt.max_body * 2 ^ 20, max_tokens = opt.max_tokens,
   tokens = opt.max_new_tokens, temperature = opt.temperature, seed = opt.seed, timeout = opt.timeout,
   head_timeout = opt.head_timeout,
-  body_timeout = opt.body_timeout, stall = opt.stall, trunk_budget = opt.trunk_budget * 2 ^ 20,
+  body_timeout = opt.body_timeout, stall = opt.stall, trunk_budget = opt.trunk_budget * 2 ^ 20, judging = judging(),
   log = not opt.quiet and function(line) io.stderr:write(line, "\n") end or nil,
 }
 print(("%s serves %s"):format(server.url, table.concat(server.models, " and ")))

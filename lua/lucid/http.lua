@@ -39,8 +39,10 @@ local DEAD = 10               -- requests without an answer, one after another, 
 ---@field requests_per_minute number|nil
 ---@field tokens_per_minute number|nil
 ---@field quiet boolean|nil               nothing on stderr
+---@field idle fun()|nil                  called again and again in place of waiting, by whoever has other work; signals are
+---   then the caller's affair
 local FIELDS = options("base key_file ca_file concurrency tries pause connect timeout stall most requests_per_minute "
-  .. "tokens_per_minute quiet")
+  .. "tokens_per_minute quiet idle")
 
 -- Which variable names a proxy: libcurl takes it, and it may hold a password.
 local function proxy(base)
@@ -68,7 +70,7 @@ function M.open(opt)
   return setmetatable({
     handle = handle, keyed = keyed > 0, concurrency = opt.concurrency or 8, tries = opt.tries or 6,
     pause = opt.pause or 1, requests = limit(opt.requests_per_minute), tokens = limit(opt.tokens_per_minute),
-    quiet = opt.quiet, sent = 0, faults = 0,
+    quiet = opt.quiet, idle = opt.idle, sent = 0, faults = 0,
   }, Client)
 end
 
@@ -197,7 +199,7 @@ local function arrived(self, run, job, answer)
 end
 
 local function look_for_signals(self, run)
-  if run.reason or not native.signalled() then return end
+  if run.reason or self.idle or not native.signalled() then return end
   stop(run, "interrupted")
   if not self.quiet and run.count > 0 then
     io.stderr:write(("waiting for %d answers that are paid for; Ctrl-C again does not\n"):format(run.count))
@@ -209,7 +211,8 @@ local function run_all(self, run)
     local seconds = send_due(self, run)
     local busy = run.count > 0 or not run.reason and (run.ready or run.paused[1])
     if not busy then return run.reason end
-    local came = check(C.lc_http_wait(self.handle, math.min(seconds, 0.25)))
+    if self.idle then self.idle() end
+    local came = check(C.lc_http_wait(self.handle, self.idle and 0 or math.min(seconds, 0.25)))
     for _ = 1, came do arrived(self, run, take(self, run)) end
     if #run.finished > 0 then
       local list = run.finished
@@ -235,7 +238,9 @@ end
 ---   sent, came: function(job), for each try; lasting: function(answer) -> why another try is of no use, or nil
 ---@return string|nil reason  why it stopped before all jobs were done
 function Client:run(handlers)
-  return native.held(run_or_close, self, { handlers = handlers, flying = {}, count = 0, paused = {}, finished = {}, dead = 0 })
+  local run = { handlers = handlers, flying = {}, count = 0, paused = {}, finished = {}, dead = 0 }
+  if self.idle then return run_or_close(self, run) end
+  return native.held(run_or_close, self, run)
 end
 
 return M

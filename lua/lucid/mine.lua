@@ -37,6 +37,21 @@ M.STAGES = { "select", "describe", "correct", "rewrite", "questions", "check", "
 --- Lets a model describe records' pictures: lucid.mine.describe's `records`.
 M.describe = describe.records
 
+--- Opens annotated pictures: lucid.mine.source's `open`.
+M.source = sources.open
+
+--- The noun table that options name: --nouns, IMAGES/categories.json, or what the annotations name themselves. nil: there
+--- is none; only language models know what is meant then.
+---@param opt table               nouns, images, annotations
+---@param source fun(): lucid.MineSource
+function M.nouns(opt, source)
+  local beside = opt.images .. "/categories.json"
+  if opt.nouns ~= "" then return nouns.read(opt.nouns) end
+  if file.exists(beside) then return nouns.read(beside) end
+  local categories = opt.annotations ~= "" and source().categories or {}
+  return #categories > 0 and nouns.new(categories) or nil
+end
+
 local NUMBER = {}
 for i, name in ipairs(M.STAGES) do NUMBER[name] = i end
 
@@ -64,18 +79,11 @@ function Run:source()
   return self.opened_source
 end
 
--- The noun table: a file, or what the annotations name themselves.
-local function find_nouns(self)
-  local opt = self.opt
-  if opt.nouns ~= "" then return nouns.read(opt.nouns) end
-  if opt.annotations == "" then return nil end
-  local categories = self:source().categories
-  return #categories > 0 and nouns.new(categories) or nil
-end
-
 --- The noun table, or nil: only language models know what is meant then.
 function Run:nouns()
-  if self.found_nouns == nil then self.found_nouns = find_nouns(self) or false end
+  if self.found_nouns == nil then
+    self.found_nouns = M.nouns(self.opt, function() return self:source() end) or false
+  end
   return self.found_nouns or nil
 end
 

@@ -12,6 +12,7 @@ local completion = require "lucid.serve.completion"
 local generate = require "lucid.generate"
 local job = require "lucid.serve.job"
 local json = require "lucid.json"
+local judging = require "lucid.serve.judging"
 local keys = require "lucid.keys"
 local metrics = require "lucid.serve.metrics"
 local native = require "lucid.native"
@@ -44,9 +45,10 @@ Server.__index = Server
 ---@field body_timeout number|nil         seconds from there until its body is, default 30
 ---@field stall number|nil                seconds that a client may take nothing, default 30
 ---@field trunk_budget number|nil         bytes of keys and values that pictures may hold, default 1 GiB
+---@field judging lucid.JudgingOptions|nil   who judges the answers that the page shows
 ---@field log fun(line: string)|nil       called with a line a request
 local FIELDS = options("model name host port key_file names batch queue connections max_body max_tokens tokens "
-  .. "temperature seed timeout head_timeout body_timeout stall trunk_budget log")
+  .. "temperature seed timeout head_timeout body_timeout stall trunk_budget judging log")
 local DEFAULT = { host = "127.0.0.1", port = 0, batch = 64, queue = 128, connections = 256, max_body = 16 * 2 ^ 20,
   max_tokens = 1024, tokens = 512, temperature = 0, seed = 42, timeout = 300, head_timeout = 10, body_timeout = 30,
   stall = 30, trunk_budget = 2 ^ 30 }
@@ -81,6 +83,7 @@ function M.open(opt)
   for _, name in ipairs(opt.names or {}) do check(C.lc_server_name(self.handle, name)) end
   self.batches = batches_of(self)
   self.models = keys(self.batches)
+  self.judging = self.judging and judging.new(self.judging)
   self.port = check(C.lc_server_start(self.handle))
   self.url = url(self.host, self.port)
   return self
@@ -102,12 +105,25 @@ function Server:answer(number, status, kind, text, headers)
   self.metrics:answered(status)
 end
 
+local function log(self, status, message)
+  if self.log then self.log(("%d %s"):format(status, (message:gsub("%c", "?")))) end     -- a terminal obeys some
+end
+
 --- Sends a refusal.
 ---@param r table      of lucid.serve.refusal
 function Server:refuse(number, r)
   local headers = (r.status == 429 or r.status == 503) and { ["Retry-After"] = "1" } or r.headers
   self:answer(number, r.status, "application/json", r:text(), headers)
-  if self.log then self.log(("%d %s"):format(r.status, (r.message:gsub("%c", "?")))) end   -- a terminal obeys some
+  log(self, r.status, r.message)
+end
+
+--- A stream has ended with an error.
+---@param one lucid.ServedJob
+---@param r table      of lucid.serve.refusal
+function Server:broken_off(one, r)
+  self.metrics:answered(200)
+  self.metrics.broken = self.metrics.broken + 1
+  log(self, 200, ("%s: broken off: %s"):format(one.model, r.message))
 end
 
 --- A job has been answered whole.
@@ -175,8 +191,13 @@ local function post_completion(self, number, _, body)
   table.insert(self.waiting, one)
 end
 
+local function post_judge(self, number, _, body)
+  if not self.judging then refusal.raise(404, "this server has no judge; --judge names one") end
+  self.judging:add(number, body)
+end
+
 local function get_page(self, number)
-  self:answer(number, 200, "text/html; charset=utf-8", page.text(self.models), page.HEADERS)
+  self:answer(number, 200, "text/html; charset=utf-8", page.text(self.models, self.judging ~= nil), page.HEADERS)
 end
 
 -- By path and method; a path that ends in a slash stands for all below it.
@@ -189,6 +210,7 @@ local ROUTES = {
   ["/v1/models"] = { GET = get_models },
   ["/v1/models/"] = { GET = get_model },
   ["/v1/chat/completions"] = { POST = post_completion },
+  ["/judge"] = { POST = post_judge },
 }
 
 local function route(self, number, method, path, body)
@@ -234,6 +256,7 @@ local function take_left(self)
     local one = self.jobs[number]
     self.metrics.left = self.metrics.left + 1
     self.jobs[number] = nil
+    if self.judging then self.judging:forget(number) end
     if one then
       remove(self.waiting, one)
       one:leave()
@@ -278,23 +301,36 @@ local function step(self)
   end
 end
 
+-- The verdict that a judge has come to, if it has.
+local function judge(self)
+  local number, text, refused = self.judging:turn()
+  if refused then self:refuse(number, refused) elseif number then self:answer(number, 200, "application/json", text) end
+end
+
 local function expire(self)
   local now = C.lc_seconds()
+  local late = refusal.new(503, ("the request took longer than %g seconds"):format(self.timeout))
   for _, one in pairs(self.jobs) do
     if now - one.arrived > self.timeout then
       remove(self.waiting, one)
-      local ok, reason = pcall(refusal.raise, 503, ("the request took longer than %g seconds"):format(self.timeout))
-      if not ok then one:fail(reason) end
+      one:fail(late)
     end
   end
+  for _, number in ipairs(self.judging and self.judging:waiting(now - self.timeout) or {}) do
+    self.judging:forget(number)
+    self:refuse(number, late)
+  end
 end
+
+-- Whether something that was accepted is not answered.
+local function busy(self) return next(self.jobs) ~= nil or self.judging and #self.judging:waiting() > 0 end
 
 local PAUSE = 0.02          -- seconds between two looks at clients that do not keep up
 
 --- One round: what has come, what has gone, and a token for every answer.
 ---@param patience number      seconds to wait for something where there is nothing to do
 function Server:round(patience)
-  if growing(self) > 0 then patience = 0 elseif next(self.jobs) then patience = PAUSE end
+  if growing(self) > 0 then patience = 0 elseif busy(self) then patience = PAUSE end
   if check(C.lc_server_wait(self.handle, patience)) > 0 then
     take_left(self)
     take_new(self)
@@ -305,6 +341,7 @@ function Server:round(patience)
   expire(self)
   admit(self)
   step(self)
+  if self.judging then judge(self) end
 end
 
 local DRAIN = 5             -- seconds for clients to take the last answers
@@ -318,7 +355,7 @@ local function run(self)
       until_seconds = math.huge
       if self.log then self.log(("answers %d requests yet; Ctrl-C again ends at once"):format(#keys(self.jobs))) end
     end
-    if until_seconds and next(self.jobs) == nil then
+    if until_seconds and not busy(self) then
       until_seconds = math.min(until_seconds, C.lc_seconds() + DRAIN)
       if C.lc_server_count(self.handle, "unsent") == 0 or C.lc_seconds() > until_seconds then return end
     end

@@ -1,6 +1,6 @@
-"""The page of a lucid server in Chromium: URL PICTURE FOLDER BROWSER; what was seen, as JSON on stdout.
+"""The page of a lucid server in Chromium: URL KEYED PICTURE FOLDER BROWSER; what was seen, as JSON on stdout.
 
-It is used by the keyboard alone, looked at by axe-core at three sizes and colours, and kept as pictures in FOLDER.
+URL is a server with a judge, KEYED one that wants a key. The page is used by the keyboard alone, looked at by axe-core at three sizes and colours, and kept as pictures in FOLDER.
 """
 import json
 import os
@@ -9,7 +9,7 @@ import sys
 import axe_core_python
 from playwright.sync_api import TimeoutError, sync_playwright
 
-url, picture, folder, browser = sys.argv[1:]
+url, keyed, picture, folder, browser = sys.argv[1:]
 axe = os.path.join(os.path.dirname(axe_core_python.__file__), "axe.min.js")
 SCREENS = {
     "serve": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
@@ -17,6 +17,10 @@ SCREENS = {
     "serve-phone": {"viewport": {"width": 360, "height": 740}, "color_scheme": "light", "has_touch": True},
     "serve-phone-dark": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
 }
+
+# An answer's text without the words of the judge; the line under a sentence.
+SAID = "e => { const c = e.cloneNode(true); c.querySelectorAll('small').forEach(s => s.remove()); return c.textContent }"
+LINE = "e => getComputedStyle(e).textDecorationStyle"
 
 
 def focused(page):
@@ -53,7 +57,12 @@ def use(page, got):
     page.keyboard.type("Is there a car in the image?")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#answers[aria-busy=false]")
-    got["answers"] = [e.text_content() for e in page.query_selector_all(".text")]
+    got["answers"] = [e.evaluate(SAID) for e in page.query_selector_all(".text")]
+    got["marks"] = [[m.get_attribute("class"), m.text_content(), m.evaluate(LINE)] for m in page.query_selector_all(".text mark")]
+    got["verdicts"] = [e.inner_text() for e in page.query_selector_all(".why summary")]
+    page.focus(".why summary")
+    page.keyboard.press("Enter")
+    got["reasons"] = page.query_selector(".why[open]").query_selector_all("li")[0].inner_text()
     got["titles"] = [e.inner_text() for e in page.query_selector_all("h2")]
     page.focus("#object")
     page.keyboard.type("apple")
@@ -67,6 +76,27 @@ def use(page, got):
     page.keyboard.press("Delete")
     page.keyboard.press("Control+Enter")
     got["fault"] = page.inner_text("#fault")
+
+
+def ask(page):
+    page.focus("#question")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#fault:not(:empty)")
+
+
+def go_wrong(page, got):
+    """A server that wants a key, and one that is gone."""
+    page.goto(keyed)
+    ask(page)
+    got["keyed"] = [page.inner_text("#fault"), focused(page), page.evaluate("document.getElementById('settings').open")]
+    page.keyboard.type("secret-of-the-tests")
+    page.focus("#question")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".answer .note:not(:empty)")
+    got["let_in"] = page.inner_text("#fault")
+    page.route("**/v1/**", lambda route: route.abort())
+    ask(page)
+    got["lost"] = page.inner_text("#fault")
 
 
 def look(page, name, got):
@@ -92,6 +122,9 @@ with sync_playwright() as p:
         page.click("summary")
         look(page, name, got)
         page.close()
+    page = chromium.new_page()
+    go_wrong(page, got)
+    page.close()
     got["asked"] = sorted({a for a in got["asked"] if not a.startswith("data:")})
     chromium.close()
 json.dump(got, sys.stdout)

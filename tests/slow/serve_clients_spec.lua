@@ -89,8 +89,10 @@ describe("lucid serve and its clients", function()
     local chromium = browser()
     if not chromium then return pending "there is no chromium here; make deps-browser installs it" end
     file.mkdir(ARTIFACTS)
-    local own = served.start(("--model %s --adapter %s/adapter --name tiny --quiet"):format(dir, dir))
-    local out = python.run("page.py", own.line:match "^(%S+)", picture, ARTIFACTS, chromium)
+    file.write(dir .. "/known.jsonl", json.encode { image = picture:match "[^/]+$", objects = { "car" } } .. "\n")
+    local own = served.start(("--model %s --adapter %s/adapter --name tiny --quiet --judge tests/support/verdicts.lua --images %s "
+      .. "--annotations %s/known.jsonl"):format(dir, dir, dir, dir))
+    local out = python.run("page.py", own.line:match "^(%S+)", server.line:match "^(%S+)", picture, ARTIFACTS, chromium)
     assert.same({ 0, "" }, { own:stop() })
     local read, got = pcall(json.decode, out)
     assert.is_true(read, out)
@@ -100,6 +102,19 @@ describe("lucid serve and its clients", function()
     local want = {}
     for i, model in ipairs { m:base(), m } do want[i] = alone(model, picture, 256) end
     assert.same(want, { unpack(got.answers) })
+    local lines, words = { bad = "wavy", good = "solid", unsure = "dotted" }, { bad = "%(made up%)$", unsure = "%(cannot be judged%)$" }
+    assert.is_true(#got.marks > 0)
+    for _, mark in ipairs(got.marks) do
+      local kind, text, line = unpack(mark)
+      assert.equal(lines[kind], line)
+      assert.truthy(text:find(words[kind] or "[^)]$"), text)
+    end
+    assert.equal(2, #got.verdicts)
+    assert.truthy(got.verdicts[1]:find("^The judge: %d+ of %d+ sentences? made up"), got.verdicts[1])
+    assert.truthy(got.reasons:find("hallucination: reason 1", 1, true), got.reasons)
+    assert.same({ "key", true, "" }, { got.keyed[2], got.keyed[3], got.let_in })
+    assert.truthy(got.keyed[1]:find("key", 1, true), got.keyed[1])
+    assert.equal("The server cannot be reached; is it still running?", got.lost)
     assert.equal("The chosen picture, " .. picture:match "[^/]+$", got.alt)
     assert.equal("Is there an apple in the image? Probability of yes:", got.probe)
     assert.same({ "tiny: probability of yes", "tiny+adapter: probability of yes" }, { unpack(got.meters) })

@@ -77,7 +77,7 @@ function Judge:connect()
   self.client = http.open { base = self.base, key_file = opt.api_key_file, ca_file = opt.ca_file,
     concurrency = opt.concurrency, tries = opt.tries, pause = opt.pause, connect = opt.connect, timeout = opt.timeout,
     stall = opt.stall, most = opt.most, requests_per_minute = opt.requests_per_minute,
-    tokens_per_minute = opt.tokens_per_minute, quiet = opt.quiet }
+    tokens_per_minute = opt.tokens_per_minute, quiet = opt.quiet, idle = opt.idle }
   if not self.client.keyed and self.base == M.ENDPOINT then
     error("judge openai: there is no key; set OPENAI_API_KEY, or name its file with --api-key-file", 0)
   end

@@ -204,6 +204,7 @@ function Job:fail(reason)
   local text = reply.event(json.decode(r:text()))
   check(C.lc_server_write(self.server.handle, self.number, text, #text))
   check(C.lc_server_end(self.server.handle, self.number))
+  self.server:broken_off(self, r)
 end
 
 return M

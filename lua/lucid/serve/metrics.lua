@@ -9,7 +9,7 @@ local function histogram() return { sum = 0, count = 0, buckets = {} } end
 
 --- Counters that begin at 0.
 function M.new()
-  return setmetatable({ answers = {}, prompt_tokens = 0, completion_tokens = 0, left = 0,
+  return setmetatable({ answers = {}, prompt_tokens = 0, completion_tokens = 0, left = 0, broken = 0,
     first_token = histogram(), request = histogram() }, Metrics)
 end
 
@@ -52,6 +52,7 @@ function Metrics:text(now)
   value("lucid_prompt_tokens_total", "counter", "Tokens of prompts, pictures' rows with them.", self.prompt_tokens)
   value("lucid_completion_tokens_total", "counter", "Tokens of answers.", self.completion_tokens)
   value("lucid_clients_left_total", "counter", "Clients that left before their answer was whole.", self.left)
+  value("lucid_streams_broken_total", "counter", "Streams that ended with an error.", self.broken)
   for _, entry in ipairs(now) do value(unpack(entry)) end
   write_histogram(lines, "lucid_first_token_seconds", "From a request's arrival to its first token.", self.first_token)
   write_histogram(lines, "lucid_request_seconds", "From a request's arrival to its whole answer.", self.request)

@@ -11,16 +11,19 @@ local LONGEST = 1000            -- bytes of a message: a request's own words may
 
 local function short(text) return text and #text > LONGEST and text:sub(1, LONGEST) .. "..." or text end
 
---- Raises a refusal.
+--- A refusal.
 ---@param status integer        HTTP's
 ---@param message string        what, where, and what would be right
 ---@param param string|nil      the field of the request
 ---@param code string|nil       a word that programs look at
 ---@param headers table|nil     of the answer: { name = value }
-function M.raise(status, message, param, code, headers)
-  error(setmetatable({ status = status, message = short(message), param = short(param), code = code, headers = headers },
-    Refusal), 0)
+function M.new(status, message, param, code, headers)
+  return setmetatable({ status = status, message = short(message), param = short(param), code = code, headers = headers },
+    Refusal)
 end
+
+--- Raises what M.new makes.
+function M.raise(...) error(M.new(...), 0) end
 
 --- Whether a caught error is a refusal.
 function M.is(value) return getmetatable(value) == Refusal end
