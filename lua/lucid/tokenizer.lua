@@ -326,6 +326,18 @@ end
 
 local ENCODED, DECODED = options "bos eos special inside max truncate", options "special"
 
+--- Most bytes of a text that one id stands for; nil: nothing bounds them, for what has no piece is one id however
+--- long it is.
+---@return integer|nil
+function Tokenizer:longest()
+  if not self:id "<0x00>" then return nil end
+  if not self.most then
+    self.most = 1
+    for id = 0, self.pieces - 1 do self.most = math.max(self.most, #self:piece(id)) end
+  end
+  return self.most
+end
+
 ---@class lucid.EncodeOptions
 ---@field bos boolean|nil       begin with the BOS id
 ---@field eos boolean|nil       end with the EOS id

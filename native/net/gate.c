@@ -85,6 +85,11 @@ static int refuse(int status, const char **reason, const char *text) {
     return status;
 }
 
+static bool has_body(struct MHD_Connection *c) {
+    const char *length = header(c, "Content-Length");
+    return header(c, "Transfer-Encoding") || (length && strtoll(length, NULL, 10) != 0);
+}
+
 static int check_body(const lc_server *s, struct MHD_Connection *c, const char **reason) {
     const char *length = header(c, "Content-Length");
     if (length && header(c, "Transfer-Encoding"))
@@ -116,5 +121,6 @@ int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *pat
         return refuse(403, reason, "the request comes from a page of another origin");
     if (s->key && !is_open(path) && !has_key(s, c))
         return refuse(401, reason, "a key is needed: Authorization: Bearer KEY");
-    return strcmp(method, "POST") ? 0 : check_body(s, c, reason);
+    if (!strcmp(method, "POST")) return check_body(s, c, reason);
+    return has_body(c) ? refuse(400, reason, "only a POST has a body here") : 0;
 }

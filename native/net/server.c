@@ -17,7 +17,7 @@
 
 #include "net/key.h"
 
-enum { HEAD_BYTES = 32 << 10, LOOKED_AT = 256 };
+enum { HEAD_BYTES = 32 << 10, LOOKED_AT = 256 }; /* clients together */
 
 struct lc_net_host lc_server_host;
 #define host lc_server_host
@@ -173,18 +173,20 @@ static int server_start(lc_server *s) {
 static void look_for_left(lc_server *s) {
     struct pollfd fds[LOOKED_AT];
     struct request *of[LOOKED_AT];
-    nfds_t n = 0;
-    for (struct request *r = s->requests; r && n < LOOKED_AT; r = r->next)
-        if (r->suspended && !r->gone) {
-            of[n] = r;
-            fds[n++] = (struct pollfd){.fd = r->client->fd, .events = POLLRDHUP};
-        }
-    if (!n || poll(fds, n, 0) <= 0) return;
-    for (nfds_t i = 0; i < n; i++)
-        if (fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) {
-            of[i]->gone = true;
-            lc_server_wake(of[i]);
-        }
+    for (struct request *r = s->requests; r;) {
+        nfds_t n = 0;
+        for (; r && n < LOOKED_AT; r = r->next)
+            if (r->suspended && !r->gone) {
+                of[n] = r;
+                fds[n++] = (struct pollfd){.fd = r->client->fd, .events = POLLRDHUP};
+            }
+        if (poll(fds, n, 0) <= 0) continue;
+        for (nfds_t i = 0; i < n; i++)
+            if (fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) {
+                of[i]->gone = true;
+                lc_server_wake(of[i]);
+            }
+    }
 }
 
 static void end_late(lc_server *s) {

@@ -52,6 +52,15 @@ describe("the gate", function()
     end
   end)
 
+  it("takes a body of a POST alone", function()
+    for _, method in ipairs { "GET", "PUT", "DELETE" } do
+      refused(400, "only a POST has a body", { method = method, path = "/v1/models", body = "{}" })
+    end
+    refused(400, "only a POST has a body", { method = "GET", path = "/healthz", body = "0\r\n\r\n",
+      headers = { ["Transfer-Encoding"] = "chunked", ["Content-Length"] = false } })
+    assert.equal(200, (server:ask { path = "/healthz", headers = { ["Content-Length"] = "0" } }))
+  end)
+
   it("lets no page of another origin in", function()
     for origin, status in pairs { ["http://127.0.0.1"] = 200, ["http://127.0.0.1:80"] = 403, ["http://evil.test"] = 403, null = 403,
       ["http://localhost"] = 403, ["ftp://127.0.0.1"] = 403, ["http://127.0.0.1.evil.test"] = 403 } do
@@ -250,5 +259,38 @@ describe("a client", function()
       assert.equal(200, (s:answer()))
     end
     s:close()
+  end)
+end)
+
+describe("a stream that takes too long", function()
+  it("ends with the reason, is counted and stands in the log", function()
+    local own = served.start(("--model %s --name tiny --max-tokens 400 --timeout 0.2"):format(dir))
+    local client = own:connect()
+    client:request(served.completion { stream = true, n = 8, temperature = 1, max_tokens = 400 })
+    assert.equal(200, (client:head()))
+    local text = client:upto("longer than 0.2 seconds", 20)
+    assert.truthy(text, "it was not broken off")
+    client:close()
+    assert.equal(1, own:metric "lucid_streams_broken_total")
+    local _, err = own:stop()
+    assert.truthy(err:find("200 tiny: broken off: the request took longer than 0.2 seconds", 1, true), err)
+  end)
+end)
+
+describe("clients that have gone", function()
+  it("are noticed however many there are", function()
+    local own = served.start(("--model %s --name tiny --quiet --queue 600 --connections 700 --batch 1 --max-tokens 400"):format(dir))
+    local clients = {}
+    for i = 1, 300 do
+      clients[i] = own:connect()
+      clients[i]:request(served.completion { max_tokens = 400, temperature = 1, seed = i })
+    end
+    while own:metric "lucid_requests_waiting" < 290 do end
+    for i = 1, 20 do clients[i]:close() end               -- the oldest: those after them are looked at first
+    local finish = lucid.time() + 20
+    while own:metric "lucid_clients_left_total" < 20 and lucid.time() < finish do end
+    assert.is_true(lucid.time() < finish)
+    for i = 21, 300 do clients[i]:close() end
+    own:stop()
   end)
 end)

@@ -64,6 +64,18 @@ describe("a completion", function()
     assert.not_equal(alone(m, pictures[1], QUESTION, {}), (alone(m:base(), pictures[1], QUESTION, {})))
   end)
 
+  it("takes a picture whose base64 has lines", function()
+    local url = served.url_of(pictures[1])
+    local lines = url:sub(1, 40) .. url:sub(41):gsub(("."):rep(76), "%0\r\n") .. "\n"
+    local function seen(address)
+      local content = { { type = "text", text = QUESTION }, { type = "image_url", image_url = { url = address } } }
+      local status, got = complete { messages = { { role = "user", content = content } } }
+      return { status, got.choices and got.choices[1].message.content }
+    end
+    assert.same(seen(url), seen(lines))
+    assert.equal(200, seen(lines)[1])
+  end)
+
   it("is sampled, cut and stopped as asked", function()
     local stop = alone(m:base(), pictures[1], QUESTION, { max_tokens = 20 }):sub(5, 7)
     for _, fields in ipairs {
@@ -268,6 +280,12 @@ describe("a wrong request", function()
       local body = ('{"model":"tiny","messages":[%s{"role":"user","content":"c"}]}'):format(list)
       assert.equal("context_length_exceeded", refused(400, "positions", { path = "/v1/chat/completions", body = body }).code)
     end
+    -- a text of megabytes is not tokenized: other answers would wait for seconds
+    local before = lucid.time()
+    for _, text in ipairs { ("a car "):rep(2e6), ("x"):rep(1.2e7) } do
+      assert.equal("context_length_exceeded", refused(400, "positions", served.completion { messages = { message(text) } }).code)
+    end
+    assert.is_true(lucid.time() - before < 5)
     local name = ("x"):rep(4e6)
     assert.is_true(#refused(400, "there is no field", served.completion { [name] = 1 }).message < 2000)
     assert.is_true(#refused(404, "there is no model", served.completion { model = name }).message < 2000)

@@ -36,6 +36,16 @@ function M.new(server, number, request)
   return self
 end
 
+-- Refuses what cannot fit before it is tokenized: a text of megabytes would hold everybody else up for seconds.
+local function check_length(m, conversation)
+  local bytes, longest, turns = 0, m.tokenizer:longest(), conversation.turns
+  for _, turn in ipairs(turns) do bytes = bytes + #turn.question + #(turn.answer or "") end
+  if #turns > m.positions or longest and bytes > m.positions * longest then
+    refusal.raise(400, ("messages: the prompt has more tokens than this model's %d positions"):format(m.positions), "messages",
+      "context_length_exceeded")
+  end
+end
+
 --- The prompt's ids, and whether they fit.
 function Job:prepare()
   local m, c = self.batch.model, self.request.conversation
@@ -44,6 +54,7 @@ function Job:prepare()
       m.template.name), "messages")
   end
   if c.picture and not m.processor then refusal.raise(400, "messages: this model sees no pictures", "messages") end
+  check_length(m, c)
   self.ids = m.template:conversation(m.tokenizer, c.turns, { image = c.picture ~= nil }).ids
   self.prompt_tokens = #self.ids + (c.picture and m.image_rows - 1 or 0)
   if self.prompt_tokens >= m.positions then

@@ -27,6 +27,7 @@ function M.of(url, param)
     refusal.raise(400, "image_url: data:image/png;base64,... or data:image/jpeg;base64,... is expected", param,
       "invalid_image_format")
   end
+  if text:find "%s" then text = text:gsub("%s+", "") end       -- some clients break lines, as MIME does
   local bytes = base64.decode(text)
   if not bytes or bytes == "" then
     refusal.raise(400, "image_url: the picture's base64 is damaged", param, "invalid_base64_image")
