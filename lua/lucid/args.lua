@@ -148,21 +148,6 @@ function M.help(spec, name)
   return table.concat(lines, "\n") .. "\n"
 end
 
---- The text of --help of a recipe's file: it is run as far as there; nil: it declares no options.
----@param path string
----@param name string
----@return string|nil
-function M.of(path, name)
-  local parse, declaration = M.parse, {}
-  M.parse = function(spec)
-    declaration.spec = spec
-    error(declaration, 0)
-  end
-  pcall(assert(loadfile(path)))
-  M.parse = parse
-  return declaration.spec and M.help(declaration.spec, name)
-end
-
 -- A number in the range that its option allows; whole ones stay exact as integers of the core.
 local function number(o, text)
   local value, rule = tonumber(text), o.rule
@@ -190,6 +175,22 @@ local function convert(o, text)
     if not ok then usage(("--%s: %s"):format(o.name, tostring(reason))) end
   end
   return text
+end
+
+--- What a recipe gives to lucid.args, without running what follows. A file that never asks for its options is an error.
+---@param path string
+---@return table
+function M.spec_of(path)
+  local chunk, parse, spec = assert(loadfile(path)), M.parse, nil
+  M.parse = function(given)
+    spec = given
+    error(spec, 0)
+  end
+  local ok, reason = pcall(chunk)
+  M.parse = parse
+  if ok then error(path .. ": it takes no options through lucid.args", 0) end
+  if reason ~= spec then error(reason, 0) end
+  return spec
 end
 
 --- Parses a list of words. Positional words are collected under [1], [2] ... when spec.positional

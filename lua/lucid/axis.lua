@@ -1,12 +1,20 @@
 -- An axis of a chart: from the least to the greatest value of its series, plain or logarithmic, with round numbers on it.
 local M = {}
+---@class lucid.Axis
+---@field low number       the ends; of a logarithmic axis their logarithms
+---@field high number
+---@field log boolean
 local Axis = {}
 Axis.__index = Axis
 
 --- Whether a value is a number that can be drawn.
+---@param v number
+---@return boolean
 function M.finite(v) return v == v and math.abs(v) < math.huge end
 
--- Where a value lies on the plain axis behind a logarithmic one; nil: it has no place.
+--- Where a value lies on the plain axis behind a logarithmic one; nil: it has no place.
+---@param v number
+---@return number|nil
 function Axis:at(v)
   if not M.finite(v) or (self.log and v <= 0) then return nil end
   return self.log and math.log10(v) or v
@@ -16,6 +24,7 @@ end
 ---@param series table[]
 ---@param field string              "x" or "y"
 ---@param opt table|nil             { log = boolean, from = least value in place of theirs }
+---@return lucid.Axis
 function M.new(series, field, opt)
   local self = setmetatable({ log = opt and opt.log or false }, Axis)
   local low, high = math.huge, -math.huge

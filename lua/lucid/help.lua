@@ -141,8 +141,9 @@ end
 local function of_recipe(name, path)
   local out = { "lucid " .. name, "" }
   for _, line in ipairs(source.top(path)) do out[#out + 1] = "  " .. line end
-  local options_text = require("lucid.args").of(path, name)
-  if options_text then out[#out + 1] = "\n" .. options_text end
+  local args = require "lucid.args"
+  local ok, spec = pcall(args.spec_of, path)
+  if ok then out[#out + 1] = "\n" .. args.help(spec, name) end
   return out
 end
 

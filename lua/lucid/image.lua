@@ -70,7 +70,7 @@ end
 --- value, black, to its greatest.
 ---@param t any
 ---@param path string|nil
-function M.show(t, path) return require("lucid.image.show")(t, path) end
+function M.show(t, path) require("lucid.image.show")(t, path) end
 
 local FILTERS = { nearest = C.LC_NEAREST, bilinear = C.LC_BILINEAR, bicubic = C.LC_BICUBIC }
 

@@ -19,6 +19,7 @@ function M.threads(n) native.C.lc_threads(n) end
 --- How long f(...) takes: it is called several times (for about half a second), and waited for the device. Without f:
 --- seconds of a clock that only goes forward.
 ---@param f function|nil
+---@param ... any
 ---@return number|lucid.Timing
 function M.time(f, ...)
   if f == nil then return native.C.lc_seconds() end

@@ -44,6 +44,7 @@ M.source = sources.open
 --- is none; only language models know what is meant then.
 ---@param opt table               nouns, images, annotations
 ---@param source fun(): lucid.MineSource
+---@return table|nil
 function M.nouns(opt, source)
   local beside = opt.images .. "/categories.json"
   if opt.nouns ~= "" then return nouns.read(opt.nouns) end

@@ -31,7 +31,10 @@ local function locals_of(value, found, seen)
     for i = 1, math.huge do
       local name, v = debug.getupvalue(value, i)
       if not name then break end
-      if type(v) == "table" and rawget(v, "__index") and not found[name] then found[name] = v end
+      if type(v) == "table" and rawget(v, "__index") and not found[name] then
+        found[name] = v
+        locals_of(v, found, seen)
+      end
     end
   elseif type(value) == "table" then
     for _, field in pairs(value) do

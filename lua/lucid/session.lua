@@ -37,6 +37,7 @@ function M.compile(text)
 end
 
 --- Takes what the chunk returned: shows it, and remembers the chunk.
+---@param ... any
 function M.finish(...)
   local count = select("#", ...)
   if count > 0 then
@@ -103,6 +104,7 @@ function M.traceback()
 end
 
 --- Shows what is written about a value or a name (lucid.help).
+---@param ... any
 function M.help(...)
   aside = true
   require("lucid.help")(...)

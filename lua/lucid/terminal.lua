@@ -16,6 +16,7 @@ function M.size()
 end
 
 --- Whether output may hold colours: it goes to a terminal that knows them, and NO_COLOR does not forbid it.
+---@return boolean
 function M.colours()
   return C.lc_is_terminal(OUT) ~= 0 and os.getenv("TERM") ~= "dumb" and (os.getenv("NO_COLOR") or "") == ""
 end
@@ -25,6 +26,7 @@ local answer = ffi.new "char[256]"
 local sixel                      -- what it has said
 
 --- Whether the terminal draws pixels in sixel's form: it is asked once what it can do.
+---@return boolean
 function M.sixel()
   if sixel == nil then
     local question = "\27[c"

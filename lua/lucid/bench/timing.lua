@@ -77,6 +77,7 @@ end
 --- How long f(...) takes: a first call warms up, then it is called for about half a second, five times at least. What
 --- it makes is let go after each call; the device has done everything when a call counts as done.
 ---@param f function
+---@param ... any
 ---@return lucid.Timing
 function M.of(f, ...)
   if type(f) ~= "function" then native.bad_argument("time", 1, f, "a function") end

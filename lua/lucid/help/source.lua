@@ -84,6 +84,7 @@ end
 --- The same of a name in a module's file.
 ---@param module string
 ---@param name string
+---@return table|nil
 function M.named(module, name)
   local path = path_of(module)
   if not path then return nil end

@@ -1,6 +1,9 @@
 -- A small raster that becomes text: eight dots a character (braille), or one mark a character where a terminal may know
 -- no more. A character has the colour of what was drawn there last.
 local M = {}
+---@class lucid.Canvas
+---@field width integer       in dots
+---@field height integer
 local Canvas = {}
 Canvas.__index = Canvas
 
@@ -18,6 +21,7 @@ end
 ---@param columns integer
 ---@param rows integer
 ---@param opt table       { braille = boolean, colours = boolean }
+---@return lucid.Canvas
 function M.new(columns, rows, opt)
   local across, down = opt.braille and 2 or 1, opt.braille and 4 or 1
   return setmetatable({ columns = columns, rows = rows, braille = opt.braille, colours = opt.colours, width = across * columns,
@@ -25,6 +29,9 @@ function M.new(columns, rows, opt)
 end
 
 --- Sets a dot, from 0 at the top left, of the n-th series.
+---@param x integer
+---@param y integer
+---@param n integer
 function Canvas:dot(x, y, n)
   local at = math.floor(y / self.down) * self.columns + math.floor(x / self.across)
   self.bits[at] = bit.bor(self.bits[at] or 0, BITS[y % self.down][x % self.across])
@@ -32,6 +39,11 @@ function Canvas:dot(x, y, n)
 end
 
 --- Draws a line between two dots.
+---@param x0 integer
+---@param y0 integer
+---@param x1 integer
+---@param y1 integer
+---@param n integer
 function Canvas:line(x0, y0, x1, y1, n)
   local steps = math.max(1, math.abs(x1 - x0), math.abs(y1 - y0))
   for i = 0, steps do
@@ -49,9 +61,13 @@ local function mark(n)
 end
 
 --- What stands for the n-th series in a legend.
+---@param n integer
+---@return string
 function Canvas:sample(n) return painted(self, self.braille and braille(0x12):rep(2) or mark(n):rep(2), n) end
 
 --- A row's text, from 0 at the top.
+---@param row integer
+---@return string
 function Canvas:row(row)
   local out = {}
   for column = 0, self.columns - 1 do

@@ -123,6 +123,7 @@ local LINE, BESIDE = 18, 12     -- height of a title and of each name; room for 
 --- The same as a file of its own, with its title and what each line is.
 ---@param series table[]
 ---@param opt table         { title =, log = "x", "y" or "xy": logarithmic axes }
+---@return string
 function M.file(series, opt)
   local drawing, drawn = curves(series, opt.log)
   local title, top = opt.title or names_of(drawn), LINE

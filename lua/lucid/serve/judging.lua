@@ -12,6 +12,7 @@ local shr = require "lucid.metric.shr"
 
 local C = native.C
 local M = {}
+---@class lucid.Judging
 local Judging = {}
 Judging.__index = Judging
 
@@ -22,7 +23,9 @@ local LONGEST = 20000           -- bytes of a text that is judged
 ---@field source lucid.MineSource
 ---@field prompt function|nil    request -> text, for judges that are language models
 
+--- A judge over annotated pictures, which are found by their files' names.
 ---@param opt lucid.JudgingOptions
+---@return lucid.Judging
 function M.new(opt)
   local self = setmetatable({ judge = opt.judge, source = opt.source, prompt = opt.prompt, by_name = {}, queue = {} }, Judging)
   for _, id in ipairs(opt.source.ids) do

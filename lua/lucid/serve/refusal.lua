@@ -17,12 +17,14 @@ local function short(text) return text and #text > LONGEST and text:sub(1, LONGE
 ---@param param string|nil      the field of the request
 ---@param code string|nil       a word that programs look at
 ---@param headers table|nil     of the answer: { name = value }
+---@return table
 function M.new(status, message, param, code, headers)
   return setmetatable({ status = status, message = short(message), param = short(param), code = code, headers = headers },
     Refusal)
 end
 
 --- Raises what M.new makes.
+---@param ... any
 function M.raise(...) error(M.new(...), 0) end
 
 --- Whether a caught error is a refusal.
