@@ -240,7 +240,7 @@ describe("a client", function()
     s:request(served.completion { stream = true, max_tokens = 400, n = 8, temperature = 1, seed = 1, logprobs = true,
       top_logprobs = 20 })
     s:head()
-    assert.is_true(within(5, function() return server:metric "lucid_sequences_resting" > 0 end))
+    assert.is_true(within(20, function() return server:metric "lucid_sequences_resting" > 0 end))
     local parts = {}
     repeat
       local part = s:chunk()
