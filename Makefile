@@ -278,6 +278,10 @@ test-device: all emulation $(if $(EMULATED),$(BUILD)/liblucid_cuda_emulated.so) 
 deps-browser:
 	$(call install_missing,$(BROWSER))
 
+## soak: twenty minutes of lucid serve among good, bad, slow and half-closed clients
+soak: all test-tools
+	LUCID_SOAK_SECONDS=1200 $(BIN)/lucid tests/run.lua tests/slow/serve_soak_spec.lua
+
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
 test-slow: all test-tools cuda test-device
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
@@ -353,4 +357,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow soak bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help

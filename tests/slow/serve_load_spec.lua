@@ -5,11 +5,10 @@ local adapted = require "tests.support.adapted"
 local folder = require "tests.support.folder"
 local rng = require "lucid.rng"
 local served = require "tests.support.served"
-local socket = require "tests.support.socket"
+local streams = require "tests.support.streams"
 local tiny = require "tests.support.tiny"
 
 local STREAMS, SECONDS = 64, tonumber(os.getenv "LUCID_LOAD_SECONDS" or 60)
-local QUESTIONS = { "Is there a car in the image?", "Describe this image in detail.", "What is red?" }
 local dir, m, pictures, server
 
 describe("lucid serve under load", function()
@@ -33,28 +32,8 @@ describe("lucid serve under load", function()
     folder.remove(dir)
   end)
 
-  -- Requests to choose from, with the answers that lucid describe gives.
-  local function kinds()
-    local list, base = {}, m:base()
-    for i = 1, 48 do
-      local model, picture, question = i % 2 == 0 and base or m, pictures[i % 7], QUESTIONS[i % 3 + 1]
-      local fields = { model = i % 2 == 0 and "tiny" or "tiny+adapter", messages = { served.message(question, picture) },
-        stream = true, max_tokens = 8 + i, temperature = i % 4 / 2, top_p = i % 5 == 0 and 0.9 or 1, seed = i }
-      local text = model:generate { image = picture, prompt = question, max_new_tokens = fields.max_tokens,
-        temperature = fields.temperature, top_p = fields.top_p, seed = i }
-      list[i] = { request = served.completion(fields), text = text }
-    end
-    return list
-  end
-
-  local function text_of(body)
-    local pieces = {}
-    for i, e in ipairs(socket.events(body)) do pieces[i] = e ~= "[DONE]" and e.choices[1].delta.content or "" end
-    return table.concat(pieces)
-  end
-
   it("answers every stream of 64 as alone, in memory that stays flat", function()
-    local list, draw, open = kinds(), rng.new(1), {}
+    local list, draw, open = streams.kinds(m, pictures), rng.new(1), {}
     local function start(i)
       local kind = draw:pick(list)
       local s = open[i] and open[i].socket or server:connect()
@@ -66,7 +45,7 @@ describe("lucid serve under load", function()
     while lucid.time() - from < SECONDS do
       for i = 1, STREAMS do
         local status, _, body = open[i].socket:answer(60)
-        if status ~= 200 or text_of(body) ~= open[i].kind.text then wrong = wrong + 1 end
+        if status ~= 200 or streams.text(body) ~= open[i].kind.text then wrong = wrong + 1 end
         answered = answered + 1
         start(i)
       end

@@ -9,6 +9,7 @@ ffi.cdef [[
   long send(int fd, const void *data, size_t n, int flags);
   long recv(int fd, void *data, size_t n, int flags);
   int close(int fd);
+  int shutdown(int fd, int how);
   int setsockopt(int fd, int level, int name, const void *value, unsigned size);
   struct test_pollfd { int fd; short events, revents; };
   int test_poll_sockets(struct test_pollfd *fds, unsigned long n, int milliseconds) __asm__("poll");
@@ -93,6 +94,9 @@ function Socket:closed(seconds)
     if more == false then return false end
   end
 end
+
+--- Says that nothing more will be sent; what comes is still read.
+function Socket:shut() ffi.C.shutdown(self.fd, 1) end
 
 function Socket:close()
   if self.fd then ffi.C.close(self.fd) end
