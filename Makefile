@@ -294,6 +294,10 @@ bench-peers: all
 bench-true-size: all
 	@tests/bench/true_size.sh
 
+## bench-scale: a step's cost over tokens, pairs, pictures and processes, and what 8 and 512 GPUs would do (15 minutes)
+bench-scale: all
+	@nice $(BIN)/lucid tests/bench/scale.lua
+
 # ---- a machine that has a GPU and little else: tests/gpu/README.md -----------------------------------------
 GPU := build/gpu
 # Not for the CPU of this machine: for any of the last ten years. The plug-in is built where the GPU is.
@@ -357,4 +361,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow soak bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help

@@ -6,8 +6,11 @@ local native = require "lucid.native"
 
 local M = {}
 
---- What starts processes, for "-n N COMMAND".
-M.MPIRUN = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 120 mpirun --oversubscribe --bind-to none"
+local ROOT, START = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "mpirun --oversubscribe --bind-to none"
+
+--- What starts processes, for "-n N COMMAND": for a spec, which waits for two minutes, and for as long as it takes.
+M.MPIRUN = ("%s timeout 120 %s"):format(ROOT, START)
+M.LONG = ("%s %s"):format(ROOT, START)
 
 --- Whether there is an mpirun, and a build with MPI.
 M.HERE = os.execute("command -v mpirun >/dev/null 2>&1") == 0
