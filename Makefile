@@ -297,6 +297,7 @@ bench-true-size: all
 ## bench-scale: a step's cost over tokens, pairs, pictures and processes, and what 8 and 512 GPUs would do (15 minutes)
 bench-scale: all
 	@nice $(BIN)/lucid tests/bench/scale.lua
+	@nice $(BIN)/lucid tests/bench/cluster.lua
 
 # ---- a machine that has a GPU and little else: tests/gpu/README.md -----------------------------------------
 GPU := build/gpu

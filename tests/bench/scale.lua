@@ -1,9 +1,7 @@
--- What a DPO step costs as its tokens, pairs, pictures and processes grow, measured on a small model; and what the
--- paper's training would take on 8 and on 512 GPUs, counted (scale/cluster.lua). scale.md says what it means.
+-- What a DPO step costs as its tokens, pairs, pictures and processes grow, measured on a small model; scale.md says
+-- what it means, with cluster.lua.
 --   bin/lucid tests/bench/scale.lua            (make bench-scale) writes results/DATE-scale.txt, .json and .svg
 -- One thread; seconds are the processor's, so that others' load spoils them less than it does the clock's.
-local cluster = require "tests.bench.scale.cluster"
-local file = require "lucid.file"
 local json = require "lucid.json"
 local line = require "tests.bench.scale.line"
 local lucid = require "lucid"
@@ -11,6 +9,7 @@ local machine = require "lucid.bench.machine"
 local native = require "lucid.native"
 local plot = require "tests.bench.scale.plot"
 local ranks = require "tests.bench.scale.ranks"
+local results = require "tests.bench.scale.results"
 local scratch = require "lucid.bench.scratch"
 local step = require "tests.bench.scale.step"
 local timing = require "lucid.bench.timing"
@@ -101,12 +100,7 @@ end
 
 -- ---- saying it ---------------------------------------------------------------------------------------
 
-local lines = {}
-local function say(text, ...)
-  lines[#lines + 1] = text:format(...)
-  print(lines[#lines])
-  io.stdout:flush()
-end
+local say, finish = results.open "scale"
 
 local function say_sweep(s)
   say("")
@@ -131,22 +125,6 @@ local function say_ranks(list)
   for _, r in ipairs(list) do
     say("%8d %14.1f %10.1f %8.3f %12.2f %17.4f %12.4f", r.n, r.all / 1e9, r.busiest / 1e9, r.busiest * r.n / r.all,
       r.seconds, r.sent / 1e6, r.expected / 1e6)
-  end
-end
-
-local function say_cluster(list)
-  say("")
-  say("LLaVA-1.5-7B, LoRA of rank 128, %.1f million numbers, %.3f GB of gradients; %.0f %% of %.0f TFLOP/s are assumed",
-    list[1].numbers / 1e6, 4 * list[1].numbers / 1e9, 100 * cluster.SHARE, cluster.PEAK / 1e12)
-  say("mix        group  GPUs  pairs steps  TFLOP  tower  twice   busiest  tokens  balance %s",
-    "ports   work    sum  AdamW     step  efficiency")
-  for _, r in ipairs(list) do
-    for _, t in ipairs(r.times) do
-      say("%-10s %-5s %5d %6d %5d %6.0f %4.1f %% %4.1f %% %9.1f %7.0f %6.1f %% %5s %6.0f %6.1f %6.1f %5.0f ms %8.1f %%",
-        r.mix, r.group, r.ranks, r.pairs, r.steps, r.alone / 1e12, 100 * r.tower, 100 * r.extra, r.busiest / 1e12,
-        r.tokens, 100 * r.balance, t.ports > 0 and t.ports or "-", 1e3 * r.compute, 1e3 * t.reduction,
-        1e3 * r.optimizer, 1e3 * t.step, 100 * t.efficiency)
-    end
   end
 end
 
@@ -179,8 +157,7 @@ local function main()
   lucid.threads(1)
   local dir, watch = scratch.new(), machine.watch()
   local photos, one = step.photos(dir, PICTURES), step.new "small"
-  local result = { date = os.date "!%F", machine = machine.describe "cpu", sweeps = json.array {},
-    cluster = json.array {} }
+  local result = { date = os.date "!%F", machine = machine.describe "cpu", sweeps = json.array {} }
   say("# %s, %s, one thread; LLaVA of %d layers of width %d, %d rows a picture, f32, LoRA of rank %d", result.date,
     result.machine.cpu, one.shape.layers, one.shape.hidden, one.shape.image_rows, step.RANK)
   for i, s in ipairs(M.SWEEPS) do
@@ -192,14 +169,7 @@ local function main()
   result.others = watch()
   say("# a point is the median of %d rounds; meanwhile others kept %.1f cores busy", ROUNDS, result.others or 0)
   scratch.remove(dir)
-  for _, name in ipairs { "paper", "published" } do
-    for _, r in ipairs(cluster.measure(name)) do table.insert(result.cluster, r) end
-  end
-  say_cluster(result.cluster)
-  local out = ("%stests/bench/results/%s-scale"):format(native.root, result.date)
-  file.write(out .. ".txt", table.concat(lines, "\n") .. "\n")
-  json.write(out .. ".json", result, { indent = 1 })
-  file.write(out .. ".svg", plot.svg(panels(result)))
+  finish(result, plot.svg(panels(result)))
 end
 
 if ... == nil then main() end

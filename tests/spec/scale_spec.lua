@@ -1,6 +1,6 @@
 -- What a step costs grows as make bench-scale says: by lines that are counted, and in a time that follows them; and the
 -- deal over the paper's length lists is as even as tests/bench/scale.md says. With processes: slow/scale_spec.lua.
-local cluster = require "tests.bench.scale.cluster"
+local cluster = require "tests.bench.cluster"
 local folder = require "tests.support.folder"
 local line = require "tests.bench.scale.line"
 local lucid = require "lucid"

@@ -1,10 +1,14 @@
--- What the paper's training would take on many GPUs: LLaVA-1.5-7B with LoRA of rank 128 (tests.bench.mix), dealt out as
--- the program deals (lucid.dist), over the length lists of data/mix. Work, shares and bytes are counted; bandwidths and
--- the chip's peak are a data sheet's; which part of the peak a step reaches is assumed.
+-- What the paper's training would take on 8 and on 512 GPUs: LLaVA-1.5-7B with LoRA of rank 128 (tests.bench.mix),
+-- dealt out as the program deals (lucid.dist), over the length lists of data/mix. Work, shares and bytes are counted;
+-- bandwidths and the chip's peak are a data sheet's; which part of the peak a step reaches is assumed. scale.md says
+-- what it means.
+--   bin/lucid tests/bench/cluster.lua            (a part of make bench-scale) writes results/DATE-cluster.txt and .json
 local dist = require "lucid.dist"
 local draw = require "lucid.draw"
+local json = require "lucid.json"
 local microbatch = require "lucid.microbatch"
 local mix = require "tests.bench.mix"
+local results = require "tests.bench.scale.results"
 local step = require "tests.bench.scale.step"
 
 local M = {}
@@ -53,16 +57,21 @@ function M.work(list, repeats, ranks, size, group, steps)
   return w
 end
 
+local function bytes() return 4 * mix.SHAPE.adapter end
+
 --- Seconds that the gradients' sum takes at full bandwidth, as native/cuda/group.cu sums them: each GPU sends every
---- other one its part, which is added there, and the sums go round. Within a node NVLink carries that; between nodes the
---- ports do, the first half from each GPU, the second once from each node.
+--- other one its part, which is added there, and the sums go round. Within a node NVLink carries that; between nodes
+--- the ports do, the first half from each GPU, the second once from each node.
 ---@param ranks integer
 ---@param ports integer     of a node
 function M.reduction(ranks, ports)
-  local bytes = 4 * mix.SHAPE.adapter
-  if ranks <= M.NODE then return 2 * (ranks - 1) / ranks * bytes / M.NVLINK end
-  local out, round = (ranks - M.NODE) / ranks * bytes * M.NODE, (ranks - 1) / ranks * bytes
-  return (out + round) / (ports * M.PORT)
+  if ranks <= M.NODE then return M.ring(ranks, ports) end
+  return ((ranks - M.NODE) / ranks * M.NODE + (ranks - 1) / ranks) * bytes() / (ports * M.PORT)
+end
+
+--- Seconds of a ring's sum: each of its links carries all numbers nearly twice. Within a node that is the same.
+function M.ring(ranks, ports)
+  return 2 * (ranks - 1) / ranks * bytes() / (ranks <= M.NODE and M.NVLINK or ports * M.PORT)
 end
 
 --- Seconds of AdamW over the adapter, which every rank does whole.
@@ -77,13 +86,13 @@ function M.measure(name)
   for _, group in ipairs(M.GROUPS) do
     for _, case in ipairs(M.CASES) do
       local r = M.work(list, repeats, case.ranks, case.pairs, group)
-      r.mix, r.group, r.ranks, r.pairs, r.numbers = name, group, case.ranks, case.pairs, mix.SHAPE.adapter
+      r.mix, r.group, r.ranks, r.pairs = name, group, case.ranks, case.pairs
       if r.steps > 0 then
         local speed = M.SHARE * M.PEAK
         r.balance, r.extra = r.all / case.ranks / r.busiest, r.all / r.alone - 1
         r.compute, r.optimizer, r.times = r.busiest / speed, M.optimizer(), {}
         for i, ports in ipairs(case.ranks > M.NODE and { 8, 1 } or { 0 }) do
-          local t = { ports = ports, reduction = M.reduction(case.ranks, ports) }
+          local t = { ports = ports, reduction = M.reduction(case.ranks, ports), ring = M.ring(case.ranks, ports) }
           t.step = r.compute + r.optimizer + t.reduction
           t.efficiency = (r.alone / speed + r.optimizer) / case.ranks / t.step
           r.times[i] = t
@@ -94,5 +103,48 @@ function M.measure(name)
   end
   return out
 end
+
+-- The table's columns: title, width and the form of a value.
+local COLUMNS = {
+  { "mix", -9, "%s" }, { "group", -5, "%s" }, { "GPUs", 4, "%d" }, { "pairs", 5, "%d" }, { "steps", 5, "%d" },
+  { "TFLOP", 6, "%.0f" }, { "tower", 6, "%.1f %%" }, { "twice", 6, "%.1f %%" }, { "busiest", 7, "%.1f" },
+  { "tokens", 6, "%.0f" }, { "balance", 7, "%.1f %%" }, { "ports", 5, "%d" }, { "work", 5, "%.0f" },
+  { "sum", 5, "%.1f" }, { "ring", 5, "%.1f" }, { "AdamW", 5, "%.1f" }, { "step", 7, "%.0f ms" },
+  { "efficiency", 10, "%.1f %%" },
+}
+
+-- A line of it; without values: of the titles.
+local function line(values)
+  local cells = {}
+  for i, column in ipairs(COLUMNS) do
+    local text = values and column[3]:format(values[i]) or column[1]
+    cells[i] = ("%" .. column[2] .. "s"):format(text)
+  end
+  return table.concat(cells, " ")
+end
+
+local function main()
+  local say, finish = results.open "cluster"
+  say("LLaVA-1.5-7B, LoRA of rank 128: %.1f million numbers, %.3f GB of gradients", mix.SHAPE.adapter / 1e6,
+    bytes() / 1e9)
+  say("a pass reaches %.0f %% of %.0f TFLOP/s; NVLink %.0f GB/s, a port %.0f GB/s, memory %.2f TB/s; times in ms",
+    100 * M.SHARE, M.PEAK / 1e12, M.NVLINK / 1e9, M.PORT / 1e9, M.MEMORY / 1e12)
+  say("%s", line())
+  local rows = json.array {}
+  for _, name in ipairs { "paper", "published" } do
+    for _, r in ipairs(M.measure(name)) do
+      rows[#rows + 1] = r
+      for _, t in ipairs(r.times) do
+        say("%s", line { r.mix, r.group, r.ranks, r.pairs, r.steps, r.alone / 1e12, 100 * r.tower, 100 * r.extra,
+          r.busiest / 1e12, r.tokens, 100 * r.balance, t.ports, 1e3 * r.compute, 1e3 * t.reduction, 1e3 * t.ring,
+          1e3 * r.optimizer, 1e3 * t.step, 100 * t.efficiency })
+      end
+    end
+  end
+  finish { numbers = mix.SHAPE.adapter, share = M.SHARE, peak = M.PEAK, memory = M.MEMORY, nvlink = M.NVLINK,
+    port = M.PORT, cases = rows }
+end
+
+if ... == nil then main() end
 
 return M
