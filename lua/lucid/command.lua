@@ -6,6 +6,15 @@ local recipe = require "lucid.recipe"
 
 local M = {}
 
+--- What a command's exit status says.
+M.STATUS = {
+  { "0", "done" },
+  { "1", "failed: a file, data, a judge, the disk, memory or the device; one line says what and what to do" },
+  { "2", "wrong usage: no such command or option, or a value that it cannot have; nothing was done" },
+  { "130, 143", "stopped by Ctrl-C or by SIGTERM; training, mining and judging go on from there when they are asked again" },
+  { "141", "whoever read standard output has gone, as head does; nothing is said" },
+}
+
 --- The file of a command; nil and one line when there is none.
 function M.find(name)
   local path = recipe.find(name)
@@ -29,6 +38,8 @@ function M.help()
     if f then f:close() end
     print(("  %-14s %s"):format(name, (first:gsub("^%-%-%s*", ""))))
   end
+  print("\nexit status:")
+  for _, status in ipairs(M.STATUS) do print(("  %-14s %s"):format(status[1], status[2])) end
 end
 
 --- Prints versions and which features this build has.

@@ -4,14 +4,16 @@
  *   lucid FILE.lua [args]    a script                lucid -e 'chunk'         one chunk
  *   lucid help [NAME] | --version
  *
- * Exit status: 0 done, 1 failed, 2 usage, 130 and 143 after SIGINT and SIGTERM. */
+ * Exit status: 0 done, 1 failed, 2 usage, 130 and 143 after SIGINT and SIGTERM, 141 without a reader. */
 #define _GNU_SOURCE
 #include "host/host.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <libgen.h>
 #include <limits.h>
 #include <lualib.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +108,21 @@ void host_patient(void) { patient = true; }
 static int set_interrupt(lua_State *L) {
     memcpy(&core, lua_topointer(L, 1), sizeof core);
     return 0;
+}
+
+/* ---- the output's end ----------------------------------------------------------------------------- */
+
+/* What stdout still holds has to arrive: a full disk is a failure. A reader that has gone (lucid ... | head)
+ * has had what it wanted: nothing is said, as where SIGPIPE ends a program. */
+static void close_output(void) {
+    struct pollfd reader = {.fd = STDOUT_FILENO};
+    bool lost = ferror(stdout);
+    errno = 0;
+    if (fflush(stdout) == 0 && !lost) return;
+    const char *reason = errno ? strerror(errno) : "a part was lost; is the disk full?";
+    if (poll(&reader, 1, 0) == 1 && reader.revents & POLLERR) _exit(128 + SIGPIPE);
+    fprintf(stderr, "lucid: writing to standard output: %s\n", reason);
+    _exit(FAILED);
 }
 
 /* ---- finding the Lua files ---------------------------------------------------------------------- */
@@ -337,6 +354,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "lucid: LuaJIT could not start: out of memory\n");
         return FAILED;
     }
+    atexit(close_output); /* os.exit ends a program, too */
     luaL_openlibs(L);
     set_paths(L);
     lua_pushcfunction(L, set_interrupt);
@@ -350,7 +368,6 @@ int main(int argc, char **argv) {
     struct sigaction lost = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
     sigaction(SIGBUS, &lost, NULL);
     int status = run(L, argc, argv);
-    fflush(stdout);
     lua_close(L);
     return status;
 }

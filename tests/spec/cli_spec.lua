@@ -121,6 +121,39 @@ describe("lucid", function()
     assert.equal(1, (piped "this is wrong\n"))
   end)
 
+  it("ends interrupted commands with 130 or 143", function()
+    file.write(dir .. "/wait.lua", "io.stderr:write 'ready' while true do end")
+    for signal, status in pairs { INT = 130, TERM = 143 } do
+      assert.equal(0, os.execute(("sh -c '%s %s/wait.lua 2>%s/err & until [ -s %s/err ]; do sleep 0.05; done; "
+        .. "kill -%s $!; wait $!; test $? = %d'"):format(BIN, dir, dir, dir, signal, status)), signal)
+    end
+  end)
+
+  it("fails when its output cannot be written, in one line", function()
+    if not file.exists "/dev/full" then return pending "there is no /dev/full" end
+    for _, words in ipairs { "help", "llava --help", "--version", "-e 'for i = 1, 1e5 do print(i) end'" } do
+      local status = os.execute(("%s %s >/dev/full 2>%s/err"):format(BIN, words, dir))
+      local err = file.read(dir .. "/err")
+      assert.equal(1, status / 256, words)
+      assert.is_true(one_line(err), err)
+      assert.truthy(err:find("standard output", 1, true), err)
+    end
+  end)
+
+  it("ends without a word when its reader has gone, also where SIGPIPE is ignored", function()
+    file.write(dir .. "/count.lua", "for i = 1, 1e5 do print(i) end")
+    for _, before in ipairs { "", "trap '' PIPE; " } do
+      assert.equal(0, os.execute(("( %s%s %s/count.lua; echo $? >%s/status ) 2>%s/err | head -1 >%s/out"):format(before, BIN,
+        dir, dir, dir, dir)))
+      assert.same({ "1\n", "", "141\n" }, { file.read(dir .. "/out"), file.read(dir .. "/err"), file.read(dir .. "/status") })
+    end
+  end)
+
+  it("lists the exit status in its help", function()
+    local _, out = lucid "--help"
+    for _, status in ipairs(require("lucid.command").STATUS) do assert.truthy(out:find(status[1] .. " +" .. status[2]:sub(1, 8))) end
+  end)
+
   it("tells its version and features", function()
     local status, out = lucid "--version"
     assert.equal(0, status)
