@@ -88,5 +88,5 @@ if run then
   run:results(results, samples)
   lucid.json.write(run.out .. "/responses.json", answers)
 end
-if opt.json then print(lucid.json.encode(results)) else lucid.run.print(results) end
+lucid.run.show(opt, results)
 return results, records

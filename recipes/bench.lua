@@ -15,24 +15,24 @@ local opt = lucid.args {
 }
 
 lucid.threads(opt.threads)
-local only, results, complete = {}, {}, true
+local only, results, texts, complete = {}, {}, {}, true
 for name in opt.only:gmatch "[^,]+" do only[#only + 1] = name end
+
+local function tell(text) return opt.quiet or io.stderr:write("bench: ", text, "\n") end
 
 local function suite(device)
   local result = lucid.bench.run { device = device, dtype = opt.dtype ~= "auto" and opt.dtype or nil, rounds = opt.rounds,
-    only = only, small = opt.small, tell = function(text) return opt.quiet or io.stderr:write("bench: ", text, "\n") end }
+    only = only, small = opt.small, tell = tell }
   complete = complete and lucid.bench.complete(result)
   results[device == "cpu" and "cpu" or "gpu"] = result
-  if not opt.json then print(lucid.bench.text(result)) end
+  texts[#texts + 1] = lucid.bench.text(result)
 end
 
 if opt.suite ~= "gpu" then suite "cpu" end
 if opt.suite ~= "cpu" then
   local here, reason = lucid.bench.gpu()
-  if here then suite(here) elseif opt.suite == "gpu" then error(reason, 0) else io.stderr:write("bench: gpu: ", reason, "\n") end
+  if here then suite(here) elseif opt.suite == "gpu" then error(reason, 0) else tell("gpu: " .. reason) end
 end
-if opt.json then
-  print(lucid.json.encode(results, { indent = 2 }))
-  if not complete then error("bench: the machine was busy or rounds differed, so not every share is there", 0) end
-end
+lucid.run.show(opt, results, table.concat(texts, "\n"))
+if opt.json and not complete then error("bench: the machine was busy or rounds differed, so not every share is there", 0) end
 return results

@@ -63,5 +63,5 @@ if run then
   end
   run:results(results, samples)
 end
-if opt.json then print(lucid.json.encode(results)) else lucid.run.print(results) end
+lucid.run.show(opt, results)
 return results, records

@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Trains a tiny LLaVA on biased captions, catches it hallucinating, cures it with DPO and measures both.",
-  common = "out device threads seed quiet",
+  common = "out device threads seed quiet json",
   { "out", "runs/demo", "folder of everything that is made" },
   { "seed", 1, "of the world, the weights and the order of training" },
   { "fast", false, "a smoke run: every stage, far too short to learn" },
@@ -111,8 +111,8 @@ local control = evaluate("control", prefer("control", "sft"))
 local seconds = {}
 for name, s in pairs(stages.seconds) do seconds[name] = s end
 seconds.total = lucid.time() - started
-lucid.json.write(out .. "/report.json", { seed = opt.seed, seconds = seconds, before = before, after = after,
-  control = control }, { indent = 2 })
+local report = { seed = opt.seed, seconds = seconds, before = before, after = after, control = control }
+lucid.json.write(out .. "/report.json", report, { indent = 2 })
 lucid.tinyworld.summary.page(out)
-lucid.tinyworld.summary.print(before, after, control, SETS)
+lucid.run.show(opt, report, lucid.tinyworld.summary.text(before, after, control, SETS))
 say("%s/report.html and %s/report.json, %.0f s", out, out, seconds.total)

@@ -7,7 +7,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "Answers a question about pictures: greedily unless asked otherwise, and as it grows on a terminal.",
   positional = "more pictures",
-  common = "model vision bridge bert adapter device dtype quant template cache threads seed json " .. lucid.generate.OPTIONS,
+  common = "model vision bridge bert adapter device dtype quant template cache threads seed json quiet " .. lucid.generate.OPTIONS,
   processes = true,
   required = { "model" },
   { "image", "", "picture files, separated by commas; further words are pictures, too" },
@@ -24,7 +24,7 @@ local opt = lucid.args {
 if opt.explain then
   local e = lucid.explain { model = opt.model, vision = opt.vision, bridge = opt.bridge, bert = opt.bert,
     template = opt.template, prompt = opt.prompt, answer = opt.answer, train = opt.train }
-  print(opt.json and lucid.json.encode(e:table()) or e:text())
+  lucid.run.show(opt, e:table(), e:text())
   return
 end
 local requests = {}
@@ -47,25 +47,19 @@ if streamed then
     io.flush()
   end
 end
+local bar = lucid.progress { total = #requests, label = "describe", unit = "pictures", quiet = opt.quiet or #requests == 1 }
+settings.progress = function(done) bar:step(done) end
 local answers = m:generate_all(requests, settings)
+bar:done()
 if not lucid.dist.first() then return answers end
 
-if opt.json then
-  local list = {}
-  for i, r in ipairs(requests) do
-    list[i] = lucid.json.array {}
-    for k, a in ipairs(answers[i].answers or { answers[i] }) do
-      list[i][k] = { image = r.image, text = a.text, tokens = #a.ids, score = a.score, reason = a.reason }
-    end
-    if opt.answers == 1 then list[i] = list[i][1] end
+local list, texts = {}, {}
+for i, r in ipairs(requests) do
+  list[i] = lucid.json.array {}
+  for k, a in ipairs(answers[i].answers or { answers[i] }) do
+    list[i][k] = { image = r.image, text = a.text, tokens = #a.ids, score = a.score, reason = a.reason }
+    texts[#texts + 1] = (#requests > 1 and r.image .. ": " or "") .. a.text
   end
-  print(lucid.json.encode(#list == 1 and list[1] or lucid.json.array(list)))
-elseif streamed then
-  print()
-else
-  for i, r in ipairs(requests) do
-    for _, a in ipairs(answers[i].answers or { answers[i] }) do
-      print((#requests > 1 and r.image .. ": " or "") .. a.text)
-    end
-  end
+  if opt.answers == 1 then list[i] = list[i][1] end
 end
+lucid.run.show(opt, #list == 1 and list[1] or lucid.json.array(list), streamed and "" or table.concat(texts, "\n"))

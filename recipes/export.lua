@@ -9,7 +9,7 @@ local opt = lucid.args {
     .. "vision_tower/) or Hugging Face's; InstructBLIP's parts (language/, eva_vit_g, instructblip, bert/) or Hugging\n"
     .. "Face's folder. Tensors keep their bytes; rows behind the vocabulary are left out or added.\n"
     .. "With --adapter: the adapter alone under the published names, a trained projector in non_lora_trainables.bin.",
-  common = "model vision bridge bert adapter out",
+  common = "model vision bridge bert adapter out json quiet",
   required = { "out", "layout" },
   { "out", "", "folder to write; it must not be there yet" },
   { "layout", "", "the layout to write: hf or original", { choices = "hf original" } },
@@ -20,13 +20,15 @@ if opt.adapter ~= "" then
     lucid.args.usage "--adapter: original is the one layout to export to; PEFT reads a run's folder as it is"
   end
   local layers, beside = lucid.export.adapter(opt.adapter, opt.out)
-  print(("%s: an adapter of %d tensors%s"):format(opt.out, layers,
+  local written = { out = opt.out, tensors = layers, non_lora_trainables = beside }
+  lucid.run.show(opt, written, ("%s: an adapter of %d tensors%s"):format(opt.out, layers,
     beside > 0 and (", the projector's %d in non_lora_trainables.bin"):format(beside) or ""))
-  return
+  return written
 end
 if opt.model == "" then lucid.args.usage "--model is required, or --adapter; --help lists all options" end
 local done = lucid.export { model = opt.model, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, out = opt.out,
-  layout = opt.layout }
-print(("%s: %s, %s layout, %s"):format(opt.out, done.kind, opt.layout == "hf" and "Hugging Face's" or "the original",
-  lucid.inspect.size(done.bytes)))
+  layout = opt.layout, quiet = opt.quiet }
+done.out, done.layout = opt.out, opt.layout
+lucid.run.show(opt, done, ("%s: %s, %s layout, %s"):format(opt.out, done.kind,
+  opt.layout == "hf" and "Hugging Face's" or "the original", lucid.inspect.size(done.bytes)))
 return done

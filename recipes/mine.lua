@@ -7,7 +7,7 @@ local lucid = require "lucid"
 local opt = lucid.args {
   about = "HA-DPO's data pipeline: writes desc_data.json and pope_data.json for the model that is mined. Its stages,\n"
     .. table.concat(lucid.mine.STAGES, ", ") .. ", are files in OUT/stages that can be read and edited.",
-  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet "
+  common = "model vision bridge bert adapter images out device dtype quant template threads seed limit batch cache quiet json "
     .. lucid.generate.OPTIONS,
   required = { "model", "images", "out" },
   processes = true,
@@ -62,4 +62,5 @@ lucid.dist.join(opt)
 local numbers = lucid.mine.run(opt)
 local fault = numbers and lucid.mine.fault(numbers, opt.out)
 if fault then error(fault, 0) end
+if numbers and lucid.dist.first() then lucid.run.show(opt, numbers, lucid.mine.text(numbers)) end
 return numbers

@@ -78,9 +78,5 @@ if run then
   run:results(results, pope.samples(sets))
   for _, set in ipairs(sets) do lucid.file.write(("%s/pope_%s.jsonl"):format(opt.out, set.name), pope.answer_lines(set)) end
 end
-if opt.json then
-  print(lucid.json.encode(pope.shape(lucid.run.result(results, opt, hashes), sets, metric)))
-else
-  lucid.run.print(results)
-end
+lucid.run.show(opt, pope.shape(lucid.run.result(results, opt, hashes), sets, metric), lucid.run.text(results))
 return results

@@ -6,6 +6,7 @@ local opt = lucid.args {
   about = "One self-contained page of any runs: training, pope, shr, chair, amber, mine. A folder of runs (a demo's)\n"
     .. "stands for all of them. Runs of one model without and with an adapter are shown beside each other.",
   positional = "run folders",
+  common = "json quiet",
   { "out", "report.html", "the page" },
   { "title", "lucid report", "its heading" },
   { "pictures", 12, "described pictures shown of each kind of evaluation", { whole = true, max = 500 } },
@@ -19,4 +20,4 @@ if #opt == 0 then lucid.args.usage("report: name at least one run folder") end
 local folders = {}
 for i, dir in ipairs(opt) do folders[i] = dir end
 lucid.report({ title = opt.title }):runs(folders, opt):write(opt.out)
-print(opt.out)
+lucid.run.show(opt, { out = opt.out }, opt.out)

@@ -22,7 +22,9 @@ local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant
 local encoded = lucid.dpo.encode(m, list)
 if opt.explain > 0 then
   local pair = encoded[opt.explain] or error(("--explain %d: there are %d pairs"):format(opt.explain, #encoded), 0)
-  return lucid.dpo.explain(m, pair)
+  local explained = lucid.dpo.explain(m, pair)
+  lucid.run.show(opt, explained, lucid.dpo.explain_text(explained))
+  return explained
 end
 
 local run = opt.out ~= "" and lucid.run.open(opt.out, "score", opt)
@@ -36,7 +38,6 @@ for first = 1, #encoded, opt.batch do
       row.id, row.kind = batch[i].id, batch[i].kind
       samples[#samples + 1] = row
       right, margin = right + (row.margin > 0 and 1 or 0), margin + row.margin
-      if opt.json then print(lucid.json.encode(row)) end
     end
   end)
   bar:step(#samples, { count = math.min(opt.batch, #encoded - first + 1) })
@@ -47,5 +48,5 @@ local results = { score = {
   ["rewards/accuracies"] = { value = right / n, n = n }, ["rewards/margins"] = { value = margin / n, n = n },
 } }
 if run then run:results(results, samples) end
-if not opt.json then lucid.run.print(results) end
+lucid.run.show(opt, { score = results.score, pairs = lucid.json.array(samples) }, lucid.run.text(results))
 return results

@@ -16,7 +16,7 @@ local opt = lucid.args {
     .. "answer is the one that lucid describe gives. A model is called by its folder's name, with +adapter behind it\n"
     .. "where there is one.\n"
     .. "Ctrl-C lets what was accepted be answered and ends; a second one ends at once.",
-  common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature quiet "
+  common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature json quiet "
     .. "images judge",
   defaults = { judge = "none" },
   groups = { judge },
@@ -73,7 +73,8 @@ local server = lucid.serve.open {
   body_timeout = opt.body_timeout, stall = opt.stall, trunk_budget = opt.trunk_budget * 2 ^ 20, judging = judging(),
   log = not opt.quiet and function(line) io.stderr:write(line, "\n") end or nil,
 }
-print(("%s serves %s"):format(server.url, table.concat(server.models, " and ")))
+lucid.run.show(opt, { url = server.url, models = lucid.json.array(server.models) },
+  ("%s serves %s"):format(server.url, table.concat(server.models, " and ")))
 io.flush()
 server:run()
 server:close()

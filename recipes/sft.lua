@@ -4,7 +4,7 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Supervised fine-tuning: the answers' cross-entropy, one mean a data file, summed over files.",
-  common = "model vision bridge bert data images out device dtype template cache threads seed limit batch quiet",
+  common = "model vision bridge bert data images out device dtype template cache threads seed limit batch quiet json",
   required = { "model", "data", "out" },
   processes = true,
   groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS, lucid.dist.OPTIONS },
@@ -75,4 +75,4 @@ lucid.train.run {
 m.seen:sync()
 if not lucid.dist.first() then return end
 if opt.lora_rank > 0 then m:save_adapter(run.out .. "/adapter") else m:save(run.out) end
-run:report()
+run:finish()

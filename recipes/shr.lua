@@ -110,5 +110,5 @@ if run then
         model_base = is_adapted and opt.model or lucid.json.null } or nil })
   end
 end
-if opt.json then print(lucid.json.encode(results)) else lucid.run.print(results) end
+lucid.run.show(opt, results)
 return results, records

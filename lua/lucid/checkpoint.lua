@@ -71,13 +71,15 @@ end
 
 --- Reads every byte: raises when a sum of a file is wrong, and returns the tensors that hold what is not
 --- finite.
+---@param read fun(done: integer)|nil    called after each tensor
 ---@return table<string, integer>    name -> how many numbers
-function Checkpoint:check()
+function Checkpoint:check(read)
   native.check(C.lc_checkpoint_check(self.handle))
   local found = {}
-  for _, name in ipairs(self.list) do
+  for i, name in ipairs(self.list) do
     local n = self:nonfinite(name)
     if n > 0 then found[name] = n end
+    if read then read(i) end
   end
   return found
 end
@@ -132,7 +134,8 @@ end
 --- Writes a safetensors file whose tensors are made one after the other, so that one alone is in memory.
 ---@param path string
 ---@param list lucid.Planned[]
-function M.stream(path, list)
+---@param written fun()|nil     called after each
+function M.stream(path, list, written)
   list = { unpack(list) }
   table.sort(list, function(a, b) return a.name < b.name end)
   local writer = native.check(C.lc_writer_new(path))
@@ -150,6 +153,7 @@ function M.stream(path, list)
       error(reason, 0)
     end
     if t.finished then t.finished() end
+    if written then written() end
   end
   native.check(C.lc_writer_finish(writer))
 end

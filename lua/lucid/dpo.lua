@@ -278,33 +278,53 @@ function M.score(policy, reference, batch, beta)
   return rows
 end
 
---- Prints one pair token by token: place, id, piece, and for scored tokens the log-probability under
---- the policy and the reference.
+---@class lucid.PairExplained
+---@field id any
+---@field kind string
+---@field image string
+---@field prompt table[]      tokens { id, piece }, which are not scored
+---@field chosen table[]      tokens { id, piece, policy, reference }: log-probabilities
+---@field rejected table[]
+
+--- One pair token by token: what is read, and of what is scored the log-probability under the policy and the reference.
 ---@param model table
 ---@param pair lucid.EncodedPair
+---@return lucid.PairExplained
 function M.explain(model, pair)
   local f = forest.pairs { pair }
-  local p = native.no_grad(model.token_logps, model, f)
-  local r = native.no_grad(model.token_logps, model:base(), f)
-  local policy, reference = p:tolist(), r:tolist()
-  local function line(place, id, ...)
-    local piece = id == forest.IMAGE and ("<image> (%d rows)"):format(model.image_rows) or model.tokenizer:piece(id)
-    print((("%4d %6d  %-20s"):format(place, id, piece) .. ("%12.4f"):rep(select("#", ...))):format(...))
-  end
+  local policy = native.no_grad(model.token_logps, model, f):tolist()
+  local reference = native.no_grad(model.token_logps, model:base(), f):tolist()
   local picture = type(pair.image) == "table" and pair.image.picture or pair.image
-  print(("pair %s (%s), picture %s\nprompt, not scored:"):format(tostring(pair.id), pair.kind, tostring(picture)))
-  for i, id in ipairs(pair.prompt) do line(i, id) end
+  local e = { id = pair.id, kind = pair.kind, image = tostring(picture), prompt = {}, chosen = {}, rejected = {} }
   local at = 0
-  for _, side in ipairs { "chosen", "rejected" } do
-    local sums = { 0, 0 }
-    print(("%s, scored: %27s%12s"):format(side, "policy", "reference"))
-    for i, id in ipairs(pair[side]) do
-      at = at + 1
-      line(#pair.prompt + i, id, policy[at], reference[at])
-      sums[1], sums[2] = sums[1] + policy[at], sums[2] + reference[at]
+  for _, part in ipairs { "prompt", "chosen", "rejected" } do
+    for i, id in ipairs(pair[part]) do
+      local piece = id == forest.IMAGE and ("<image> (%d rows)"):format(model.image_rows) or model.tokenizer:piece(id)
+      if part ~= "prompt" then at = at + 1 end
+      e[part][i] = { id = id, piece = piece, policy = part ~= "prompt" and policy[at] or nil,
+        reference = part ~= "prompt" and reference[at] or nil }
     end
-    print(("%33s%12.4f%12.4f"):format("sum", sums[1], sums[2]))
   end
+  return e
+end
+
+--- The same as lines of text.
+---@param e lucid.PairExplained
+---@return string
+function M.explain_text(e)
+  local lines = { ("pair %s (%s), picture %s"):format(tostring(e.id), e.kind, e.image), "prompt, not scored:" }
+  local function add(form, ...) lines[#lines + 1] = form:format(...) end
+  for i, t in ipairs(e.prompt) do add("%4d %6d  %-20s", i, t.id, t.piece) end
+  for _, side in ipairs { "chosen", "rejected" } do
+    local policy, reference = 0, 0
+    add("%s, scored: %27s%12s", side, "policy", "reference")
+    for i, t in ipairs(e[side]) do
+      add("%4d %6d  %-20s%12.4f%12.4f", #e.prompt + i, t.id, t.piece, t.policy, t.reference)
+      policy, reference = policy + t.policy, reference + t.reference
+    end
+    add("%33s%12.4f%12.4f", "sum", policy, reference)
+  end
+  return table.concat(lines, "\n")
 end
 
 return M

@@ -5,6 +5,7 @@ local file = require "lucid.file"
 local json = require "lucid.json"
 local keys = require "lucid.keys"
 local layout = require "lucid.layout"
+local progress = require "lucid.progress"
 
 local M = {}
 
@@ -63,11 +64,11 @@ local function weigh(part)
   return total
 end
 
-local function write_part(dir, part)
+local function write_part(dir, part, written)
   file.mkdir(dir)
   local place, names = {}, keys(part.shards)
   for _, name in ipairs(names) do
-    checkpoint.stream(dir .. "/" .. name, part.shards[name])
+    checkpoint.stream(dir .. "/" .. name, part.shards[name], written)
     for _, t in ipairs(part.shards[name]) do place[t.name] = name end
   end
   if #names > 1 and not part.apart then
@@ -109,16 +110,26 @@ end
 --- Writes a folder. It is complete or absent: meanwhile it is called OUT.partial.
 ---@param out string
 ---@param parts lucid.FolderPart[]
+---@param quiet boolean|nil    no progress
 ---@return integer bytes      of all tensors
-function M.write(out, parts)
+function M.write(out, parts, quiet)
   out = out:gsub("(.)/+$", "%1")
-  local partial, need = out .. ".partial", 0
-  for _, part in ipairs(parts) do need = need + weigh(part) end
+  local partial, need, count, done = out .. ".partial", 0, 0, 0
+  for _, part in ipairs(parts) do
+    need = need + weigh(part)
+    for _, list in pairs(part.shards) do count = count + #list end
+  end
   prepare(out, partial, need)
+  local bar = progress { total = math.max(1, count), label = "write", unit = "tensors", quiet = quiet }
+  local function written()
+    done = done + 1
+    bar:step(done)
+  end
   local ok, reason = pcall(function()
     for _, part in ipairs(parts) do
-      write_part(part.name == "" and partial or partial .. "/" .. part.name, part)
+      write_part(part.name == "" and partial or partial .. "/" .. part.name, part, written)
     end
+    bar:done()
     file.rename(partial, out)
   end)
   if not ok then

@@ -19,12 +19,13 @@ local plan = require "lucid.plan"
 local quirks = require "lucid.quirks"
 local references = require "lucid.references"
 local resume = require "lucid.resume"
+local run_folder = require "lucid.run"
 local start = require "lucid.start"
 local train = require "lucid.train"
 
 local M = {}
 
-M.COMMON = "model vision bridge adapter data images out device tune dtype quant template cache threads seed limit batch quiet dry-run"
+M.COMMON = "model vision bridge adapter data images out device tune dtype quant template cache threads seed limit batch quiet json dry-run"
 M.REQUIRED = { "model", "data", "images", "out" }
 
 local ADAPTER = { title = "the adapter",
@@ -207,7 +208,10 @@ function M.train(name, opt)
     report(name, opt, m, mix, counts)
     io.stderr:write(plan.text(cost))
   end
-  if opt.dry_run then return end
+  if opt.dry_run then
+    if opt.json and dist.first() then run_folder.show(opt, plan.plain(cost)) end
+    return
+  end
 
   if reference.path then reference:check(encoded, opt.seed) end
   m:recompute(cost.recompute)
@@ -227,7 +231,7 @@ function M.train(name, opt)
   if reference.path then dist.in_turn(reference.save, reference) end
   if not dist.first() then return end
   m:save_adapter(run.out .. "/adapter")
-  run:report()
+  run:finish()
 end
 
 return M

@@ -7,6 +7,7 @@ local file = require "lucid.file"
 local json = require "lucid.json"
 local model = require "lucid.model"
 local native = require "lucid.native"
+local progress = require "lucid.progress"
 
 local M = {}
 
@@ -249,10 +250,13 @@ end
 
 --- Reads every byte of what was found. Raises when a file is damaged, as far as its format tells.
 ---@param found lucid.Found
-function M.check(found)
+---@param quiet boolean|nil    no progress
+function M.check(found, quiet)
   for _, f in ipairs { found, unpack(found.others or {}) } do
     if f.checkpoint then
-      local ok, bad = pcall(f.checkpoint.check, f.checkpoint)
+      local bar = progress { total = math.max(1, f.tensors), label = "check " .. base(f.path), unit = "tensors", quiet = quiet }
+      local ok, bad = pcall(f.checkpoint.check, f.checkpoint, function(done) bar:step(done) end)
+      bar:done()
       if not ok then error("inspect: " .. reason_of(bad), 0) end
       f.nonfinite = bad
     end

@@ -214,15 +214,16 @@ function M.run(opt, own)
   check(self)
   go_alone(self, opt.overwrite and 1 or from, upto)
   if upto < #M.STAGES then return nil end
-  local numbers = report.read(opt.out)
-  if not opt.quiet and dist.first() then io.stderr:write(report.text(numbers)) end
-  return numbers
+  return report.read(opt.out)
 end
 
 --- Why there is nothing to train on in what was mined, or nil.
 ---@param numbers table     of M.run
 ---@param out string
 M.fault = report.fault
+
+--- The counts of M.run as lines of text.
+M.text = report.text
 
 --- The pictures that a selection takes, in Lua of one's own: a list of { image_id, image, objects, regions, facts }.
 ---@param root string     Visual Genome's

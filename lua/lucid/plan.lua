@@ -285,6 +285,21 @@ local SHARED = {
   none = "nothing is shared",
 }
 
+--- The plan as what JSON can hold: counts, floating point operations, bytes, seconds.
+---@param p table      what M.make gave
+---@return table
+function M.plain(p)
+  local w, b = p.work, p.bytes
+  return { pairs = p.kinds, steps = w.steps, processes = w.processes, trained_parameters = p.trained,
+    tokens = { pair = w.policy.tokens / w.pairs, separate = w.apart.tokens / w.pairs, at_once = w.largest },
+    operations = { total = p.total, policy = w.flops.policy, reference = w.flops.reference,
+      pictures = w.flops.tower + w.flops.bridge, recomputed = p.recompute and w.flops.recompute or 0 },
+    bytes = { total = b.all, available = b.room, weights = b.weights, optimizer = b.optimizer, activations = b.activations,
+      pictures = b.pictures },
+    pictures = { total = p.pictures, kept = p.seen }, reference = { answers = p.answers, kept = p.kept },
+    seconds = p.total * w.busiest / p.speed, recompute = p.recompute, advice = p.advice }
+end
+
 --- The plan as lines of text.
 ---@param p table      what M.make gave
 function M.text(p)

@@ -36,7 +36,7 @@ M.OPTIONS = { title = "checkpoints",
 
 -- Options on which no number of a run depends.
 local FREE = {}
-for name in ("out resume force-resume overwrite save-steps keep quiet threads dry-run cache recompute reference-cache")
+for name in ("out resume force-resume overwrite save-steps keep quiet json threads dry-run cache recompute reference-cache")
   :gmatch("%S+") do FREE[name] = true end
 
 -- ---- what a run depends on ----------------------------------------------------------------------
@@ -318,6 +318,15 @@ function Run:report()
   page:heading("Options that were given"):table({ "option", "value" }, rows):heading("Training")
   page:training { self.out }
   page:write(self.out .. "/report.html")
+end
+
+--- Ends a run whose result is written: the page, and with --json the last step's numbers on standard output.
+function Run:finish()
+  self:report()
+  if not self.opt.json then return end
+  local last = json.null
+  for record in json.each(self.out .. "/log.jsonl") do last = record end
+  run_folder.show(self.opt, { out = self.out, last = last })
 end
 
 return M

@@ -97,19 +97,32 @@ end
 
 -- ---- showing results -----------------------------------------------------------------------------
 
---- Prints { TASK = { METRIC = { value, stderr, n } } } as a table, unless another recipe asked for it.
-function M.print(results)
-  if recipe.nested() then return end
+--- Metrics as lines of text: { TASK = { METRIC = { value, stderr, n } } }.
+---@param results table
+---@return string
+function M.text(results)
+  local lines = {}
   for _, task in ipairs(keys(results)) do
-    print(task)
+    lines[#lines + 1] = task
     for _, name in ipairs(keys(results[task])) do
       local m = results[task][name]
       local spread = m.stderr and (" +- %.4f"):format(m.stderr) or ""
       if m.undefined then spread = "  undefined: nothing to divide by" end
       if m.low then spread = ("%s  [%.4f, %.4f]"):format(spread, m.low, m.high) end
-      print(("  %-34s %10.4f%s"):format(name, m.value, spread))
+      lines[#lines + 1] = ("  %-34s %10.4f%s"):format(name, m.value, spread)
     end
   end
+  return table.concat(lines, "\n")
+end
+
+--- Prints what a recipe has found out, unless another recipe asked for it: with --json the value and nothing else,
+--- without it text.
+---@param opt table              parsed options
+---@param value any              what JSON can hold
+---@param text string|nil        default: M.text of the value
+function M.show(opt, value, text)
+  if recipe.nested() then return end
+  print(opt.json and json.encode(value) or text or M.text(value))
 end
 
 return M

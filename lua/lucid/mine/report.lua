@@ -98,7 +98,7 @@ function M.text(numbers)
     q.asked and q.answered_right or "not asked", q.trained_on.yes, q.trained_on.no)
   say("files in the form of %s: %d records in desc_data.json, %d in pope_data.json", numbers.form, numbers.records.desc,
     numbers.records.pope)
-  return table.concat(list, "\n") .. "\n"
+  return table.concat(list, "\n")
 end
 
 --- Why nothing was mined, in one line; nil: something was.

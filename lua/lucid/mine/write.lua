@@ -47,7 +47,7 @@ function M.finish(run)
   local numbers = report.of(run)
   numbers.form, numbers.records = form, records
   json.write(run.out .. "/report.json", numbers, { indent = 2 })
-  file.write(run.out .. "/report.txt", report.text(numbers))
+  file.write(run.out .. "/report.txt", report.text(numbers) .. "\n")
 end
 
 return M

@@ -61,7 +61,7 @@ local function columns_of(before, after, control)
     { name = "SFT control", values = control } }
 end
 
-local function print_table(heads, rows)
+local function table_lines(lines, heads, rows)
   local width = {}
   for i, h in ipairs(heads) do
     width[i] = #h
@@ -70,16 +70,18 @@ local function print_table(heads, rows)
   for _, row in ipairs { heads, unpack(rows) } do
     local cells = {}
     for i = 1, #heads do cells[i] = row[i] .. (" "):rep(width[i] - #row[i]) end
-    print((table.concat(cells, "  "):gsub("%s+$", "")))
+    lines[#lines + 1] = table.concat(cells, "  "):gsub("%s+$", "")
   end
 end
 
---- Prints both tables: percentages; SHR is better when lower.
-function M.print(before, after, control, sets)
-  local columns = columns_of(before, after, control)
-  print_table(shr_rows(columns))
-  print()
-  print_table(pope_rows(columns, sets))
+--- Both tables as text: percentages; SHR is better when lower.
+---@return string
+function M.text(before, after, control, sets)
+  local columns, lines = columns_of(before, after, control), {}
+  table_lines(lines, shr_rows(columns))
+  lines[#lines + 1] = ""
+  table_lines(lines, pope_rows(columns, sets))
+  return table.concat(lines, "\n")
 end
 
 -- ---- the page -------------------------------------------------------------------------------------------
