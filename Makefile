@@ -12,6 +12,7 @@ endif
 ARCH   ?= native#     the machine's own instructions; a package sets a portable level: ARCH=x86-64-v3
 GEMM   ?= vector#     vector | loop: matrix products in plain C, for comparison and other CPUs
 SEED   ?= 1
+comma  := ,
 Q      := $(if $(V),,@)#   make V=1 shows the commands
 
 # ---- packages ------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ $(BUILD)/features.mk: Makefile
    echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; \
    gpu=$$(nvidia-smi -L 2>/dev/null | head -1); echo "HAVE_GPU := $${gpu:+yes}"; \
    [ -n "$$gpu" ] || [ -z "$$version" ] || echo 'cuda: there is no GPU here; make cuda builds the plug-in all the same' >&2; } > $@
-ifeq ($(filter deps deps-browser gpu-check gpu-bench clean help,$(MAKECMDGOALS)),)
+ifeq ($(filter deps deps-browser gpu-check gpu-bench uninstall package-check clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
@@ -75,11 +76,14 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Werror
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS ?= -O3 -g
 # -ffp-contract=off: a vector body and its remainder must round alike; fused products are written out.
-COMMON = $(CFLAGS) -march=$(strip $(ARCH)) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
+# The prefix map: what is built names no folder of the machine that built it.
+COMMON = $(CFLAGS) -march=$(strip $(ARCH)) -ffile-prefix-map=$(CURDIR)=. -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
          -fno-trapping-math -fopenmp -Inative -MMD -MP $(FEATURES) $(SANITIZE)
 # A bundle brings its libraries with it. RPATH holds for what those load, too, which RUNPATH does not.
 BESIDE := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
-LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
+# A level (x86-64-v3) is noted, so that a CPU without it is refused in one line.
+LEVEL := $(filter x86-64-v%,$(ARCH))
+LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(LEVEL),-Wl$(comma)-z$(comma)$(LEVEL)) $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
@@ -91,10 +95,14 @@ NET     := $(addprefix $(BUILD)/obj/net/,client.o key.o)
 SERVER  := $(addprefix $(BUILD)/obj/net/,server.o exchange.o gate.o key.o)
 HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 
+# Goals beside deps wait for it: this make hands them to another one when the packages are there.
+AFTER_DEPS := $(if $(filter deps,$(MAKECMDGOALS)),$(filter-out deps,$(MAKECMDGOALS)))
+
 ## all: build bin/lucid and build/liblucid.so (the default)
-all: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) \
-     $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) $(if $(HAVE_MHTTP),$(BUILD)/liblucid_server.so) \
-     $(if $(and $(HAVE_CUDA),$(HAVE_GPU),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so)
+all: $(if $(AFTER_DEPS),,$(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) \
+     $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) \
+     $(if $(HAVE_MHTTP),$(BUILD)/liblucid_server.so) \
+     $(if $(and $(HAVE_CUDA),$(HAVE_GPU),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so))
 
 $(BUILD)/obj/%.o: native/%.c $(BUILD)/features.mk
 	@mkdir -p $(@D)
@@ -243,9 +251,7 @@ $(BIN)/lucid: $(HOST)
 -include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d) $(SERVER:.o=.d) $(CUDA:.o=.d) $(EMULATED:.o=.d)
 
 # ---- running ---------------------------------------------------------------------------------------------
-# Goals beside deps wait for it: this make hands them to another one when the packages are there.
-AFTER_DEPS := $(filter-out deps,$(MAKECMDGOALS))
-ifneq ($(and $(filter deps,$(MAKECMDGOALS)),$(AFTER_DEPS)),)
+ifneq ($(AFTER_DEPS),)
 $(AFTER_DEPS): deps
 	@+$(MAKE) --no-print-directory $@
 else
@@ -345,21 +351,61 @@ ubsan:
 	@LUCID_LIB=build-ubsan/liblucid.so LUCID_BIN=bin-ubsan/lucid UBSAN_OPTIONS=print_stacktrace=1 \
 	 bin-ubsan/lucid tests/run.lua $(SPECS)
 
-## install: into PREFIX, below DESTDIR
+# ---- installing and packages -------------------------------------------------------------------------------
+# Everything finds the rest by its own place, so PREFIX may be moved. The pages and completions are written by the
+# program that was installed.
+VERSION := $(shell sed -n 's/.*version = "\([0-9.]*\)".*/\1/p' lua/lucid/native.lua)
+TREE     = $(DESTDIR)$(PREFIX)
+SHARE    = $(TREE)/share
+## install: the program, its library and header, manual pages and completions into PREFIX, below DESTDIR
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lucid $(DESTDIR)$(PREFIX)/share/lucid
-	install -m 755 $(BIN)/lucid $(DESTDIR)$(PREFIX)/bin/lucid
-	install -m 644 $(filter-out %_emulated.so,$(wildcard $(BUILD)/liblucid*.so)) $(DESTDIR)$(PREFIX)/lib/lucid/
-	cp -R lua recipes examples $(DESTDIR)$(PREFIX)/share/lucid/
-	install -m 644 native/lucid.h $(DESTDIR)$(PREFIX)/share/lucid/lucid.h
+	@rm -rf "$(TREE)/lib/lucid" "$(SHARE)/lucid"
+	@install -d "$(TREE)/include" "$(TREE)/lib/lucid"
+	@install -D -m 755 $(BIN)/lucid "$(TREE)/bin/lucid"
+	@install -m 644 $(filter-out %_emulated.so,$(wildcard $(BUILD)/liblucid*.so)) "$(TREE)/lib/lucid/"
+	@for f in $$(find lua recipes -type f ! -name '*.md') examples/*.lua; do install -D -m 644 $$f "$(SHARE)/lucid/$$f"; done
+	@install -m 644 native/lucid.h "$(SHARE)/lucid/lucid.h"
+	@ln -sf ../share/lucid/lucid.h "$(TREE)/include/lucid.h"
+	@install -D -m 644 .ci/package/lucid.lua "$(SHARE)/lua/5.1/lucid.lua"
+	@install -D -m 644 .ci/package/lucid.pc "$(TREE)/lib/pkgconfig/lucid.pc"
+	@sed -i 's/@VERSION@/$(VERSION)/' "$(TREE)/lib/pkgconfig/lucid.pc"
+	@umask 022; env -u LUCID_LIB "$(TREE)/bin/lucid" -e 'lucid.manual.write(arg[1])' "$(SHARE)"
+
+## uninstall: take away what install has put there
+uninstall:
+	@rm -rf "$(TREE)/lib/lucid" "$(SHARE)/lucid"
+	@rm -f "$(TREE)/bin/lucid" "$(TREE)/include/lucid.h" "$(TREE)/lib/pkgconfig/lucid.pc" "$(SHARE)/lua/5.1/lucid.lua" \
+	  "$(SHARE)/bash-completion/completions/lucid" "$(SHARE)/zsh/site-functions/_lucid" \
+	  "$(SHARE)/fish/vendor_completions.d/lucid.fish" "$(SHARE)/man/man1/lucid.1"
+	@for f in recipes/*.lua; do rm -f "$(SHARE)/man/man1/lucid-$$(basename $$f .lua).1"; done
+
+# What luarocks calls: it takes the rock's bin, lib and lua elsewhere, so PREFIX is a folder beside them, and what is
+# there says so. set -e: luarocks would take the other line for Lua.
+rock: install
+	@install -d "$(BINDIR)" "$(LUADIR)"
+	@printf '#!/bin/sh\nset -e\nexec "%s" "$$@"\n' "$(TREE)/bin/lucid" > "$(BINDIR)/lucid"
+	@chmod 755 "$(BINDIR)/lucid"
+	@sed 's|^local root = .*|local root = "$(SHARE)/lucid/"|' .ci/package/lucid.lua > "$(LUADIR)/lucid.lua"
+	@rm -rf "$(SHARE)/lua"
+
+# For any x86-64 of the last ten years, not for the CPU of this machine.
+DEB = BUILD=build-deb BIN=build-deb/bin $(if $(filter x86_64,$(shell uname -m)),ARCH=x86-64-v3,ARCH=armv8-a)
+## deb: a Debian package of this checkout for this release, build-deb/lucid_VERSION_ARCHITECTURE.deb
+deb:
+	@$(MAKE) --no-print-directory $(DEB) PREFIX=/usr DESTDIR=build-deb/root install
+	@.ci/package/deb build-deb $(VERSION)
+
+## package-check: the packages in clean roots (Debian, as root): built, installed, run, taken away; 4 minutes
+package-check:
+	@.ci/package/check
 endif
 
 ## clean: remove what was built
 clean:
-	rm -rf build build-asan build-ubsan build-gpu bin bin-asan bin-ubsan
+	rm -rf build build-asan build-ubsan build-gpu build-deb bin bin-asan bin-ubsan
 
 ## help: this list
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help

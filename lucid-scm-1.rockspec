@@ -9,5 +9,5 @@ dependencies = { "lua >= 5.1, < 5.2" }
 build = {
   type = "command",
   build_command = "make all",
-  install_command = "make install PREFIX=$(PREFIX)",
+  install_command = "make rock PREFIX='$(PREFIX)/lucid' BINDIR='$(BINDIR)' LUADIR='$(LUADIR)'",
 }

@@ -131,7 +131,10 @@ function M.options(spec)
   return list, place
 end
 
-local function shown(o)
+--- What --help says of an option's default, behind its explanation.
+---@param o lucid.Option
+---@return string
+function M.shown(o)
   local default = o.default
   if o.published then return " [as published]" end
   if default == "" then return "" end
@@ -154,7 +157,7 @@ function M.help(spec, name)
       title = o.title
       lines[#lines + 1] = ("\n%s:"):format(title)
     end
-    lines[#lines + 1] = ("  --%s%s %s%s"):format(words[i], (" "):rep(width - #words[i]), o.help or "", shown(o))
+    lines[#lines + 1] = ("  --%s%s %s%s"):format(words[i], (" "):rep(width - #words[i]), o.help or "", M.shown(o))
   end
   return table.concat(lines, "\n") .. "\n"
 end

@@ -1,10 +1,45 @@
 -- What the executable asks: which file a command is, the list of commands, the version.
+local args = require "lucid.args"
 local ffi = require "ffi"
+local file = require "lucid.file"
 local native = require "lucid.native"
 local options = require "lucid.options"
 local recipe = require "lucid.recipe"
 
 local M = {}
+
+-- A recipe's first line, which lucid help says of it, and the indented ones below it: calls as examples.
+local function about(path)
+  local first, examples = nil, {}
+  for line in io.lines(path) do
+    local words = line:match("^%-%-%s*(.*)$")
+    if not words then break end
+    if not first then first = words elseif line:find("^%-%-   ") then examples[#examples + 1] = line:sub(6) end
+  end
+  return first or "", examples
+end
+
+---@class lucid.Command
+---@field name string
+---@field about string      a sentence
+---@field examples string[]  lines of calls
+---@field spec table        what the recipe gives to lucid.args
+
+--- The commands of one folder, sorted.
+---@param dir string
+---@return lucid.Command[]
+function M.of(dir)
+  local list = {}
+  for _, entry in ipairs(file.list(dir) or {}) do
+    local name, path = entry:match("^([%w_%-]+)%.lua$"), dir .. "/" .. entry
+    if name then
+      local first, examples = about(path)
+      list[#list + 1] = { name = name, about = first, examples = examples, spec = args.spec_of(path) }
+    end
+  end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
 
 --- What a command's exit status says.
 M.STATUS = {
@@ -24,20 +59,21 @@ function M.find(name)
     near and " (did you mean " .. near .. "?)" or "")
 end
 
+--- How the program is called, and what that does.
+M.USAGE = {
+  { "lucid", "the REPL" },
+  { "lucid COMMAND [options]", "lucid COMMAND --help lists its options" },
+  { "lucid FILE.lua [words]", "a script" },
+  { "lucid -e 'chunk'", "one chunk; lucid is preloaded" },
+  { "lucid --version", "versions, and what this build has" },
+}
+
 --- Prints the commands with the first line of each.
 function M.help()
-  print("usage: lucid                      the REPL")
-  print("       lucid COMMAND [options]    lucid COMMAND --help lists its options")
-  print("       lucid FILE.lua [words]     a script")
-  print("       lucid -e 'chunk'           one chunk; lucid is preloaded")
-  print("       lucid --version\n\ncommands:")
+  for i, form in ipairs(M.USAGE) do print(("%-6s %-26s %s"):format(i == 1 and "usage:" or "", form[1], form[2])) end
+  print("\ncommands:")
   local list, paths = recipe.names()
-  for _, name in ipairs(list) do
-    local f = io.open(paths[name])
-    local first = f and f:read("*l") or ""
-    if f then f:close() end
-    print(("  %-14s %s"):format(name, (first:gsub("^%-%-%s*", ""))))
-  end
+  for _, name in ipairs(list) do print(("  %-14s %s"):format(name, (about(paths[name])))) end
   print("\nexit status:")
   for _, status in ipairs(M.STATUS) do print(("  %-14s %s"):format(status[1], status[2])) end
 end

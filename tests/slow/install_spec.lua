@@ -47,6 +47,32 @@ describe("the installed tree", function()
     assert.is_false(sh(("%ssh -c ': >>%s/share/lucid/recipes/mine.lua' 2>/dev/null"):format(ORDINARY, prefix)))
   end)
 
+  it("has a library for C programs, which pkg-config knows", function()
+    file.write(dir .. "/user/c.c", "#include <lucid.h>\nint main(void) { return lc_version() == LC_VERSION ? 0 : 1; }\n")
+    local flags = ("PKG_CONFIG_PATH=%s/lib/pkgconfig pkg-config --cflags --libs lucid"):format(prefix)
+    assert.truthy(sh(("${CC:-cc} -Wall -Werror -o %s/user/c %s/user/c.c $(%s)"):format(dir, dir, flags)))
+    run(dir .. "/user/c")
+  end)
+
+  it("is found where it was moved to, through a link, by plain luajit", function()
+    local moved = dir .. "/user/a folder"
+    assert.truthy(sh(("cp -a %s '%s' && ln -s '%s/bin/lucid' %s/user/link"):format(prefix, moved, moved, dir)))
+    assert.equal("2\n", run("./link -e 'print(lucid.zeros({ 2 }):count())'"))
+    local sources = "for _, m in ipairs { [[model]], [[json]] } do print(debug.getinfo(require([[lucid]])[m].read or "
+      .. "require([[lucid]])[m].open, [[S]]).source) end"
+    assert.equal(("@%s/share/lucid/lua/lucid/model.lua\n@%s/share/lucid/lua/lucid/json.lua\n"):format(moved, moved),
+      run(("./link -e '%s'"):format(sources)))
+    if not sh "command -v luajit >/dev/null" then return pending "there is no luajit" end
+    local path = io.popen("command -v luajit"):read "*l"
+    assert.equal("2\n", run(("LUA_PATH='%s/share/lua/5.1/?.lua' %s -e 'print(require([[lucid]]).zeros({ 2 }):count())'"):format(moved, path)))
+  end)
+
+  it("goes whole", function()
+    assert.truthy(sh(("chmod -R u+w '%s/user/a folder' && cp /dev/null '%s/user/a folder/bin/other'"):format(dir, dir)))
+    assert.truthy(sh(("make -s uninstall PREFIX='%s/user/a folder'"):format(dir)))
+    assert.equal(("%s/user/a folder/bin/other\n"):format(dir), io.popen(("find '%s/user/a folder' ! -type d"):format(dir)):read "*a")
+  end)
+
   it("runs what the user wrote, without a compiler", function()
     local lucid = prefix .. "/bin/lucid"
     local common = ("--model %s/model --images %s/world --limit 2 --quiet "):format(dir, dir)
