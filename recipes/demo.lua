@@ -28,8 +28,10 @@ end
 -- 1. A small Visual Genome, and questions that nobody trains on.
 stages:run("world", { seed = opt.seed, sft = size.sft, wild = size.wild, eval = size.eval }, {}, { W .. "/eval/image_data.json" }, function()
   for _, split in ipairs { "sft", "wild", "eval" } do
+    local bar = lucid.progress { total = size[split], label = "draw " .. split, unit = "pictures", quiet = opt.quiet }
     lucid.tinyworld.files.write { dir = W .. "/" .. split, split = split, seed = opt.seed, count = size[split],
-      seen = size.sft }
+      seen = size.sft, progress = function(done) bar:step(done) end }
+    bar:done()
   end
 end)
 

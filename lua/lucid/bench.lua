@@ -11,6 +11,7 @@ local layers = require "lucid.bench.layers"
 local limits = require "lucid.bench.limits"
 local machine = require "lucid.bench.machine"
 local native = require "lucid.native"
+local progress = require "lucid.progress"
 local questions = require "lucid.bench.questions"
 local result = require "lucid.bench.result"
 local timing = require "lucid.bench.timing"
@@ -30,6 +31,7 @@ M.GROUPS = { "linear", "lora", "attention", "memory", "adamw", "cross-entropy", 
 ---@field only string[]|nil     groups; nil: all
 ---@field small boolean|nil     sizes that test the bench and measure nothing
 ---@field tell fun(text: string)|nil     told what is measured next
+---@field quiet boolean|nil   no progress
 ---@field size fun(large: any, small: any): any     set here: which of the two holds
 
 ---@class lucid.BenchRow
@@ -73,11 +75,15 @@ local function measure(rows, o)
     row.work = row.make()
     row.calls, row.seconds = timing.calls(row.work, o.small and 0 or EACH, wait), {}
   end
+  local bar = progress { total = o.rounds * math.max(1, #rows), label = "bench", unit = "timings", quiet = o.quiet }
   local watch = machine.watch()
   for round = 1, o.rounds do
-    o.tell(("round %d of %d"):format(round, o.rounds))
-    for _, row in ipairs(rows) do row.seconds[round] = timing.seconds(row.work, row.calls, wait) end
+    for i, row in ipairs(rows) do
+      row.seconds[round] = timing.seconds(row.work, row.calls, wait)
+      bar:step((round - 1) * #rows + i)
+    end
   end
+  bar:done()
   return watch()
 end
 

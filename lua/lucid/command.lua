@@ -2,6 +2,7 @@
 local args = require "lucid.args"
 local ffi = require "ffi"
 local file = require "lucid.file"
+local json = require "lucid.json"
 local native = require "lucid.native"
 local options = require "lucid.options"
 local recipe = require "lucid.recipe"
@@ -65,7 +66,7 @@ M.USAGE = {
   { "lucid COMMAND [options]", "lucid COMMAND --help lists its options" },
   { "lucid FILE.lua [words]", "a script" },
   { "lucid -e 'chunk'", "one chunk; lucid is preloaded" },
-  { "lucid --version", "versions, and what this build has" },
+  { "lucid --version [--json]", "versions, and what this build has" },
 }
 
 --- Prints the commands with the first line of each.
@@ -79,9 +80,16 @@ function M.help()
 end
 
 --- Prints versions and which features this build has.
-function M.version()
-  print("lucid " .. native.version .. ", " .. jit.version)
-  io.write(ffi.string(native.C.lc_features()))
+---@param word string|nil     "--json": as JSON
+function M.version(word)
+  local features = ffi.string(native.C.lc_features())
+  if word == "--json" then
+    local list = {}
+    for name, what in features:gmatch("([%w_]+): ([^\n]+)") do list[name] = what end
+    return print(json.encode { lucid = native.version, luajit = jit.version, features = list })
+  end
+  if word then return args.usage(("--version takes --json alone, not '%s'"):format(word)) end
+  io.write("lucid ", native.version, ", ", jit.version, "\n", features)
 end
 
 return M

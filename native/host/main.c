@@ -2,7 +2,7 @@
  *
  *   lucid                    the REPL                lucid NAME [options]     recipes/NAME.lua
  *   lucid FILE.lua [args]    a script                lucid -e 'chunk'         one chunk
- *   lucid help [NAME] | --version
+ *   lucid help [NAME] | --version [--json]
  *
  * Exit status: 0 done, 1 failed, 2 usage, 130 and 143 after SIGINT and SIGTERM, 141 without a reader. */
 #define _GNU_SOURCE
@@ -324,7 +324,8 @@ static int run(lua_State *L, int argc, char **argv) {
         char *named[] = {argv[0], argc > 2 ? argv[2] : NULL, "--help", NULL};
         return argc > 2 ? run_recipe(L, 3, named) : ask(L, "help", NULL);
     }
-    if (!strcmp(word, "--version") || !strcmp(word, "-v")) return ask(L, "version", NULL);
+    if (!strcmp(word, "--version") || !strcmp(word, "-v"))
+        return ask(L, "version", argc > 2 ? argv[2] : NULL);
     if (word[0] == '-') {
         fprintf(stderr, "lucid: unknown option %s; lucid help lists the commands\n", word);
         return USAGE;

@@ -124,8 +124,10 @@ describe("lucid", function()
   it("ends interrupted commands with 130 or 143", function()
     file.write(dir .. "/wait.lua", "io.stderr:write 'ready' while true do end")
     for signal, status in pairs { INT = 130, TERM = 143 } do
+      os.remove(dir .. "/err")
       assert.equal(0, os.execute(("sh -c '%s %s/wait.lua 2>%s/err & until [ -s %s/err ]; do sleep 0.05; done; "
-        .. "kill -%s $!; wait $!; test $? = %d'"):format(BIN, dir, dir, dir, signal, status)), signal)
+        .. "kill -%s $!; wait $!; test $? = %d' 2>/dev/null"):format(BIN, dir, dir, dir, signal, status)), signal)
+      assert.equal("readylucid: interrupted\n", file.read(dir .. "/err"))
     end
   end)
 
@@ -158,6 +160,17 @@ describe("lucid", function()
     local status, out = lucid "--version"
     assert.equal(0, status)
     assert.truthy(out:find("^lucid %d+%.%d+") and out:find("jpeg", 1, true))
+  end)
+
+  it("tells them as JSON", function()
+    local status, out = lucid "--version --json"
+    assert.equal(0, status)
+    local version = require("lucid.json").decode(out)
+    assert.truthy(version.lucid:find "^%d+%.%d+" and version.features.jpeg and version.features.gemm)
+    local err
+    status, out, err = lucid "--version --jsn"
+    assert.same({ 2, "" }, { status, out })
+    assert.is_true(one_line(err))
   end)
 
   it("works in plain luajit", function()

@@ -48,6 +48,23 @@ for _, name in ipairs(names) do
       end
     end)
 
+    it("ends with status 1 and a line that names what is not there", function()
+      if name == "bench" then return end                    -- it reads nothing
+      local absent = dir .. "/absent/none"
+      local words, given = { name }, { model = absent, data = absent, images = absent, annotations = absent, adapter = absent,
+        questions = name == "pope" and absent or nil, out = absent, layout = "original", gamma = 0 }
+      if name == "demo" then given.out = "/dev/null/none" end
+      if name == "pope" then given.annotations = nil end
+      if name == "shr" then given = { judgements = absent } end
+      for _, o in ipairs(list) do
+        if given[o.name] then words[#words + 1] = ("--%s %s"):format(o.name, given[o.name]) end
+      end
+      if spec.positional then words[#words + 1] = absent end
+      local status, out, err = run(table.concat(words, " "))
+      assert.same({ 1, "" }, { status, out }, err)
+      assert.truthy(err:find "^lucid: [^\n]+\n$" and err:find(name == "demo" and "/dev/null" or absent, 1, true), err)
+    end)
+
     it("takes --quiet and --json, and prints through lucid.run alone", function()
       if CONVERSATION[name] then return end
       assert.truthy(places.quiet and places.json)
