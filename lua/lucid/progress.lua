@@ -64,6 +64,7 @@ function Progress:step(done, stats)
   if self.terminal then
     if now - self.drawn < REDRAW and done < self.total then return end
     self.drawn = now
+    rawset(_G, "LUCID_LINE", true)              -- the host ends the line before it says why a program ends
     io.stderr:write("\r", self:text(done, stats), "\27[K")
   elseif math.floor(10 * done / self.total) > self.said then
     self.said = math.floor(10 * done / self.total)
@@ -73,7 +74,9 @@ end
 
 --- Ends the line.
 function Progress:done()
-  if not self.quiet and self.terminal then io.stderr:write("\n") end
+  if self.quiet or not self.terminal then return end
+  rawset(_G, "LUCID_LINE", nil)
+  io.stderr:write("\n")
 end
 
 return setmetatable(M, { __call = function(_, opt) return M.new(opt) end })

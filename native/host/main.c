@@ -234,6 +234,9 @@ int host_report(lua_State *L) {
     int number = host_signal();
     host_interruptible(L, false);
     if (core.turn) core.turn();
+    lua_getglobal(L, "LUCID_LINE"); /* a progress line that is drawn and not ended */
+    if (lua_toboolean(L, -1)) say("\n");
+    lua_pop(L, 1);
     if (number) {
         fprintf(stderr, "lucid: interrupted\n");
         return 128 + number;

@@ -1,5 +1,7 @@
 -- The progress line: what it says, when it speaks, and that it can be silent.
+local program = require "tests.support.program"
 local progress = require "lucid.progress"
+local terminal = require "tests.support.terminal"
 
 -- What f writes to stderr.
 local function said(f)
@@ -98,6 +100,15 @@ describe("progress", function()
     assert.truthy(written[2]:find("[" .. ("="):rep(20) .. "] 4/4", 1, true))
     assert.equal(1, select(2, text:gsub("\n", "")))
     assert.equal("\n", text:sub(-1))
+  end)
+
+  it("is ended before the program says why it stops", function()
+    local possible, why = terminal.possible()
+    if not possible then return pending(why) end
+    local t = terminal.start(("TERM=xterm %s -e 'lucid.progress({ total = 9, label = [[x]] }):step(3) error([[it broke]], 0)'"):format(program))
+    assert.equal(1, t:status())
+    assert.truthy(t.text:find("3/9  %d:%d%d left[^\n]*\r\nlucid: it broke\r\n$"), t.text)
+    t:close()
   end)
 
   it("says nothing when it is quiet", function()

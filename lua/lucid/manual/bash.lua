@@ -24,6 +24,7 @@ local function values(lines, list)
   end
 end
 
+--- What bash sources.
 ---@param commands lucid.Command[]
 ---@return string
 return function(commands)

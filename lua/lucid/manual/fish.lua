@@ -12,6 +12,7 @@ local function line(command, o)
   return ("complete -c lucid -n '__fish_seen_subcommand_from %s' -l %s%s -d %s"):format(command, o.name, value, quoted(o.help))
 end
 
+--- What fish sources.
 ---@param commands lucid.Command[]
 ---@return string
 return function(commands)

@@ -46,7 +46,7 @@ local function overview(commands)
 Lucid makes large vision-language models stop describing what is not in the picture: it mines preference pairs, trains on
 them with DPO and LoRA, and measures the result with POPE and SHR. A command is a Lua file, a recipe; one that is in
 ./recipes or in a folder of LUCID_PATH is a command, too. Results go to standard output, as one JSON document with
---json; progress and notes go to standard error, none with --quiet.]])
+--json; progress and warnings go to standard error, with --quiet warnings alone.]])
   lines[#lines + 1] = ".SH COMMANDS"
   for _, c in ipairs(commands) do
     lines[#lines + 1] = (".TP\n.BR lucid\\-%s (1)\n%s"):format(plain(c.name), plain(c.about))

@@ -16,6 +16,7 @@ local function specs(lines, o)
   if kind == "boolean" then lines[#lines + 1] = "        " .. quoted(("--no-%s[not: %s]"):format(o.name, explained(o.help))) .. " \\" end
 end
 
+--- What zsh loads as the function _lucid.
 ---@param commands lucid.Command[]
 ---@return string
 return function(commands)
