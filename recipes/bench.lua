@@ -22,7 +22,7 @@ local function tell(text) return opt.quiet or io.stderr:write("bench: ", text, "
 
 local function suite(device)
   local result = lucid.bench.run { device = device, dtype = opt.dtype ~= "auto" and opt.dtype or nil, rounds = opt.rounds,
-    only = only, small = opt.small, tell = tell, quiet = opt.quiet }
+    only = only, small = opt.small, tell = tell, progress = not opt.quiet }
   complete = complete and lucid.bench.complete(result)
   results[device == "cpu" and "cpu" or "gpu"] = result
   texts[#texts + 1] = lucid.bench.text(result)

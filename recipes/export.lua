@@ -27,7 +27,7 @@ if opt.adapter ~= "" then
 end
 if opt.model == "" then lucid.args.usage "--model is required, or --adapter; --help lists all options" end
 local done = lucid.export { model = opt.model, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, out = opt.out,
-  layout = opt.layout, quiet = opt.quiet }
+  layout = opt.layout, progress = not opt.quiet }
 done.out, done.layout = opt.out, opt.layout
 lucid.run.show(opt, done, ("%s: %s, %s layout, %s"):format(opt.out, done.kind,
   opt.layout == "hf" and "Hugging Face's" or "the original", lucid.inspect.size(done.bytes)))

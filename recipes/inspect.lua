@@ -17,7 +17,7 @@ if #opt == 0 then lucid.args.usage("inspect: name a file or a folder of weights"
 local list, texts = {}, {}
 for i, path in ipairs(opt) do
   local found = lucid.inspect(path)
-  if opt.check then lucid.inspect.check(found, opt.quiet) end
+  if opt.check then lucid.inspect.check(found, not opt.quiet) end
   list[i] = lucid.inspect.plain(found, opt.tensors)
   local kind, parameters
   if opt.fit then

@@ -16,7 +16,7 @@ local opt = lucid.args {
 
 lucid.threads(opt.threads)
 local done = lucid.merge { model = opt.model, adapter = opt.adapter, out = opt.out, dtype = opt.dtype,
-  published = opt.numerics == "published", quiet = opt.quiet }
+  published = opt.numerics == "published", progress = not opt.quiet }
 done.out = opt.out
 lucid.run.show(opt, done, ("%s: %d tensors, %s; %d with the adapter in them, %d replaced by it%s%s"):format(opt.out, done.tensors,
   lucid.inspect.size(done.bytes), done.merged, done.replaced,

@@ -31,7 +31,7 @@ M.GROUPS = { "linear", "lora", "attention", "memory", "adamw", "cross-entropy", 
 ---@field only string[]|nil     groups; nil: all
 ---@field small boolean|nil     sizes that test the bench and measure nothing
 ---@field tell fun(text: string)|nil     told what is measured next
----@field quiet boolean|nil   no progress
+---@field progress boolean|nil          with a progress line
 ---@field size fun(large: any, small: any): any     set here: which of the two holds
 
 ---@class lucid.BenchRow
@@ -75,7 +75,7 @@ local function measure(rows, o)
     row.work = row.make()
     row.calls, row.seconds = timing.calls(row.work, o.small and 0 or EACH, wait), {}
   end
-  local bar = progress { total = o.rounds * math.max(1, #rows), label = "bench", unit = "timings", quiet = o.quiet }
+  local bar = progress { total = o.rounds * math.max(1, #rows), label = "bench", unit = "timings", quiet = not o.progress }
   local watch = machine.watch()
   for round = 1, o.rounds do
     for i, row in ipairs(rows) do

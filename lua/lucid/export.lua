@@ -149,7 +149,7 @@ end
 ---@field model string
 ---@field out string            a folder that is not there yet
 ---@field layout string         "hf" or "original": the one that is written
----@field quiet boolean|nil     no progress
+---@field progress boolean|nil  with a progress line
 ---@field vision string|nil     parts, where they are separate
 ---@field bridge string|nil
 ---@field bert string|nil
@@ -179,7 +179,7 @@ function M.run(opt)
       return file.exists(path) and json.read_object(path) or {}
     end }
   local parts = require("lucid.export." .. kind)[opt.layout](source)
-  return { kind = kind, bytes = folder.write(opt.out, parts, opt.quiet) }
+  return { kind = kind, bytes = folder.write(opt.out, parts, opt.progress) }
 end
 
 --- Writes an adapter alone as the published ones are: lucid.export.adapter(dir, out).

@@ -110,9 +110,9 @@ end
 --- Writes a folder. It is complete or absent: meanwhile it is called OUT.partial.
 ---@param out string
 ---@param parts lucid.FolderPart[]
----@param quiet boolean|nil    no progress
+---@param show boolean|nil     with a progress line
 ---@return integer bytes      of all tensors
-function M.write(out, parts, quiet)
+function M.write(out, parts, show)
   out = out:gsub("(.)/+$", "%1")
   local partial, need, count, done = out .. ".partial", 0, 0, 0
   for _, part in ipairs(parts) do
@@ -120,7 +120,7 @@ function M.write(out, parts, quiet)
     for _, list in pairs(part.shards) do count = count + #list end
   end
   prepare(out, partial, need)
-  local bar = progress { total = math.max(1, count), label = "write", unit = "tensors", quiet = quiet }
+  local bar = progress { total = math.max(1, count), label = "write", unit = "tensors", quiet = not show }
   local function written()
     done = done + 1
     bar:step(done)

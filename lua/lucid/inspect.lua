@@ -250,11 +250,11 @@ end
 
 --- Reads every byte of what was found. Raises when a file is damaged, as far as its format tells.
 ---@param found lucid.Found
----@param quiet boolean|nil    no progress
-function M.check(found, quiet)
+---@param show boolean|nil     with a progress line
+function M.check(found, show)
   for _, f in ipairs { found, unpack(found.others or {}) } do
     if f.checkpoint then
-      local bar = progress { total = math.max(1, f.tensors), label = "check " .. base(f.path), unit = "tensors", quiet = quiet }
+      local bar = progress { total = math.max(1, f.tensors), label = "check " .. base(f.path), unit = "tensors", quiet = not show }
       local ok, bad = pcall(f.checkpoint.check, f.checkpoint, function(done) bar:step(done) end)
       bar:done()
       if not ok then error("inspect: " .. reason_of(bad), 0) end

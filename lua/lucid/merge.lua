@@ -15,7 +15,7 @@ local M = {}
 ---@field adapter string          a PEFT folder, a checkpoint or a run
 ---@field out string              a folder that is not there yet
 ---@field dtype string|nil        "f32", "bf16" or "f16" for all of them; default: each tensor's own
----@field quiet boolean|nil       no progress
+---@field progress boolean|nil    with a progress line
 ---@field published boolean|nil   the base in bf16 first, and the result: as MiniGPT-4's and InstructBLIP's tool
 
 -- Where the adapter has something for a tensor of the base: its keys of A and B, or of the whole.
@@ -158,7 +158,7 @@ function M.run(opt)
   local parts = { { name = "", shards = shards, files = small_files(opt.model, all) } }
   local tower = layout.vision(opt.model)
   if tower then parts[2] = tower_part(tower) end
-  done.bytes = folder.write(opt.out, parts, opt.quiet)
+  done.bytes = folder.write(opt.out, parts, opt.progress)
   return done
 end
 

@@ -120,6 +120,16 @@ describe("--json --quiet", function()
     assert.equal(dir .. "/page.html", told(("report %s --out %s/page.html"):format(runs.write(dir), dir)).out)
   end)
 
+  it("is a choice: progress goes to stderr else, and not to stdout", function()
+    for _, words in ipairs { ("merge --model %s/model --adapter %s/run --out %s/more"):format(dir, dir, dir),
+      ("inspect %s/model --check"):format(dir), "bench --small --rounds 1 --only json --suite cpu",
+      ("describe --model %s/model --max-new-tokens 2 %s/world/VG_100K/300001.jpg %s/world/VG_100K/300002.jpg"):format(dir, dir, dir) } do
+      local _, out, err = run(words .. " --json")
+      assert.truthy(err:find "%f[%d]%d+/%d+  0:%d%d left", words)
+      json.decode(out)
+    end
+  end)
+
   it("gives what a folder holds and what a picture shows", function()
     local found = told(("inspect %s/model --check"):format(dir))
     assert.truthy(found.tensors > 0)

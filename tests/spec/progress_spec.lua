@@ -1,7 +1,7 @@
 -- The progress line: what it says, when it speaks, and that it can be silent.
 local program = require "tests.support.program"
 local progress = require "lucid.progress"
-local terminal = require "tests.support.terminal"
+local terminals = require "tests.support.terminal"
 
 -- What f writes to stderr.
 local function said(f)
@@ -103,9 +103,9 @@ describe("progress", function()
   end)
 
   it("is ended before the program says why it stops", function()
-    local possible, why = terminal.possible()
+    local possible, why = terminals.possible()
     if not possible then return pending(why) end
-    local t = terminal.start(("TERM=xterm %s -e 'lucid.progress({ total = 9, label = [[x]] }):step(3) error([[it broke]], 0)'"):format(program))
+    local t = terminals.start(("TERM=xterm %s -e 'lucid.progress({ total = 9, label = [[x]] }):step(3) error([[it broke]], 0)'"):format(program))
     assert.equal(1, t:status())
     assert.truthy(t.text:find("3/9  %d:%d%d left[^\n]*\r\nlucid: it broke\r\n$"), t.text)
     t:close()
