@@ -142,11 +142,16 @@ function M.shown(o)
   return (" [%s]"):format(tostring(default))
 end
 
+--- What may stand behind a command's name.
+---@param spec table
+---@return string
+function M.form(spec) return "[options]" .. (spec.positional and (" [%s ...]"):format(spec.positional) or "") end
+
 --- The text of --help.
 function M.help(spec, name)
   local lines = {}
   if spec.about then lines[#lines + 1] = spec.about .. "\n" end
-  lines[#lines + 1] = ("usage: lucid %s [options]\n"):format(name)
+  lines[#lines + 1] = ("usage: lucid %s %s\n"):format(name, M.form(spec))
   local list, words, width, title = M.options(spec), {}, 22, nil
   for i, o in ipairs(list) do
     words[i] = o.name .. (type(o.default) == "boolean" and "" or type(o.default) == "number" and " N" or " TEXT")

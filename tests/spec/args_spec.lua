@@ -149,6 +149,7 @@ describe("options", function()
     end
     assert.truthy(text:find("--loud ", 1, true))
     assert.falsy(text:find("--loud N", 1, true))
+    assert.truthy(args.help({ positional = "folders" }, "x"):find("usage: lucid x [options] [folders ...]\n", 1, true))
     local _, short = parse { "-h" }
     assert.equal(0, short)
   end)

@@ -66,7 +66,7 @@ end
 
 local function page(c)
   local lines = { head("lucid-" .. c.name), ".SH NAME", ("lucid\\-%s \\- %s"):format(plain(c.name), plain(c.about)),
-    ".SH SYNOPSIS", (".B lucid %s\n[options]%s"):format(plain(c.name), c.spec.positional and " " .. plain(c.spec.positional) or "") }
+    ".SH SYNOPSIS", (".B lucid %s\n%s"):format(plain(c.name), plain(args.form(c.spec))) }
   if c.spec.about then lines[#lines + 1] = ".SH DESCRIPTION\n" .. plain(c.spec.about) end
   lines[#lines + 1] = ".SH OPTIONS"
   local title
