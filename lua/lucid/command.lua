@@ -86,10 +86,12 @@ function M.version(word)
   if word == "--json" then
     local list = {}
     for name, what in features:gmatch("([%w_]+): ([^\n]+)") do list[name] = what end
-    return print(json.encode { lucid = native.version, luajit = jit.version, features = list })
+    print(json.encode { lucid = native.version, luajit = jit.version, features = list })
+  elseif word then
+    args.usage(("--version takes --json alone, not '%s'"):format(word))
+  else
+    io.write("lucid ", native.version, ", ", jit.version, "\n", features)
   end
-  if word then return args.usage(("--version takes --json alone, not '%s'"):format(word)) end
-  io.write("lucid ", native.version, ", ", jit.version, "\n", features)
 end
 
 return M

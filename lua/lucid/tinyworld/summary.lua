@@ -75,6 +75,10 @@ local function table_lines(lines, heads, rows)
 end
 
 --- Both tables as text: percentages; SHR is better when lower.
+---@param before table
+---@param after table
+---@param control table
+---@param sets string[]
 ---@return string
 function M.text(before, after, control, sets)
   local columns, lines = columns_of(before, after, control), {}
