@@ -52,7 +52,7 @@ $(BUILD)/features.mk: Makefile
 	   try STB stb/stb_image.h '$(CC) -x c'; try CJSON cjson/cJSON.h '$(CC) -x c' -lcjson; \
 	   try CRYPTO openssl/evp.h '$(CC) -x c' -lcrypto; try UTF8PROC utf8proc.h '$(CC) -x c' -lutf8proc; \
 	   try EDIT editline/readline.h '$(CC) -x c' -ledit; \
-	   try SPM sentencepiece_processor.h '$(CXX) -x c++' '-lsentencepiece -lsentencepiece_train'; \
+	   try SPM sentencepiece_processor.h '$(CXX) -std=c++17 -x c++' '-lsentencepiece -lsentencepiece_train'; \
 	   try CURL curl/curl.h '$(CC) -x c' -lcurl; try MHTTP microhttpd.h '$(CC) -x c' -lmicrohttpd; \
 	   try MPI mpi.h '$(CC) $(MPI_CFLAGS) -x c' '$(MPI_LIBS)'; \
    version=$$([ -z "$(NVCC)" ] || "$(NVCC)" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1.\2/p'); \
@@ -72,18 +72,19 @@ LUA_CFLAGS := $(shell pkg-config --cflags luajit 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs luajit 2>/dev/null)
 
 # ---- flags ------------------------------------------------------------------------------------------
-WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Werror
+OPENMP ?= -fopenmp#  empty: one thread, and no library for it
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Werror $(if $(strip $(OPENMP)),,-Wno-unknown-pragmas -Wno-unused-variable)
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS ?= -O3 -g
 # -ffp-contract=off: a vector body and its remainder must round alike; fused products are written out.
 # The prefix map: what is built names no folder of the machine that built it.
 COMMON = $(CFLAGS) -march=$(strip $(ARCH)) -ffile-prefix-map=$(CURDIR)=. -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
-         -fno-trapping-math -fopenmp -Inative -MMD -MP $(FEATURES) $(SANITIZE)
+         -fno-trapping-math $(strip $(OPENMP)) -Inative -MMD -MP $(FEATURES) $(SANITIZE)
 # A bundle brings its libraries with it. RPATH holds for what those load, too, which RUNPATH does not.
 BESIDE := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
 # A level (x86-64-v3) is noted, so that a CPU without it is refused in one line.
 LEVEL := $(filter x86-64-v%,$(ARCH))
-LDFLAGS += -fopenmp -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(LEVEL),-Wl$(comma)-z$(comma)$(LEVEL)) $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
+LDFLAGS += $(strip $(OPENMP)) -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(LEVEL),-Wl$(comma)-z$(comma)$(LEVEL)) $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \

@@ -14,10 +14,10 @@
  * over (tree, group): it recomputes P from lse, and adds up dK and dV tile by tile, in order. Who
  * computes an item changes nothing in it, so an idle thread takes the next. */
 #include <math.h>
-#include <omp.h>
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "cpu/attention.h"
 
 static struct call make_call(const struct lc_spans *spans, const void *q, const void *k,

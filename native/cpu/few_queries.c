@@ -6,9 +6,8 @@
  * keys one by one; so a row's bits are the same here and there. */
 #include "cpu/attention.h"
 
-#include <omp.h>
-
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "cpu/turn.h"
 
 #ifdef LC_TURN

@@ -3,10 +3,10 @@
  * Such a product is as fast as its weight can be read, so nothing is packed: several lines of it are turned
  * in registers (turn.h), or, where the CPU multiplies pairs of bf16, one line is read from end to end. The
  * chains are those of gemm.c, so a row's bits are the same here and there. */
-#include <omp.h>
 #include <stdatomic.h>
 
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/turn.h"
 

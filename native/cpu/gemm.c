@@ -18,9 +18,8 @@
  * Why not oneDNN: it chooses blocks by the number of rows, so that without AVX-512 a row's last bits
  * change with its batch: at K = 1024 with 32 rows instead of 1312, nine elements of ten.
  * (tests/bench/gemm.lua and lucid bench measure both.) */
-#include <omp.h>
-
 #include "base/error.h"
+#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/pack.h"
 #include "cpu/tile.h"

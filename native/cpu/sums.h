@@ -3,10 +3,10 @@
 #ifndef LC_SUMS_H
 #define LC_SUMS_H
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "cpu/lanes.h"
 
 /* n < LANES elements, filled up with pad */

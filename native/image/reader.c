@@ -2,6 +2,7 @@
  *
  * The caller asks for files and takes them, in any order; meanwhile it may run the tower on what it has. One that
  * is not begun when it is taken is read by the caller. What is ready and not taken yet is bounded. */
+#define _GNU_SOURCE
 #include "image/image.h"
 
 #include "base/error.h"

@@ -1,5 +1,6 @@
 /* tokenizer.c - tokenizers of both kinds: SentencePiece's, served by liblucid_text.so, which is opened
  * at the first use, and BERT's. */
+#define _GNU_SOURCE
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
