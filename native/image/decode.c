@@ -52,7 +52,7 @@ static const char *mistake(const uint8_t *b, size_t n) {
 
 /* TGA has no signature: there the name decides. */
 static int is_for_stb(const uint8_t *b, size_t n, const char *name) {
-    static const char *const start[] = {"BM", "GIF87a", "GIF89a", "8BPS", "P5", "P6"};
+    static const char *const start[] = {"BM", "GIF87a", "GIF89a", "8BPS"};
     for (size_t i = 0; i < sizeof start / sizeof *start; i++)
         if (n >= strlen(start[i]) && !memcmp(b, start[i], strlen(start[i]))) return 1;
     size_t length = strlen(name);
@@ -67,6 +67,7 @@ int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const c
     if (n > INT64_MAX || lc_picture_check_bytes(name, (int64_t)n) < 0) return -1;
     if (n >= 2 && b[0] == 0xFF && b[1] == 0xD8) return lc_jpeg_decode(p, b, n, name);
     if (n >= 4 && !memcmp(b, "\x89PNG", 4)) return lc_png_decode(p, b, n, name);
+    if (n >= 2 && b[0] == 'P' && (b[1] == '5' || b[1] == '6')) return lc_pnm_decode(p, b, n, name);
     if (is_for_stb(b, n, name)) return lc_stb_decode(p, b, n, name);
     return lc_fail(LC_EINVAL, "%s: not a picture: no JPEG, PNG, BMP, GIF, PNM or PSD begins so%s",
                    name, mistake(b, n));

@@ -23,6 +23,7 @@ int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const c
 int lc_picture_read(struct lc_picture *p, const char *path);
 int lc_jpeg_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_png_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
+int lc_pnm_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 
 /* ---- reader.c ----

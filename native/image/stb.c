@@ -1,5 +1,6 @@
-/* stb.c - BMP, GIF (first frame), TGA, PNM and PSD through stb_image, and the bodies of
- * stb_image_write. JPEG and PNG are left out: they have decoders that are safe on hostile files. */
+/* stb.c - BMP, GIF (first frame), TGA and PSD through stb_image, and the bodies of stb_image_write. JPEG and PNG
+ * are left out: they have decoders that are safe on hostile files; and PNM, of which stb reads gray pictures of 16
+ * bits beyond their end. */
 #include "base/error.h"
 #include "image/image.h"
 
@@ -11,6 +12,7 @@
 #define STBI_NO_PNG
 #define STBI_NO_HDR
 #define STBI_NO_PIC
+#define STBI_NO_PNM
 #define STBI_NO_LINEAR
 #define STBI_NO_STDIO
 #define STBI_MAX_DIMENSIONS 8192
@@ -54,7 +56,7 @@ int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const ch
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name) {
     (void)p, (void)bytes, (void)n;
     return lc_fail(LC_EMISSING,
-                   "%s: this build reads JPEG and PNG alone; install libstb-dev and run make",
+                   "%s: this build reads JPEG, PNG and PNM alone; install libstb-dev and run make",
                    name);
 }
 #endif

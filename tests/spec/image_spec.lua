@@ -98,6 +98,33 @@ describe("reading", function()
     refusal("nothing.png", image.load, HERE .. "files/nothing.png")
   end)
 
+  -- Found by tests/fuzz: stb_image read beyond gray samples of 16 bits, and took any number for a size. Values are Pillow's.
+  it("reads PNM pictures as Pillow does", function()
+    local function pixels(bytes)
+      local t, list = image.decode(bytes, "x.ppm"), {}
+      local data = ffi.new("uint8_t[?]", t:count())
+      native.check(C.lc_tensor_read(t, data, t:count()))
+      for i = 1, t:count() do list[i] = data[i - 1] end
+      return list
+    end
+    assert.same({ 97, 98, 99 }, pixels "P6 #12345678901\n1 1 255\nabc")
+    assert.same({ 128, 255, 3 }, pixels "P6\n1\r\n1\n#c\r100 \50\100\1")
+    assert.same({ 7, 7, 7, 255, 255, 255 }, pixels "P5 2 1 65535\n\0\7\1\44")
+    assert.same({ 131, 131, 131, 255, 255, 255 }, pixels "P5 2 1 1000\n\0\2\0\5")
+    for bytes, why in pairs {
+      ["P6 4294967297 1 255\nabcabc"] = "its head holds no size", ["P5 1 18446744073709551617 255\nab"] = "its head holds no size",
+      ["P5 1 1 65536\nab"] = "its head holds no size", ["P5 1 1 0\nab"] = "its head holds no size", ["P5"] = "its head holds no size",
+      ["P59 1 1 255\nab"] = "its head holds no size", ["P5 1 1 255"] = "its head holds no size",
+      ["P6 1 1 255\nab"] = "it ends within its pixels", ["P5 1 1 256\na"] = "it ends within its pixels", ["P6 0 1 255\na"] = "0 x 1",
+      ["P5 9999 1 255\na"] = "9999 x 1",
+    } do
+      local ok, message = pcall(image.decode, bytes, "x.ppm")
+      assert.is_false(ok, bytes)
+      assert.matches(why, message, 1, true)
+      assert.matches("x.ppm", message, 1, true)
+    end
+  end)
+
   it("decodes bytes, whatever a prefix of them is", function()
     for _, name in ipairs { "baseline.jpg", "progressive.jpg", "interlaced.png", "palette.gif", "rgb.bmp" } do
       local bytes = file.read(HERE .. "files/" .. name)
