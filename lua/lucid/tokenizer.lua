@@ -83,10 +83,12 @@ end
 
 -- The strings with ids of their own that a folder lists, a list of { content, id, flags }. As in
 -- transformers, a list in tokenizer_config.json makes the older files void.
-local function listed_strings(read, config, named)
+local function listed_strings(read, config, named, dir)
   local list = {}
   local function note(content, id, flags)
-    if content_of(content) and type(id) == "number" then list[#list + 1] = { content, id, flags } end
+    if not content_of(content) or type(id) ~= "number" then return end
+    if id % 1 ~= 0 or id < 0 or id >= 2 ^ 31 then error(("%s: the added token %s has the id %s"):format(dir, content, id), 0) end
+    list[#list + 1] = { content, id, flags }
   end
   if type(config.added_tokens_decoder) == "table" then
     for id, t in pairs(config.added_tokens_decoder) do
@@ -137,7 +139,7 @@ local function read_folder(self, dir, named)
   end
   if config.legacy == false then self.legacy = false end
   name_strings(named, config)
-  return listed_strings(read, config, named)
+  return listed_strings(read, config, named, dir)
 end
 
 -- The special pieces of the vocabulary itself, by name.

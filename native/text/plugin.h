@@ -10,6 +10,7 @@
 struct lc_text_host {
     int (*fail)(int code, const char *format, ...);
     void *(*alloc)(size_t bytes);
+    size_t (*utf8_front)(const char *s, size_t n); /* how many bytes at the front are UTF-8 */
 };
 
 /* The tokenizer functions of lucid.h over an opaque vocabulary. Results that are handed out come from
@@ -28,7 +29,7 @@ struct lc_text {
                  size_t *n);
 };
 
-enum { LC_TEXT_VERSION = 3 };
+enum { LC_TEXT_VERSION = 4 };
 typedef int lc_text_open_fn(int version, const struct lc_text_host *host, struct lc_text *out);
 
 #endif

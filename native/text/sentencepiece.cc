@@ -64,11 +64,17 @@ int hand_out(const void *from, size_t bytes, void **to) {
 
 /* ---- models ------------------------------------------------------------------------------------- */
 
-/* What the library lets pass: a score that is no number would leave the order of merges open. */
+/* What the library lets pass: a score that is no number would leave the order of merges open, and texts are
+ * UTF-8 because pieces are. */
 int check(const SentencePieceProcessor &p, const char *name) {
-    for (int i = 0; i < p.GetPieceSize(); i++)
+    for (int i = 0; i < p.GetPieceSize(); i++) {
+        const std::string &piece = p.IdToPiece(i);
         if (!std::isfinite(p.GetScore(i)))
             return host.fail(LC_EINVAL, "%s: piece %d has no finite score", name, i);
+        if (host.utf8_front(piece.data(), piece.size()) < piece.size() ||
+            piece.find('\0') != piece.npos)
+            return host.fail(LC_EINVAL, "%s: piece %d is no UTF-8, or has a NUL in it", name, i);
+    }
     return 0;
 }
 

@@ -30,7 +30,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void open_plugin(void) {
     lc_text_open_fn *fill = (lc_text_open_fn *)(uintptr_t)lc_plugin(
         "liblucid_text.so", "lc_text_open", "tokenizer", "SentencePiece", "libsentencepiece-dev");
-    static const struct lc_text_host host = {lc_fail, lc_alloc};
+    static const struct lc_text_host host = {lc_fail, lc_alloc, lc_utf8_front};
     if (!fill) snprintf(trouble, sizeof trouble, "%s", lc_error());
     else if (fill(LC_TEXT_VERSION, &host, &text) < 0)
         snprintf(trouble, sizeof trouble,

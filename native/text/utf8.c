@@ -46,8 +46,8 @@ size_t lc_utf8_write(int32_t c, char *to) {
     return length;
 }
 
-/* How many bytes at the front are UTF-8. A well-formed U+FFFD is 3 bytes long and no fault. */
-static size_t good_front(const char *s, size_t n) {
+/* A well-formed U+FFFD is 3 bytes long and no fault. */
+size_t lc_utf8_front(const char *s, size_t n) {
     size_t at = 0;
     int32_t c;
     while (at < n) {
@@ -59,7 +59,7 @@ static size_t good_front(const char *s, size_t n) {
 }
 
 int lc_utf8_clean(const char *s, size_t n, const char **out, size_t *length) {
-    size_t at = good_front(s, n), to = at;
+    size_t at = lc_utf8_front(s, n), to = at;
     *out = s;
     *length = n;
     if (at == n) return 0;

@@ -158,6 +158,12 @@ describe("a tokenizer", function()
     assert.same({ 400 }, older:encode("<image>", { special = true }))
     assert.equal("a <image> b", older:decode(older:encode("a<image>b<pad>", { special = true })))
     assert.equal("a <image> b", streamed(older, older:encode("a<image>b<pad>", { special = true })))
+    for _, id in ipairs { "1.5", "-1", "1e12" } do          -- found by tests/fuzz
+      file.write(folder .. "/added_tokens.json", ('{ "<image>": %s }'):format(id))
+      local ok, message = pcall(lucid.tokenizer, folder)
+      assert.is_false(ok, id)
+      assert.matches(folder .. ": the added token <image> has the id ", message, 1, true)
+    end
     support.remove(folder)
   end)
 end)
@@ -216,6 +222,8 @@ describe("a bad model", function()
     local image = model:find("\10\4" .. SPACE .. "t", 1, true)                  -- its score: \21 and 4 bytes
     local at = model:find("\21", image + 6, true)
     refused(model:sub(1, at) .. "\0\0\192\127" .. model:sub(at + 5), "score")
+    refused(model:sub(1, image + 4) .. "\255" .. model:sub(image + 6), "UTF%-8")   -- of the piece
+    refused(model:sub(1, image + 4) .. "\0" .. model:sub(image + 6), "NUL")
   end)
 
   it("never crashes, whatever byte is changed", function()
