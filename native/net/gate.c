@@ -113,6 +113,7 @@ int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *pat
     const char *host = header(c, "Host"), *origin = header(c, "Origin");
     if (MHD_get_connection_values(c, MHD_HEADER_KIND, NULL, NULL) > MOST_FIELDS)
         return refuse(431, reason, "the request has more than 100 header fields");
+    if (!*path) return refuse(400, reason, "the request's path begins with a NUL");
     if (!known_host(s, host))
         return refuse(
             403, reason,

@@ -61,6 +61,13 @@ describe("the gate", function()
     assert.equal(200, (server:ask { path = "/healthz", headers = { ["Content-Length"] = "0" } }))
   end)
 
+  it("refuses a path that begins with a NUL", function()        -- found by tests/fuzz
+    local s = server:connect()
+    s:send "GET \0/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert.equal(400, (s:answer()))
+    s:close()
+  end)
+
   it("lets no page of another origin in", function()
     for origin, status in pairs { ["http://127.0.0.1"] = 200, ["http://127.0.0.1:80"] = 403, ["http://evil.test"] = 403, null = 403,
       ["http://localhost"] = 403, ["ftp://127.0.0.1"] = 403, ["http://127.0.0.1.evil.test"] = 403 } do
