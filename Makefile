@@ -21,6 +21,7 @@ PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng
   libcurl4-openssl-dev libmicrohttpd-dev
 TEST_PACKAGES := lua-busted lua-check clang-format
 BROWSER := chromium
+FUZZ_PACKAGES := clang libclang-rt-dev
 
 define install_missing
 	@missing=; for p in $(1); do \
@@ -60,7 +61,7 @@ $(BUILD)/features.mk: Makefile
    echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; \
    gpu=$$(nvidia-smi -L 2>/dev/null | head -1); echo "HAVE_GPU := $${gpu:+yes}"; \
    [ -n "$$gpu" ] || [ -z "$$version" ] || echo 'cuda: there is no GPU here; make cuda builds the plug-in all the same' >&2; } > $@
-ifeq ($(filter deps deps-browser gpu-check gpu-bench uninstall package-check clean help,$(MAKECMDGOALS)),)
+ifeq ($(filter deps deps-browser deps-fuzz gpu-check gpu-bench uninstall package-check clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
@@ -244,6 +245,39 @@ $(EMULATION): %: $(BUILD)/emulation/core.a
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $< $(LIBS)
 -include $(wildcard $(BUILD)/emulation/*.d)
 
+# ---- fuzzers: hostile bytes under the address and the undefined-behaviour sanitizer (tests/fuzz/README.md) ----
+LUA_FUZZERS := $(patsubst tests/fuzz/%_fuzz.lua,%,$(wildcard tests/fuzz/*_fuzz.lua))
+FUZZERS := $(sort $(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c)) $(LUA_FUZZERS))
+FUZZING := BUILD=build-fuzz BIN=build-fuzz/bin CC=clang CXX=clang++ OPENMP= NVCC= CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_FUZZING' \
+           SANITIZE='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined'
+## fuzz: every fuzzer for a fixed number of inputs, as in CI (a minute; FUZZERS="json pickle" for some)
+fuzz:
+	@$(MAKE) --no-print-directory $(FUZZING) fuzzers
+	@FUZZERS='$(FUZZERS)' tests/fuzz/run.sh build-fuzz short
+
+## fuzz-long: every fuzzer for DURATION=600 seconds, one after another; what they learn stays in build-fuzz
+fuzz-long:
+	@$(MAKE) --no-print-directory $(FUZZING) fuzzers
+	@FUZZERS='$(FUZZERS)' tests/fuzz/run.sh build-fuzz $(or $(DURATION),600)
+
+fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%) $(BUILD)/liblucid.so $(BUILD)/liblucid_text.so
+$(BUILD)/fuzz/%.o: tests/fuzz/%.c $(BUILD)/features.mk
+	@mkdir -p $(@D)
+	@echo '  cc   $<'
+	$(Q)$(CC) -std=c11 $(COMMON) $(CWARN) $(LUA_CFLAGS) -c $< -o $@
+# Of the core's objects a fuzzer takes those that it needs: the fewer there are, the faster it is.
+$(BUILD)/fuzz/core.a: $(OBJECTS) $(TEXT) $(NET) $(SERVER)
+	@rm -f $@
+	$(Q)mkdir -p $(@D) && ar rcs $@ $(sort $^)
+FUZZ_LIBS := $(if $(HAVE_SPM),-lsentencepiece -lsentencepiece_train) $(if $(HAVE_CURL),-lcurl) $(if $(HAVE_MHTTP),-lmicrohttpd) -lpthread
+$(BUILD)/fuzz/%: $(BUILD)/fuzz/%_fuzz.o $(BUILD)/fuzz/balance.o $(BUILD)/fuzz/support.o $(BUILD)/fuzz/core.a
+	@echo '  link $@'
+	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS) $(LIBS)
+$(LUA_FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/lua.o $(BUILD)/fuzz/support.o
+	@echo '  link $@'
+	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -rdynamic -o $@ $^ $(LUA_LIBS) -lm -ldl
+-include $(wildcard $(BUILD)/fuzz/*.d)
+
 $(BIN)/lucid: $(HOST)
 	@mkdir -p $(@D)
 	@echo '  link $@'
@@ -289,6 +323,10 @@ deps-browser:
 soak: all test-tools
 	LUCID_SOAK_SECONDS=1200 $(BIN)/lucid tests/run.lua tests/slow/serve_soak_spec.lua
 
+## deps-fuzz: install clang with libFuzzer, without which fuzz is skipped in test-slow
+deps-fuzz:
+	$(call install_missing,$(FUZZ_PACKAGES))
+
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
 test-slow: all test-tools cuda test-device
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
@@ -325,7 +363,7 @@ gpu-check:
 gpu-bench:
 	@tests/gpu/bench.sh
 
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c))
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/fuzz/*.c tests/fuzz/*.h))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
@@ -403,10 +441,10 @@ endif
 
 ## clean: remove what was built
 clean:
-	rm -rf build build-asan build-ubsan build-gpu build-deb bin bin-asan bin-ubsan
+	rm -rf build build-asan build-ubsan build-gpu build-deb build-fuzz bin bin-asan bin-ubsan
 
 ## help: this list
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
+.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help

@@ -14,7 +14,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { PIECE = 1 << 16, LIMIT = 256 << 20 };
+enum { PIECE = LC_JSON_PIECE(1 << 16), LIMIT = 256 << 20 };
 enum layout { VALUES, ARRAY, OBJECT };
 
 struct lc_json_reader {

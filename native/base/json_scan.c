@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PIECE = 1 << 20, LIMIT = 256 << 20 };
+enum { PIECE = LC_JSON_PIECE(1 << 20), LIMIT = 256 << 20 };
 
 /* A piece of the file: data[at) is looked at next, data[0] is byte `base` of the file. */
 struct window {
