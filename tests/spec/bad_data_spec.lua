@@ -192,6 +192,7 @@ describe("a bad record", function()
   row("questions", '[{"image_id": 1, "question": "q", "chosen": "c", "reject": "r", "answer": 1}]', "record 1: its 'answer' is no text")
   row("images", IMAGES:gsub("VG_100K/1.jpg", "", 1):gsub("x.org/", "x.org"), "record 1: its 'url' names no picture: https://x.org")
   row("images", "[" .. IMAGES:sub(2, -2) .. ", " .. IMAGES:sub(2, -2) .. "]", "record 2: its 'image_id' is that of record 1, too: 1")
+  row("images", IMAGES:gsub("VG_100K", "..", 1), "record 1: its 'url' names no picture: https://x.org/../1.jpg")
   row("listed", '[{"image_id": 1}, {"image_id": "1"}]', "record 2: its 'image_id' is that of record 1, too: 1")
 
   row("regions", regions(region { phrase = 7 }), "record 1: region 1: its 'phrase' is no text")
@@ -227,6 +228,14 @@ describe("a bad record", function()
     "question 1: its 'question_id' is neither a whole number nor a text")
   row("pope", '{"question_id": 1, "image": "a", "text": "t"}', "question 1 has no 'label'")
   row("pope", '{"question_id": 1, "image": "a", "text": "t", "label": "maybe"}\n{}', "question 1: its 'label' is 'maybe'; yes and no are possible")
+  for _, name in ipairs { "../a.jpg", "a/../../b.jpg", "..", "/../a.jpg", "a/.." } do
+    row("pope", ('{"question_id": 1, "image": "%s", "text": "t", "label": "yes"}'):format(name),
+      ("question 1: its 'image' leads out of the folder of pictures: '%s'"):format(name))
+  end
+  row("pictures", '{"image": "x/../../a.jpg", "objects": []}', "picture 1: its 'image' leads out of the folder of pictures: 'x/../../a.jpg'")
+  row("talks", '[{"image": "../a.jpg", "conversations": []}]', "record 1: its 'image' leads out of the folder of pictures: '../a.jpg'")
+  row("coco", '{"images": [{"id": 1, "file_name": "../a.jpg", "width": 8, "height": 8}], "annotations": [], "categories": []}',
+    "image 1: its 'file_name' leads out of the folder of pictures: '../a.jpg'")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"question_id": 2}\n', "record 2 has no 'answer'")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"question_id": 1, "answer": "No."}\n', "record 2: its 'question_id' is that of record 1, too: 1")
   row("answers", '{"question_id": 1, "answer": "Yes."}\n{"answer": "No."}\n', "record 2 has no 'question_id', which those before it have")

@@ -73,7 +73,7 @@ function M.queries(path, annotations)
     local r = record.of(value, path, #list + 1, "query")
     local id = r:id("id")
     r:once(seen, id, "id")
-    list[#list + 1] = annotate({ id = id, image = r:text("image"), question = r:text("query") }, path, annotations)
+    list[#list + 1] = annotate({ id = id, image = r:picture("image"), question = r:text("query") }, path, annotations)
   end
   if #list == 0 then error(path .. ": there are no queries in it", 0) end
   return list

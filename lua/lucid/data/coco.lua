@@ -25,7 +25,7 @@ function M.images(path)
     if not r then return nil end
     local id = r:id("id")
     r:once(seen, id, "id")
-    return { image_id = id, file_name = r:text("file_name"), width = r:size("width"), height = r:size("height") }
+    return { image_id = id, file_name = r:picture("file_name"), width = r:size("width"), height = r:size("height") }
   end
 end
 

@@ -189,7 +189,7 @@ local function pictures_of(opt)
   for r in records(beside) do
     local id = r:id("image_id")
     r:once(seen, id, "image_id")
-    by_id[id] = { path = opt.images .. "/" .. r:text("image") }
+    by_id[id] = { path = opt.images .. "/" .. r:picture("image") }
   end
   return by_id
 end

@@ -42,7 +42,7 @@ end
 
 -- The path of a record's picture, nil where it has none, and whether there is such a file.
 local function picture(r, opt, known)
-  local image = r:find("image") and r:text("image")
+  local image = r:find("image") and r:picture("image")
   if not image then return nil, true end
   if (opt.images or "") ~= "" then image = opt.images .. "/" .. image end
   if known[image] == nil then known[image] = file.exists(image) end

@@ -26,7 +26,7 @@ local function from_lines(path)
   local list, seen = {}, {}
   for value, number in record.rows(path) do
     local r = record.of(value, path, number, "picture")
-    local image, objects = r:text("image"), r:list("objects")
+    local image, objects = r:picture("image"), r:list("objects")
     r:once(seen, image, "image")
     list[number] = { image = image, names = #objects > 0 and distinct(r:texts("objects")) or {} }
   end

@@ -41,7 +41,7 @@ function M.read(path, opt)
   for value, number in record.rows(path) do
     local r = record.of(value, path, number, "question")
     local label = r:text("label")
-    local image = not (opt.answered and r:find("image") == nil) and r:text("image") or nil
+    local image = not (opt.answered and r:find("image") == nil) and r:picture("image") or nil
     list[number] = { question_id = M.id(r) or number, image = image, text = r:text("text"),
       label = LABELS[label:lower():match("^%s*(.-)%s*$")]
         or r:wrong("label", "is '%s'; yes and no are possible", label) }

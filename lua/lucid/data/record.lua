@@ -95,6 +95,16 @@ function Record:text(...)
   return v
 end
 
+-- Whether one of a path's parts is "..".
+local function climbs(path) return path:find("..", 1, true) and ("/" .. path .. "/"):find("/../", 1, true) end
+
+--- The name of a picture's file, below the folder of pictures: one that climbs out of it is refused.
+function Record:picture(name)
+  local v = self:text(name)
+  if climbs(v) then self:wrong(name, "leads out of the folder of pictures: '%s'", v) end
+  return v
+end
+
 --- A text that may be blank: what a model said.
 function Record:answer(...)
   local v, name = need(self, ...)

@@ -14,15 +14,18 @@ local M = {}
 ---@field height integer
 ---@field path string
 
-local SLASH = ("/"):byte()
+local SLASH, DOT = ("/."):byte(1, 2)
 
---- A picture's file: the last two parts of its url, under the root.
+-- Whether the part of a url behind i is "..".
+local function climbs(url, i) return url:byte(i + 1) == DOT and url:byte(i + 2) == DOT and url:byte(i + 3) == SLASH end
+
+--- A picture's file: the last two parts of its url, under the root; nil: they are none, or lead out of it.
 function M.path(root, url)
   -- Byte by byte from the end: patterns are not compiled, and there are 108,077 urls.
   local last = #url + 1
   for i = #url, 0, -1 do
     if i == 0 or url:byte(i) == SLASH then
-      if i + 1 == last then return nil end
+      if i + 1 == last or climbs(url, i) then return nil end
       if last <= #url then return root .. "/" .. url:sub(i + 1) end
       last = i
     end

@@ -43,7 +43,7 @@ local function scan(self)
     if line:find "%S" then
       number = number + 1
       local r = record.of(json.decode(line, ("%s: line %d"):format(self.path, number)), self.path, number)
-      r:text "image"
+      r:picture "image"
       local id = r:find "image_id" and r:id "image_id" or number
       r:once(seen, id, "image_id")
       self.ids[number], self.places[id], self.numbers[id] = id, place, number
@@ -80,12 +80,12 @@ end
 
 function Plain:size(id)
   local r = read(self, id)
-  return #objects_of(r), #texts_of(r, "sentences"), self.images .. "/" .. r:text "image"
+  return #objects_of(r), #texts_of(r, "sentences"), self.images .. "/" .. r:picture "image"
 end
 
 function Plain:get(id)
   local r = read(self, id)
-  return { image_id = id, image = self.images .. "/" .. r:text "image", objects = objects_of(r), regions = {}, facts = texts_of(r, "sentences") }
+  return { image_id = id, image = self.images .. "/" .. r:picture "image", objects = objects_of(r), regions = {}, facts = texts_of(r, "sentences") }
 end
 
 function Plain:passed() return {} end

@@ -36,7 +36,7 @@ local function pairs_of(r, name)
 end
 
 local CHECKS = {
-  select = function(r) r:text "image" end,
+  select = function(r) r:picture "image" end,
   describe = function(r) r:answer "response" end,
   correct = function(r)
     r:answer "response"
