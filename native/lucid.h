@@ -108,6 +108,7 @@ int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
 int64_t     lc_file_mtime_ns(const char *path);
 int64_t     lc_file_inode(const char *path);
 int         lc_make_folder(const char *path);  /* with its parents */
+char       *lc_temporary_folder(void);         /* a new one below $TMPDIR or /tmp, its owner's alone; free its path with lc_free_bytes */
 int64_t     lc_disk_free(const char *folder);  /* bytes that may still be written there; -1: lc_error() */
 int         lc_remove(const char *path);       /* a file or an empty folder */
 int         lc_rename(const char *from, const char *to);        /* and fsync of the folder */
@@ -369,6 +370,7 @@ enum { LC_NEAREST, LC_BILINEAR, LC_BICUBIC };
 lc_tensor  *lc_image_load(const char *path);                              /* u8 [H, W, 3]; EXIF orientation ignored, as Pillow's convert("RGB") */
 lc_tensor  *lc_image_decode(const void *bytes, size_t n, const char *name);   /* JPEG, PNG, BMP, GIF (first frame), PNM, PSD; TGA by name */
 int         lc_image_save(lc_tensor *image, const char *path, int quality);   /* .png, .jpg, .bmp by suffix; atomic */
+int         lc_image_encode(lc_tensor *image, const char *name, int quality, char **data, size_t *n);   /* the bytes of such a file; lc_free_bytes */
 lc_tensor  *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int filter);  /* Pillow's, to the bit: first across, then down (Pillow 13 takes tall pictures the other way) */
 lc_tensor  *lc_image_crop(lc_tensor *image, int64_t top, int64_t left, int64_t height, int64_t width);  /* outside is black */
 lc_tensor  *lc_image_pad_square(lc_tensor *image, int red, int green, int blue);          /* centred */

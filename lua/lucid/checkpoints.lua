@@ -10,8 +10,9 @@ local WRITTEN = { ["config.json"] = true, ["log.jsonl"] = true, last = true, bes
 
 local function path_of(out, step) return ("%s/checkpoint-%d"):format(out, step) end
 
--- Removes a folder of files.
+-- Removes a folder of files; of a link to one, the link alone.
 local function remove(dir)
+  if os.remove(dir) then return end
   for _, name in ipairs(file.list(dir)) do file.remove(dir .. "/" .. name) end
   file.remove(dir)
 end
@@ -41,6 +42,7 @@ function M.fault(dir)
   end
   for name, entry in pairs(manifest.files) do
     local at = dir .. "/" .. name
+    if name:find("/", 1, true) then return ("its manifest.json names %s, which is no file of its own"):format(name) end
     if file.kind(at) ~= "file" then return name .. " is missing" end
     if type(entry) ~= "table" or file.size(at) ~= entry.bytes then return name .. " has another size" end
     if file.hash(at) ~= entry.sha256 then return name .. " has another hash" end

@@ -62,6 +62,14 @@ function M.mkdir(path)
   if C.lc_make_folder(path) ~= 0 then native.fail() end
 end
 
+--- A new folder for what goes again, which no other user can look into.
+---@return string
+function M.temporary()
+  local path = C.lc_temporary_folder()
+  if path == nil then native.fail() end
+  return take(path)
+end
+
 --- Removes a file or an empty folder.
 function M.remove(path)
   if C.lc_remove(path) ~= 0 then native.fail() end

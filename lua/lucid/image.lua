@@ -65,6 +65,21 @@ function M.save(t, path, opt)
   if C.lc_image_save(t, path, opt and opt.quality or 95) < 0 then native.fail() end
 end
 
+local encoded, length = ffi.new("char *[1]"), ffi.new("size_t[1]")
+
+--- The bytes of a picture's file, which save would write.
+---@param t any
+---@param name string        ".png", ".jpg" or ".bmp", or ends so
+---@param opt table|nil      as of save
+---@return string
+function M.encode(t, name, opt)
+  if not native.is_tensor(t) then native.bad_argument("encode", 1, t, PICTURE) end
+  if C.lc_image_encode(t, name, opt and opt.quality or 95, encoded, length) < 0 then native.fail() end
+  local bytes = ffi.string(encoded[0], length[0])
+  C.lc_free_bytes(encoded[0])
+  return bytes
+end
+
 --- Draws a picture in the terminal: in pixels, in coloured half-blocks or in signs, whichever it can. With a path it is
 --- written to a file, as save does. [H, W, 3], [3, H, W] and [H, W] of any dtype will do: what is not u8 is spread from its least
 --- value, black, to its greatest.

@@ -252,10 +252,21 @@ int lc_file_write(const char *path, const void *data, size_t n) {
     return -1;
 }
 
+/* What is written in place is the file of that name and not what a link leads to. */
+static int open_in_place(const char *path, int flags) {
+    int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd >= 0) return fd;
+    if (errno == ELOOP)
+        return lc_fail(LC_EINVAL,
+                       "%s: it is a symbolic link, and none is written through; take it away",
+                       path);
+    return lc_fail_errno(path, "opening");
+}
+
 int lc_file_append(const char *path, const void *data, size_t n, int sync) {
     struct stat before;
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666), result = 0;
-    if (fd < 0) return lc_fail_errno(path, "opening");
+    int fd = open_in_place(path, O_WRONLY | O_CREAT | O_APPEND), result = 0;
+    if (fd < 0) return -1;
     bool file = fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
     if (write_all(fd, data, n) < 0) {
         result = lc_fail_errno(path, "writing");
@@ -270,12 +281,16 @@ int lc_file_append(const char *path, const void *data, size_t n, int sync) {
 }
 
 int lc_file_truncate(const char *path, int64_t size) {
-    return truncate(path, size) < 0 ? lc_fail_errno(path, "cutting") : 0;
+    int fd = open_in_place(path, O_WRONLY);
+    if (fd < 0) return -1;
+    int result = ftruncate(fd, size) < 0 ? lc_fail_errno(path, "cutting") : 0;
+    close(fd);
+    return result;
 }
 
 int lc_file_lock(const char *path) {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), locked;
-    if (fd < 0) return lc_fail_errno(path, "opening");
+    int fd = open_in_place(path, O_RDWR | O_CREAT), locked;
+    if (fd < 0) return -1;
     do locked = flock(fd, LOCK_EX);
     while (locked < 0 && errno == EINTR && !lc_interrupted());
     if (locked == 0) return fd;
@@ -285,8 +300,8 @@ int lc_file_lock(const char *path) {
 }
 
 int lc_file_lock_within(const char *path, double seconds) {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), locked;
-    if (fd < 0) return lc_fail_errno(path, "opening");
+    int fd = open_in_place(path, O_RDWR | O_CREAT), locked;
+    if (fd < 0) return -1;
     for (double end = lc_seconds() + seconds;;) {
         locked = flock(fd, LOCK_EX | LOCK_NB);
         if (locked == 0 || errno != EWOULDBLOCK || lc_interrupted() || lc_seconds() >= end) break;
@@ -318,6 +333,18 @@ int lc_make_folder(const char *path) {
     }
     lc_free(part);
     return result;
+}
+
+char *lc_temporary_folder(void) {
+    const char *place = getenv("TMPDIR");
+    size_t room = strlen(place && *place ? place : "/tmp") + 32;
+    char *path = lc_alloc(room);
+    if (!path) return NULL;
+    snprintf(path, room, "%s/lucid-XXXXXX", place && *place ? place : "/tmp");
+    if (mkdtemp(path)) return path;
+    lc_fail_errno(path, "making the folder");
+    lc_free(path);
+    return NULL;
 }
 
 int64_t lc_disk_free(const char *folder) {

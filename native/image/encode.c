@@ -46,22 +46,37 @@ static int encode(struct sink *s, const struct lc_picture *p, const char *path, 
     return lc_fail(LC_EINVAL, "%s: a picture is saved as .png, .jpg or .bmp", path);
 }
 
-int lc_picture_save(const struct lc_picture *p, const char *path, int quality) {
+int lc_picture_encode(const struct lc_picture *p, const char *path, int quality, char **data,
+                      size_t *n) {
     struct sink s = {0};
     if (quality < 1 || quality > 100)
         return lc_fail(LC_EINVAL, "%s: quality %d; 1 to 100 is possible", path, quality);
     if (lc_picture_check(path, p->height, p->width) < 0) return -1;
     int done = encode(&s, p, path, quality);
-    if (done >= 0)
-        done = done && !s.failed ? lc_file_write(path, s.bytes, s.n)
-                                 : lc_fail(LC_ENOMEM, "%s: out of memory while encoding", path);
-    lc_free(s.bytes);
-    return done;
+    if (done >= 0 && (!done || s.failed))
+        done = lc_fail(LC_ENOMEM, "%s: out of memory while encoding", path);
+    if (done < 0) {
+        lc_free(s.bytes);
+        return -1;
+    }
+    *data = (char *)s.bytes;
+    *n = s.n;
+    return 0;
 }
 #else
-int lc_picture_save(const struct lc_picture *p, const char *path, int quality) {
-    (void)p, (void)quality;
+int lc_picture_encode(const struct lc_picture *p, const char *path, int quality, char **data,
+                      size_t *n) {
+    (void)p, (void)quality, (void)data, (void)n;
     return lc_fail(LC_EMISSING,
                    "%s: this build writes no pictures; install libstb-dev and run make", path);
 }
 #endif
+
+int lc_picture_save(const struct lc_picture *p, const char *path, int quality) {
+    char *data;
+    size_t n;
+    if (lc_picture_encode(p, path, quality, &data, &n) < 0) return -1;
+    int done = lc_file_write(path, data, n);
+    lc_free_bytes(data);
+    return done;
+}

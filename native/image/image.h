@@ -33,6 +33,9 @@ int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p);
 /* ---- encode.c ----
  * Writes by the suffix of the path: .png, .jpg, .jpeg, .bmp; the file is complete or absent. */
 int lc_picture_save(const struct lc_picture *p, const char *path, int quality);
+/* The same into memory, which lc_free_bytes takes; path is for its suffix and for messages. */
+int lc_picture_encode(const struct lc_picture *p, const char *path, int quality, char **data,
+                      size_t *n);
 
 /* ---- resize.c ----
  * Pillow's resize to the bit; to->height and to->width say the size, to->rgb has room for it. */

@@ -54,6 +54,11 @@ int lc_image_save(lc_tensor *image, const char *path, int quality) {
     return picture_of("save", image, &p) ? lc_picture_save(&p, path, quality) : -1;
 }
 
+int lc_image_encode(lc_tensor *image, const char *name, int quality, char **data, size_t *n) {
+    struct lc_picture p;
+    return picture_of("encode", image, &p) ? lc_picture_encode(&p, name, quality, data, n) : -1;
+}
+
 /* ---- transforms ----------------------------------------------------------------------------------- */
 
 lc_tensor *lc_image_resize(lc_tensor *image, int64_t height, int64_t width, int filter) {

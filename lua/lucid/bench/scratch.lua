@@ -5,16 +5,12 @@ local M = {}
 
 --- A new empty folder.
 ---@return string
-function M.new()
-  local path = os.tmpname()
-  file.remove(path)
-  file.mkdir(path)
-  return path
-end
+M.new = file.temporary
 
 --- Removes a folder that M.new made, with all that is in it.
 ---@param path string
 function M.remove(path)
+  if os.remove(path) then return end
   for _, name in ipairs(file.list(path) or {}) do M.remove(path .. "/" .. name) end
   file.remove(path)
 end

@@ -1,24 +1,10 @@
 -- Pictures inside a page: no larger than they are shown, without what else their files hold (places, cameras).
 local base64 = require "lucid.base64"
-local file = require "lucid.file"
 local image = require "lucid.image"
 
 local M = {}
 
 local SMALL = 128     -- below this a picture is drawn with its pixels, and kept without loss
-
--- A picture's file in the format that the suffix names.
-local function encoded(pixels, suffix)
-  local name = os.tmpname()
-  local path = name .. suffix
-  local ok, bytes = pcall(function()
-    image.save(pixels, path, { quality = 82 })
-    return file.read(path)
-  end)
-  os.remove(path)
-  os.remove(name)
-  return ok and bytes or error(bytes, 0)
-end
 
 --- A picture file as the source of an image element.
 ---@param path string
@@ -34,7 +20,7 @@ function M.embed(path, side)
     pixels = image.resize(pixels, height, width)
   end
   local small = longer <= SMALL
-  local bytes = encoded(pixels, small and ".png" or ".jpg")
+  local bytes = image.encode(pixels, small and ".png" or ".jpg", { quality = 82 })
   return { url = ("data:image/%s;base64,%s"):format(small and "png" or "jpeg", base64.encode(bytes)), width = width,
     height = height, small = small }
 end
