@@ -18,6 +18,7 @@
 -- user they are nil, and --help says that they are as published. A recipe that works in several processes (lucid.dist)
 -- says spec.processes = true. A wrong option or value is one line on stderr and exit status 2.
 local dist = require "lucid.dist"
+local file = require "lucid.file"
 local native = require "lucid.native"
 local options = require "lucid.options"
 local plug = require "lucid.plug"
@@ -25,6 +26,11 @@ local prompt = require "lucid.prompt"
 local recipe = require "lucid.recipe"
 
 local M = {}
+
+-- Who gives the key itself is told so, without its being written anywhere.
+local function key_file(path)
+  if path ~= "" and file.kind(path) ~= "file" then error("there is no such file; a key itself has no place on a command line", 0) end
+end
 
 -- What many recipes take, each worded once.
 M.COMMON = {
@@ -49,6 +55,7 @@ M.COMMON = {
   template = { "", "prompt template: a name or a .lua file; empty: the model's own", { check = prompt.check } },
   judge = { "annotation", "a judge's name or a .lua file", { check = plug.check("judge", "none") } },
   metric = { "", "a metric's name or a .lua file", { check = plug.check "metric" } },
+  ["api-key-file"] = { "", "file of a key, its owner's alone", { check = key_file } },
   threads = { 0, "threads; 0: all cores", { whole = true, max = 1024 } },
   seed = { 42, "random seed", { whole = true } },
   limit = { 0, "use the first N records; 0: all", { whole = true } },
