@@ -97,9 +97,16 @@ function M.decode(text, name)
   return take(root)
 end
 
+local WHOLE = 256 * 2 ^ 20     -- bytes of a file that is read whole, at most
+
 --- The value of a file.
 ---@param path string
-function M.read(path) return M.decode(file.read(path), path) end
+function M.read(path)
+  if file.exists(path) and file.size(path) > WHOLE then
+    error(("%s: it has %.0f MiB; JSON that is read whole has at most 256"):format(path, file.size(path) / 2 ^ 20), 0)
+  end
+  return M.decode(file.read(path), path)
+end
 
 --- The object of a file; another value is an error.
 ---@param path string

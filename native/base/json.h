@@ -5,7 +5,10 @@
 
 #include "lucid.h"
 
-enum { LC_JSON_DEPTH = 64 };
+enum {
+    LC_JSON_DEPTH = 64,
+    LC_JSON_WHOLE = 256 << 20
+}; /* bytes of a file that is read whole, at most */
 
 /* Bytes that are read at a time. Fuzzers have few, so that records end and begin anywhere in a piece. */
 #ifdef LC_FUZZING

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "io/check.h"
 #include "io/format.h"
@@ -175,7 +176,7 @@ static int open_index(lc_checkpoint *c, const char *folder, const char *path) {
     char *text = NULL;
     size_t n;
     int result = -1;
-    if (check_text(path) == 0 && lc_file_read(path, &text, &n) == 0)
+    if (check_text(path) == 0 && lc_file_read_most(path, LC_JSON_WHOLE, &text, &n) == 0)
         x.root = lc_json_parse(text, n, path, 1);
     if (x.root) result = read_places(&x, c, folder);
     if (result == 0 && c->entries.count > 1)

@@ -2,7 +2,9 @@
 #include "models/config.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/foreign.h"
+#include "base/json.h"
 #include "base/memory.h"
 
 #include <inttypes.h>
@@ -23,7 +25,7 @@ int lc_config_open(struct lc_config *c, const char *folder) {
     if (lc_file_kind(path) != 1)
         return lc_fail(LC_EMISSING, "%s: there is no config.json, so this is not a model folder",
                        folder);
-    if (lc_file_read(path, &text, &n) < 0) return -1;
+    if (lc_file_read_most(path, LC_JSON_WHOLE, &text, &n) < 0) return -1;
     if (lc_refuse_foreign(path, text, n, "JSON") == 0) c->root = lc_json_parse(text, n, path, 0);
     lc_free(text);
     c->folder = lc_copy_text(folder);

@@ -33,6 +33,31 @@ describe("json.decode", function()
     assert.is_true(taken > 90 and no > 100)
   end)
 
+  -- The grammar's edges once more, so that they are tested where the suite is not.
+  it("takes what is JSON and nothing else", function()
+    for _, text in ipairs { "0", "-0.0e+0", '""', "[]", "{}", " [1 , 2]\r\n", '{"":{"":[]}}', '"\\u0000\\ud83d\\ude00"', '"\127"',
+      "1E5", "null", ("["):rep(64) .. ("]"):rep(64), '"\240\159\152\128"', '["\\/"]', "123456789012345678" } do
+      local ok, reason = pcall(json.decode, text)
+      assert.is_true(ok, text .. ": " .. tostring(reason))
+    end
+    for _, text in ipairs { "", " ", "[", "]", "[1,]", "[,1]", "[1 2]", "{1:2}", '{"a"}', '{"a":}', '{"a":1,}', "{'a':1}", '{a:1}', "tru",
+      "True", "nulls", "NaN", "-Infinity", "+1", ".5", "1.", "1.e1", "1e", "1e+", "-", "--1", "01", "-01", "0x1", "1_0", '"', '"\\x"',
+      '"\\u12g4"', '"\\ud800"', '"\\ud800\\u0041"', '"\\udc00"', '"\n"', '"\t"', '"\0"', '"\255"', '"\237\160\128"', '"\192\175"',
+      "[1]x", "[1][2]", "//\n1", "[1/**/]", "\0", "1\0", "\11 1", "\194\1601", '\239\187', ("["):rep(65) .. ("]"):rep(65), ("["):rep(1e5),
+      ('{"a":'):rep(1e5), "[" .. ("\n"):rep(10), '["a\\', "1e400" } do
+      assert.matches("^json:%d+:%d+: [^\n]+$", refused(text))
+    end
+  end)
+
+  it("reads no file whole that is larger than memory should hold", function()
+    local path = os.tmpname()
+    assert.equal(0, os.execute("truncate -s 257M " .. path))
+    local ok, reason = pcall(json.read, path)
+    os.remove(path)
+    assert.is_false(ok)
+    assert.equal(path .. ": it has 257 MiB; JSON that is read whole has at most 256", reason)
+  end)
+
   it("gives Lua's values", function()
     local v = json.decode(' {"a": [1, -2.5e3, true, false, null, "x"], "b": {}} ')
     assert.same({ 1, -2500, true, false, json.null, "x" }, { unpack(v.a) })
