@@ -378,6 +378,25 @@ describe("real files", function()
     assert.is_true(read > 200 and refused > 50, read .. " read, " .. refused .. " refused")
   end)
 
+  -- tests/golden/image/corpus: what Pillow reads of all of them, fuzzers' seeds with the others. Two JPEGs whose data are
+  -- damaged it fills up, and here they are refused.
+  it("have Pillow's pixels, one and all, and are taken where Pillow takes them", function()
+    if not need "png_fuzz_corpus" then return end
+    local expected, compared, other = json.read(HERE .. "corpus/corpus.json"), 0, {}
+    for _, path in ipairs(files_below(SHARED:sub(1, -2))) do
+      local name = path:sub(#SHARED + 1)
+      lucid.scope(function()
+        local ok, t = pcall(image.load, path)
+        local is = ok and ("%dx%d %s"):format(t:size(2), t:size(1), sha256(t):sub(1, 16)) or nil
+        if is ~= expected[name] then other[#other + 1] = name .. (is and "" or " is refused") end
+        if is then compared = compared + 1 end
+      end)
+    end
+    assert.same({ "jpeg_afl_seeds/id_000223,src_000000,op_flip2,pos_503,+cov.jpg is refused",
+      "jpeg_afl_seeds/id_000989,sync_jpeg9,src_001094.jpg is refused" }, other)
+    assert.is_true(compared > 230, compared)
+  end)
+
   -- tests/golden/image/real: each picture as each model's processor hands it on, before it is normalised.
   it("have the pixels that Pillow and transformers give each model", function()
     if not need "photos" then return end
