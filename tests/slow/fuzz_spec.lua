@@ -7,7 +7,7 @@ describe("hostile bytes", function()
   it("meet no fault: make fuzz", function()
     local dir = folder.folder()
     local probe = ("echo 'int LLVMFuzzerTestOneInput(const char *, unsigned long) { return 0; }' | "
-      .. "clang++ -x c++ - -fsanitize=fuzzer,address -o %s/probe 2>/dev/null"):format(dir)
+      .. "clang -x c - -fsanitize=fuzzer,address -o %s/probe 2>/dev/null"):format(dir)
     local there = os.execute(probe) == 0
     local status = there and os.execute(("make -s -j2 fuzz >%s/log 2>&1"):format(dir))
     local log = there and file.read(dir .. "/log")
