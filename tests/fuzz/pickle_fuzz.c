@@ -65,14 +65,13 @@ static void put_zip(struct part *parts, int count) {
     put(0, 2);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+void fuzz_one(const uint8_t *data, size_t n) {
     static const uint8_t storage[STORAGE] = {0, 0, 0x80, 0x3F, 1, 2, 3, 4};
-    if (n > MOST) return 0;
+    if (n > MOST) return;
     struct part parts[] = {{"a/data.pkl", data, n, 0},
                            {"a/version", "3\n", 2, 0},
                            {"a/data/0", storage, STORAGE, 0},
                            {"a/data/1", storage, STORAGE, 0}};
     put_zip(parts, 4);
     look_at_checkpoint(fuzz_file(file, (size_t)(end - file)), end - file);
-    return 0;
 }

@@ -7,7 +7,7 @@
 
 enum { SIDE = 24 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+void fuzz_one(const uint8_t *data, size_t n) {
     static const char *const names[] = {"x.png", "x.tga"}; /* a TGA is known by its name alone */
     static uint8_t small[SIDE * SIDE * 3];
     fuzz_begin();
@@ -26,5 +26,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         break;
     }
     fuzz_end();
-    return 0;
 }

@@ -122,6 +122,7 @@ seeds("server", {
   both = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n{}",
   origin = "GET /metrics HTTP/1.1\r\nHost: localhost:80\r\nOrigin: http://evil.example\r\nAuthorization: Bearer x\r\n\r\n",
   several = ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):rep(3),
+  keyed = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-canary-0123456789\r\n\r\n\r\n",
   odd = "GET /%2e%2e/%00 HTTP/1.0\nHost: a\nX:\n b\n\n",
 })
 seeds("answer", { good = "\0" .. BODY, parts = '\0{"choices":[{"message":{"content":[{"type":"text","text":"a"}],"refusal":null}}]}',

@@ -1,9 +1,13 @@
-/* server_fuzz.c - bytes that a client sends: heads, bodies, several requests behind one another. */
+/* server_fuzz.c - bytes that a client sends, to a server with a key and to one without: heads, bodies, several
+ * requests behind one another. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -13,21 +17,26 @@
 
 extern lc_listen_open_fn lc_listen_open;
 
+#define KEY "sk-canary-0123456789"
 enum { MOST = 1 << 14 };
 static struct lc_listen net;
-static lc_server *server;
-static struct sockaddr_in address;
+static lc_server *open_one, *keyed_one, *server; /* server: whose turn it is */
 
-static void start(void) {
+static lc_server *start(const char *key_file) {
     static const struct lc_net_host host = {lc_fail, lc_poll, lc_alloc, lc_realloc, lc_free};
     fuzz_check(lc_listen_open(LC_NET_VERSION, &host, &net) == 0);
-    fuzz_check((server = net.make("127.0.0.1", 0)));
-    net.limits(server, MOST, 8, 64, 10, 10, 10);
-    int port = net.start(server);
-    fuzz_check(port > 0);
-    address = (struct sockaddr_in){.sin_family = AF_INET,
-                                   .sin_port = htons((uint16_t)port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    lc_server *s = net.make("127.0.0.1", 0);
+    fuzz_check(s);
+    net.limits(s, MOST, 8, 64, 10, 10, 10);
+    if (key_file) fuzz_check(net.key(s, key_file) == 0);
+    return s;
+}
+
+static const char *key_file(void) {
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/key", fuzz_folder());
+    fuzz_check(lc_file_write(path, KEY, sizeof KEY - 1) == 0 && chmod(path, 0600) == 0);
+    return path;
 }
 
 /* Answers what is there to be answered, every other request piece by piece. */
@@ -49,10 +58,27 @@ static void answer(void) {
     while (net.left(server) > 0) {}
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    if (!server) start();
+static struct sockaddr_in listening(lc_server *s) {
+    int port = net.start(s);
+    fuzz_check(port > 0);
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+void fuzz_one(const uint8_t *data, size_t n) {
+    static struct sockaddr_in open_at, keyed_at;
+    if (!open_one) {
+        open_one = start(NULL);
+        keyed_one = start(key_file());
+        fuzz_check(lc_remove(key_file()) == 0);
+        open_at = listening(open_one);
+        keyed_at = listening(keyed_one);
+    }
+    bool keyed = n % 4 < 2;
+    server = keyed ? keyed_one : open_one;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    fuzz_check(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    fuzz_check(!connect(fd, (struct sockaddr *)(keyed ? &keyed_at : &open_at), sizeof open_at));
     (void)!send(fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
     /* Half of the clients close their side at once, the others when nothing comes for a millisecond; one that
      * has not sent a whole head would be waited for. */
@@ -61,12 +87,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     for (int quiet = 0; quiet < 3; quiet++) {
         answer();
         if (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 1) > 0) {
-            if (recv(fd, reply, sizeof reply, MSG_DONTWAIT) <= 0) break;
+            ssize_t got = recv(fd, reply, sizeof reply, MSG_DONTWAIT);
+            if (got <= 0) break;
+            fuzz_check(!memmem(reply, (size_t)got, KEY, strlen(KEY)));
             quiet = -1;
         } else shutdown(fd, SHUT_WR);
     }
     struct linger at_once = {1, 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     close(fd);
-    return 0;
 }

@@ -18,7 +18,7 @@ return function(input)
   collectgarbage()            -- a tokenizer is large, and the collector does not see it
   C.fuzz_file(input, #input)
   for _, name in ipairs(NAMES) do C.fuzz_name(name) end
-  C.fuzz_link("tokenizer.model", "tests/golden/tokenizer/tokenizer.model")
+  C.fuzz_link("tokenizer.model", "tests/golden/llava_tiny/classic/tokenizer.model")
   local t = refusal.of(open, ffi.string(C.fuzz_folder()))
   if t then
     local ids = refusal.of(t.encode, t, "a <s>dog</s> <pad> " .. input:sub(1, 64), { special = true, bos = true })

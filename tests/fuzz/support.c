@@ -1,17 +1,37 @@
-/* support.c - files that the fuzzers' inputs stand in. Memory holds them: a disk would be the slowest part. */
+/* support.c - libFuzzer's door, and files that inputs stand in. Memory holds them: a disk would be the slowest part. */
 #define _GNU_SOURCE
 #include "support.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 void fuzz_broken(const char *condition, const char *file, int line) {
     fprintf(stderr, "%s:%d: this does not hold: %s\n", file, line, condition);
     abort();
+}
+
+/* Of all threads. Other programs do not count, as they do for libFuzzer's own limit. */
+static double processor_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    static bool warm; /* the first input also opens what all of them use */
+    double before = processor_seconds();
+    fuzz_one(data, n);
+    fuzz_check(!warm || processor_seconds() - before < 1);
+    warm = true;
+    return 0;
 }
 
 static char input[64]; /* the path of the file in memory */

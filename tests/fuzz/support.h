@@ -7,8 +7,9 @@
 #include "lucid.h"
 
 #pragma GCC visibility push(default)
-/* libFuzzer's door: one input. What it finds ends the program; an error of lucid's is no finding. */
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+/* A fuzzer: one input. What it finds ends the program; an error of lucid's is no finding. More than a second of the
+ * processor is. */
+void fuzz_one(const uint8_t *data, size_t n);
 
 /* The path of a file in memory with these bytes, until the next call. */
 const char *fuzz_file(const void *data, size_t n);

@@ -1,7 +1,4 @@
 /* torchfile_fuzz.c - files of torch.save as they are: zips, and pickles one after another. */
 #include "checkpoint.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    look_at_checkpoint(fuzz_file(data, n), (int64_t)n);
-    return 0;
-}
+void fuzz_one(const uint8_t *data, size_t n) { look_at_checkpoint(fuzz_file(data, n), (int64_t)n); }

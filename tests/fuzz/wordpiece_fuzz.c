@@ -1,7 +1,7 @@
 /* wordpiece_fuzz.c - word lists, which are also the text that is taken to their pieces. */
 #include "texts.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+void fuzz_one(const uint8_t *data, size_t n) {
     fuzz_begin();
     fuzz_file(data, n);
     lc_tokenizer *t = lc_tokenizer_open(fuzz_name("vocab.txt"));
@@ -10,5 +10,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         lc_tokenizer_close(t);
     }
     fuzz_end();
-    return 0;
 }
