@@ -248,7 +248,7 @@ $(EMULATION): %: $(BUILD)/emulation/core.a
 # ---- fuzzers: hostile bytes under the address and the undefined-behaviour sanitizer (tests/fuzz/README.md) ----
 LUA_FUZZERS := $(patsubst tests/fuzz/%_fuzz.lua,%,$(wildcard tests/fuzz/*_fuzz.lua))
 FUZZERS := $(sort $(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c)) $(LUA_FUZZERS))
-FUZZING := BUILD=build-fuzz BIN=build-fuzz/bin CC=clang CXX=clang++ OPENMP= NVCC= CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_FUZZING' \
+FUZZING := BUILD=build-fuzz BIN=build-fuzz/bin CC=clang CXX=clang++ OPENMP= NVCC= CFLAGS='-O1 -g -fno-omit-frame-pointer -DLC_FUZZING -D__SANITIZE_ADDRESS__' \
            SANITIZE='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined'
 ## fuzz: every fuzzer for a fixed number of inputs, as in CI (a minute; FUZZERS="json pickle" for some)
 fuzz:
