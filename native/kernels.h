@@ -57,6 +57,27 @@ static inline int64_t lc_tile_seen(const struct lc_spans *s, const struct lc_que
     return seen;
 }
 
+/* ---- packed weights --------------------------------------------------------------------------------------
+ *
+ * Blocks of consecutive elements of a weight [n, k]; they know no rows, and the last one may be shorter. First the
+ * quants, 32 bytes a block, then from a whole cache line on the scales, an f16 a block: two plain streams.
+ *
+ *   q8_0      32 elements: byte i is q[i] + 128, q from -127 to 127            x = q scale
+ *   nf4, fp4  64 elements: byte i is q[i] and, in the upper half, q[i + 32]    x = f16(level[q] scale) */
+enum { LC_PACKED_BLOCK = 32 }; /* bytes of quants */
+static inline int64_t lc_packed_each(enum lc_quant quant) { return quant == LC_Q8_0 ? 32 : 64; } /* elements of a block */
+static inline int64_t lc_packed_blocks(enum lc_quant quant, int64_t count) {
+    return (count + lc_packed_each(quant) - 1) / lc_packed_each(quant);
+}
+/* Where the scales of so many elements begin, and what all of it takes. */
+static inline int64_t lc_packed_scales(enum lc_quant quant, int64_t count) {
+    return (lc_packed_blocks(quant, count) * LC_PACKED_BLOCK + 63) / 64 * 64;
+}
+static inline int64_t lc_packed_bytes(enum lc_quant quant, int64_t count) {
+    return lc_packed_scales(quant, count) + 2 * lc_packed_blocks(quant, count);
+}
+static inline enum lc_quant lc_quant_of(int dtype) { return dtype > LC_U8 ? (enum lc_quant)(dtype - LC_U8) : LC_PLAIN; }
+
 /* ---- matrix product ---------------------------------------------------------------------------------- */
 struct lc_gemm {           /* C[b] = alpha * op(A[b]) op(B[b]) + beta * C[b] + bias, for b < batch */
     int64_t m, n, k, batch;
@@ -138,6 +159,9 @@ struct lc_kernels {
 
     /* ---- matrix product ---- */
     int (*gemm)(const struct lc_gemm *g);
+    /* the same for few rows and a packed weight [n, k], b_dtype being its dtype, with the bits that gemm has where b was expanded to
+     * a_dtype; 1: nothing is done, expand it. NULL: expand it always */
+    int (*gemm_packed)(const struct lc_gemm *g);
 
     /* ---- norms: x [rows, width], weight and bias [width] in x's dtype; f32 statistics ---- */
     /* y = weight * x / sqrt(mean(x^2) + eps), its rows y_row apart; rstd [rows] f32 is kept */
@@ -160,9 +184,11 @@ struct lc_kernels {
     /* index of the first largest of each row */
     int (*argmax)(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
-    /* ---- quantised weights ---- */
-    /* y = x quantised and expanded again; blocks are consecutive elements, the last one may be shorter; -1 where a number fits no block */
-    int (*quantise)(void *y, int y_dtype, const void *x, int x_dtype, int64_t count, enum lc_quant quant);
+    /* ---- packed weights ---- */
+    /* count elements; -1 where a number fits no block */
+    int (*pack)(void *packed, const void *x, int x_dtype, int64_t count, enum lc_quant quant);
+    /* y [rows, cols], rows y_row apart, in any float dtype */
+    int (*expand)(void *y, int y_dtype, int64_t rows, int64_t cols, int64_t y_row, const void *packed, enum lc_quant quant);
 
     /* ---- reductions ---- */
     /* x [outer, middle, inner] -> y f32 [outer, inner], sums over middle in a fixed order, times scale */

@@ -25,7 +25,7 @@
 
 enum { LC_VERSION = 1 };    /* of this header; native.lua refuses a library with another one */
 enum { LC_MAX_DIMS = 5, LC_HOST = -1 };                      /* device: -1 host, n = CUDA n */
-enum { LC_F32, LC_BF16, LC_F16, LC_I32, LC_U8, LC_DTYPES };  /* dtype */
+enum { LC_F32, LC_BF16, LC_F16, LC_I32, LC_U8, LC_PACKED_Q8_0, LC_PACKED_NF4, LC_PACKED_FP4, LC_DTYPES };  /* dtype; packed: see lc_pack_weight */
 enum lc_quant { LC_PLAIN, LC_Q8_0, LC_NF4, LC_FP4, LC_QUANTS };      /* how weights are quantised: not, ggml's 8 bits, QLoRA's and bitsandbytes' 4 bits */
 enum { LC_OK, LC_EINVAL, LC_ENOMEM, LC_EIO, LC_EINTR, LC_ECUDA, LC_EMISSING };  /* lc_error_code */
 
@@ -207,6 +207,7 @@ lc_tensor  *lc_tensor_adopt(lc_tensor *t);             /* take over a pending te
 int         lc_tensor_ndim(const lc_tensor *t);
 int64_t     lc_tensor_size(const lc_tensor *t, int i); /* dim i, from 0; -1 is the last */
 int64_t     lc_tensor_count(const lc_tensor *t);       /* elements */
+int64_t     lc_tensor_bytes(const lc_tensor *t);       /* that they take */
 int         lc_tensor_dtype(const lc_tensor *t);
 int         lc_tensor_device(const lc_tensor *t);
 int         lc_tensor_alive(const lc_tensor *t);       /* 0 once its scope has freed the storage */
@@ -219,7 +220,7 @@ int         lc_tensor_copy(lc_tensor *dst, const lc_tensor *src);  /* values, an
  * infinite: out5. */
 int         lc_tensor_summary(const lc_tensor *t, double *out5);
 const char *lc_dtype_name(int dtype);                  /* "f32" ...; NULL when there is none */
-size_t      lc_dtype_bytes(int dtype);
+size_t      lc_dtype_bytes(int dtype);                 /* of an element; 0: packed, no element has bytes of its own */
 
 /* ---- devices: a process uses one beside the host, through liblucid_cuda.so ------------------------ */
 
@@ -288,6 +289,10 @@ lc_tensor  *lc_contiguous(lc_tensor *x);
 lc_tensor  *lc_cast(lc_tensor *x, int dtype);
 lc_tensor  *lc_to(lc_tensor *x, int device);                 /* x itself where it is there already */
 lc_tensor  *lc_quantise(lc_tensor *x, int quant, int dtype); /* the values that a quantised copy of x (flattened, in blocks) gives back; no gradient */
+/* A quantised weight [N, K] as it is stored: linear layers multiply by it, lc_expand gives its values back, and no other op
+ * takes it. 1.06 bytes an element (q8_0) or 0.53 (nf4, fp4). Frozen. */
+lc_tensor  *lc_pack_weight(lc_tensor *x, int quant);
+lc_tensor  *lc_expand(lc_tensor *packed, int dtype);
 lc_tensor  *lc_detach(lc_tensor *x);                         /* the same storage, no history */
 lc_tensor  *lc_rows(lc_tensor *x, lc_tensor *index);         /* x [R, ...], index i32 [n] from 0 -> [n, ...]; repeats are legal */
 
@@ -430,7 +435,7 @@ lc_model   *lc_model_open(const char *folder, int dtype, int device);     /* wei
 /* LLaMA's folder, and files of tower and bridge (NULL or "": the folder has them), .pth or safetensors, as published:
  * LLaVA of CLIP's and model.mm_projector.* (in its own folder or a file), MiniGPT-4 of EVA's and llama_proj.*, InstructBLIP of EVA's and query_tokens, ln_vision.*, Qformer.*, llm_proj.*;
  * a training run's checkpoint has these under "model.". Sizes are the tensors'. quant: of the decoder blocks' linear
- * layers (not the embedding, not the head), expanded at once: they have a quantised base's values and stay frozen. */
+ * layers (not the embedding, not the head), which are packed (lc_pack_weight) from the files' numbers and stay frozen. */
 lc_model   *lc_model_open_parts(const char *folder, const char *vision, const char *bridge, int dtype, int device, int quant);
 lc_model   *lc_model_init(const char *folder, int dtype, int device, uint64_t seed);   /* config.json alone: new weights */
 void        lc_model_free(lc_model *m);

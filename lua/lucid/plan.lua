@@ -153,7 +153,7 @@ function M.bytes(model, shape, tokens, pictures, scored)
   local size = BYTES[model.dtype]
   local b = { weights = 0, optimizer = 0 }
   for _, p in ipairs(model:all_parameters()) do
-    b.weights = b.weights + p.tensor:count() * BYTES[p.tensor:dtype()]
+    b.weights = b.weights + p.tensor:bytes()
   end
   for _, p in ipairs(model:parameters()) do               -- gradient, both moments, and a master of 16 bits
     b.optimizer = b.optimizer + p.tensor:count() * (p.tensor:dtype() == "f32" and 12 or 16)
@@ -215,7 +215,7 @@ function M.speed(model)
     if p.part == "language" and p.name:find("gate_proj%.weight$") then weight = weight or p.tensor end
   end
   return native.scope(native.no_grad, function()
-    local x = tensor.randn({ ROWS, weight:size(2) }, { seed = 1, device = weight:device() }):to(weight:dtype())
+    local x = tensor.randn({ ROWS, weight:size(2) }, { seed = 1, device = weight:device() }):to(model.dtype)
     local best = math.huge
     for _ = 1, 4 do                                       -- the first one packs
       local started = C.lc_seconds()

@@ -104,6 +104,7 @@ function M.head(t) return ("%s [%s] %s"):format(t:dtype(), table.concat(t:shape(
 function M.text(t)
   local head = M.head(t)
   if not t:alive() then return head .. " released" end
+  if t:packed() then return ("packed %s, %d bytes"):format(head, t:bytes()) end
   local grad = C.lc_tensor_wants_grad(t) ~= 0 and " grad" or ""
   return native.scope(native.no_grad, drawn, t) .. "  " .. head .. grad .. summary(t)
 end

@@ -74,8 +74,12 @@ int cpu_pick_logp_backward(void *dlogits, int dtype, const float *logits, const 
 int cpu_argmax(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
 /* ---- quant.c ---- */
-int cpu_quantise(void *y, int y_dtype, const void *x, int x_dtype, int64_t count,
-                 enum lc_quant quant);
+int cpu_pack_weight(void *packed, const void *x, int x_dtype, int64_t count, enum lc_quant quant);
+int cpu_expand(void *y, int y_dtype, int64_t rows, int64_t cols, int64_t y_row, const void *packed,
+               enum lc_quant quant);
+
+/* ---- few_rows.c ---- */
+int cpu_gemm_packed(const struct lc_gemm *g);
 
 /* ---- reduce.c ---- */
 int cpu_sum(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner,

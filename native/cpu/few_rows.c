@@ -1,13 +1,17 @@
 /* few_rows.c - a product of few rows with a stored weight: what decoding does.
  *
- * Such a product is as fast as its weight can be read, so nothing is packed: several lines of it are turned
+ * Such a product is as fast as its weight can be read, so nothing is copied: several lines of it are turned
  * in registers (turn.h), or, where the CPU multiplies pairs of bf16, one line is read from end to end. The
- * chains are those of gemm.c, so a row's bits are the same here and there. */
+ * chains are those of gemm.c, so a row's bits are the same here and there.
+ *
+ * A packed weight (packed.h) is expanded in registers where pairs are multiplied and no block has parts of two lines,
+ * each line once for all rows; else a span of lines is expanded at a time, into memory that a cache holds. */
 #include <stdatomic.h>
 
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "cpu/cpu.h"
+#include "cpu/packed.h"
 #include "cpu/turn.h"
 
 #ifdef LC_TURN
@@ -62,10 +66,12 @@ static inline __attribute__((always_inline)) void multiply_span(enum kind kind, 
 
 #ifdef LC_GEMM_PAIRS
 enum {
-    BLOCK = CPU_GEMM_LINES * LINE, /* bytes of a line of the weight that are one block of K */
+    BLOCK_K =
+        CPU_GEMM_LINES * 2 * COLS, /* elements of a line of the weight that are one block of K */
     TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
-    AHEAD = 8192,    /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
-    ROWS_BY_LINE = 2 /* more are multiplied block by block */
+    AHEAD = 8192,      /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
+    ROWS_BY_LINE = 2,  /* more are multiplied block by block */
+    LINES_TOGETHER = 4 /* at most, of a packed weight */
 };
 
 /* A line of the weight as whole cache lines, wherever it begins: each is put together from two neighbours, the
@@ -101,12 +107,15 @@ static inline __attribute__((always_inline)) wide line_of(struct source *s, int 
     return (wide)OP(permutex2var_epi16)((__m512i)before, s->pick, (__m512i)next);
 }
 
+static inline __attribute__((always_inline)) wide add_pairs(wide acc, wide x, wide w) {
+    return OP(dpbf16_ps)(acc, (__m512bh)x, (__m512bh)w);
+}
+
 /* acc[r] += x[r] * w */
 static inline __attribute__((always_inline)) void add_line(wide *acc, const struct left *x,
                                                            int rows, int i, wide w) {
     for (int r = 0; r < rows; r++)
-        acc[r] = OP(dpbf16_ps)(acc[r], (__m512bh)OP(loadu_ps)(x->a + r * x->stride + i * COLS),
-                               (__m512bh)w);
+        acc[r] = add_pairs(acc[r], OP(loadu_ps)(x->a + r * x->stride + i * COLS), w);
 }
 
 /* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. What lies `ahead` of it
@@ -134,50 +143,132 @@ static inline __attribute__((always_inline)) void multiply_block(wide *acc, cons
     }
 }
 
-static inline __attribute__((always_inline)) int64_t block_bytes(int64_t bytes, int64_t block) {
-    return bytes - block < BLOCK ? bytes - block : BLOCK;
+/* How a weight is stored. */
+enum stored { PLAIN, EIGHT_BITS, FOUR_BITS };
+
+/* Bytes of so many elements, all of whole blocks. */
+static inline __attribute__((always_inline)) int64_t stored_bytes(enum stored how, int64_t count) {
+    return how == PLAIN ? 2 * count : how == EIGHT_BITS ? count : count / 2;
+}
+
+/* Lines that are read at once: their sums and what is added to them take registers. */
+static inline __attribute__((always_inline)) int lines_together(enum stored how, int rows) {
+    return how == PLAIN ? 1 : how == FOUR_BITS && rows == 1 ? 4 : 2;
+}
+
+/* acc[l][r] = the chains of so many blocks of packed lines, of line l from block[l] on. Several lines at once: a chain
+ * waits for its sum longer than for what is added. */
+static inline __attribute__((always_inline)) void
+multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct cpu_packed *p,
+                const int64_t *block, int64_t blocks, int64_t ahead, struct left x, int rows) {
+    enum { MOST_BLOCKS = BLOCK_K / 32 };
+    const int registers = how == EIGHT_BITS ? 1 : 2; /* of a block, once it is expanded */
+    const wide levels = OP(loadu_ps)(cpu_levels(p->quant));
+    const uint8_t *quants[LINES_TOGETHER];
+    float scale[LINES_TOGETHER][MOST_BLOCKS], offset[LINES_TOGETHER][MOST_BLOCKS];
+    for (int l = 0; l < lines; l++) {
+        const uint16_t *scales = p->scales + block[l];
+        quants[l] = p->quants + block[l] * LC_PACKED_BLOCK;
+        for (int64_t b = 0; b < blocks; b += COLS) {
+            const int64_t left = blocks - b;
+            const __mmask16 there = left < COLS ? (__mmask16)(0xFFFFu >> (COLS - left)) : 0xFFFF;
+            const wide s = OP(cvtph_ps)(_mm256_maskz_loadu_epi16(there, scales + b));
+            OP(storeu_ps)(scale[l] + b, s);
+            OP(storeu_ps)(offset[l] + b, OP(mul_ps)(s, OP(set1_ps)(q8_offset)));
+            _mm_prefetch((const char *)(scales + b) + ahead / 16, _MM_HINT_T0);
+        }
+        for (int r = 0; r < rows; r++) acc[l][r] = OP(setzero_ps)();
+    }
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < blocks; b++, x.a += registers * COLS) {
+        wide w[LINES_TOGETHER][2];
+        for (int l = 0; l < lines; l++) {
+            const uint8_t *q = quants[l] + b * LC_PACKED_BLOCK;
+            if (b % 2 == 0) _mm_prefetch((const char *)q + ahead, _MM_HINT_T0);
+            if (how == EIGHT_BITS) w[l][0] = pairs_of_8_bits(q, scale[l][b], offset[l][b]);
+            else pairs_of_4_bits(w[l], q, levels, scale[l][b]);
+        }
+        for (int i = 0; i < registers; i++)
+            for (int r = 0; r < rows; r++) {
+                const wide row = OP(loadu_ps)(x.a + r * x.stride + i * COLS);
+                for (int l = 0; l < lines; l++) acc[l][r] = add_pairs(acc[l][r], row, w[l][i]);
+            }
+    }
+}
+
+/* acc[l][r] = the chains of elements [k, k + BLOCK_K) of columns j, j + 1, ..., or of those that there are. */
+static inline __attribute__((always_inline)) void
+multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct lc_gemm *g,
+                const struct cpu_packed *p, int64_t j, int64_t k, int64_t ahead, struct left x,
+                int rows) {
+    const int64_t count = g->k - k < BLOCK_K ? g->k - k : BLOCK_K,
+                  each = how == EIGHT_BITS ? 32 : 64;
+    int64_t block[LINES_TOGETHER];
+    for (int l = 0; l < lines; l++) {
+        if (how == PLAIN)
+            multiply_block(acc[l], (const unsigned char *)g->b + 2 * ((j + l) * g->b_row + k),
+                           2 * count, ahead, x, rows);
+        else block[l] = ((j + l) * g->k + k) / each;
+    }
+    if (how != PLAIN) multiply_packed(how, lines, acc, p, block, count / each, ahead, x, rows);
+}
+
+static inline __attribute__((always_inline)) void
+multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
+               const struct cpu_packed *p, struct left x, float sum[][SPAN], int64_t j, int64_t c) {
+    float total[LINES_TOGETHER][MOST_PAIRS];
+    for (int l = 0; l < lines; l++)
+        for (int r = 0; r < rows; r++) total[l][r] = sum[r][c + l];
+    for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
+        wide acc[LINES_TOGETHER][MOST_PAIRS];
+        multiply_stored(how, lines, acc, g, p, j + c, k, AHEAD, x, rows);
+        for (int l = 0; l < lines; l++)
+            for (int r = 0; r < rows; r++) {
+                float chain[COLS];
+                OP(storeu_ps)(chain, acc[l][r]);
+                for (int i = 0; i < COLS; i++) total[l][r] += chain[i];
+            }
+    }
+    for (int l = 0; l < lines; l++)
+        for (int r = 0; r < rows; r++) sum[r][c + l] = total[l][r];
 }
 
 /* sum[r][c] += the products of columns [j, j + count), line by line: memory is fastest so. */
-static inline __attribute__((always_inline)) void multiply_by_line(int rows,
-                                                                   const struct lc_gemm *g,
-                                                                   struct left x, float sum[][SPAN],
-                                                                   int64_t j, int64_t count) {
-    const unsigned char *b = (const unsigned char *)g->b + 2 * j * g->b_row;
-    const int64_t bytes = 2 * g->k;
-    for (int64_t c = 0; c < count; c++, b += 2 * g->b_row) {
-        struct left left = x;
-        float total[MOST_PAIRS];
-        for (int r = 0; r < rows; r++) total[r] = sum[r][c];
-        for (int64_t block = 0; block < bytes; block += BLOCK, left.a += BLOCK / 4) {
-            wide acc[MOST_PAIRS];
-            multiply_block(acc, b + block, block_bytes(bytes, block), AHEAD, left, rows);
-            for (int r = 0; r < rows; r++) {
-                float chain[COLS];
-                OP(storeu_ps)(chain, acc[r]);
-                for (int l = 0; l < COLS; l++) total[r] += chain[l];
-            }
-        }
-        for (int r = 0; r < rows; r++) sum[r][c] = total[r];
-    }
+static inline __attribute__((always_inline)) void
+multiply_by_line(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
+                 struct left x, float sum[][SPAN], int64_t j, int64_t count) {
+    const int together = lines_together(how, rows);
+    int64_t c = 0;
+    for (; c + together <= count; c += together)
+        multiply_lines(how, together, rows, g, p, x, sum, j, c);
+    for (; c < count; c++) multiply_lines(how, 1, rows, g, p, x, sum, j, c);
+}
+
+/* chain[r][c + l] = the chains of line l from column j + c on */
+static inline __attribute__((always_inline)) void
+chains_of(enum stored how, int lines, float chain[][SPAN][COLS], int64_t c, const struct lc_gemm *g,
+          const struct cpu_packed *p, int64_t j, int64_t k, int64_t ahead, struct left x,
+          int rows) {
+    wide acc[LINES_TOGETHER][MOST_PAIRS];
+    multiply_stored(how, lines, acc, g, p, j + c, k, ahead, x, rows);
+    for (int l = 0; l < lines; l++)
+        for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c + l], acc[l][r]);
 }
 
 /* The same block by block, while the rows' part of it is in the first-level cache; what a line's chains
  * come to is turned, so that all columns add up theirs at once. */
 static inline __attribute__((always_inline)) void
-multiply_by_block(int rows, const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
-                  int64_t count) {
-    const unsigned char *b = (const unsigned char *)g->b + 2 * j * g->b_row;
-    const int64_t bytes = 2 * g->k;
+multiply_by_block(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
+                  struct left x, float sum[][SPAN], int64_t j, int64_t count) {
+    const int64_t ahead = AHEAD / stored_bytes(how, BLOCK_K) * stored_bytes(how, g->b_row);
+    const int together = lines_together(how, rows);
     float chain[MOST_PAIRS][SPAN][COLS];
     if (count < SPAN) memset(chain, 0, sizeof chain);
-    for (int64_t block = 0; block < bytes; block += BLOCK, x.a += BLOCK / 4) {
-        for (int64_t c = 0; c < count; c++) {
-            wide acc[MOST_PAIRS];
-            multiply_block(acc, b + 2 * c * g->b_row + block, block_bytes(bytes, block),
-                           AHEAD / BLOCK * 2 * g->b_row, x, rows);
-            for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c], acc[r]);
-        }
+    for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
+        int64_t done = 0;
+        for (; done + together <= count; done += together)
+            chains_of(how, together, chain, done, g, p, j, k, ahead, x, rows);
+        for (; done < count; done++) chains_of(how, 1, chain, done, g, p, j, k, ahead, x, rows);
         for (int r = 0; r < rows; r++) {
             wide w[COLS], total = OP(loadu_ps)(sum[r]);
             for (int c = 0; c < SPAN; c++) w[c] = OP(loadu_ps)(chain[r][c]);
@@ -189,12 +280,14 @@ multiply_by_block(int rows, const struct lc_gemm *g, struct left x, float sum[][
 }
 #endif
 
-typedef void multiply_function(const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j,
-                               int64_t count);
+/* p: what the weight is packed as, or NULL. */
+typedef void multiply_function(const struct lc_gemm *g, const struct cpu_packed *p, struct left x,
+                               float sum[][SPAN], int64_t j, int64_t count);
 
 #define DEFINE(KIND, ROWS)                                                                         \
-    static void KIND##_##ROWS(const struct lc_gemm *g, struct left x, float sum[][SPAN],           \
-                              int64_t j, int64_t count) {                                          \
+    static void KIND##_##ROWS(const struct lc_gemm *g, const struct cpu_packed *p, struct left x,  \
+                              float sum[][SPAN], int64_t j, int64_t count) {                       \
+        (void)p;                                                                                   \
         multiply_span(KIND, ROWS, g, x, sum, j, count);                                            \
     }
 #define DEFINE_KIND(kind) DEFINE(kind, 1) DEFINE(kind, 2) DEFINE(kind, 3) DEFINE(kind, 4)
@@ -207,27 +300,38 @@ static multiply_function *const multiply[3][MOST_ROWS] = {
     [WITH_BF16] = {WITH_BF16_1, WITH_BF16_2, WITH_BF16_3, WITH_BF16_4}};
 
 #ifdef LC_GEMM_PAIRS
-#define DEFINE_PAIRS(ROWS)                                                                         \
-    static void pairs_##ROWS(const struct lc_gemm *g, struct left x, float sum[][SPAN], int64_t j, \
-                             int64_t count) {                                                      \
-        if (ROWS <= ROWS_BY_LINE) multiply_by_line(ROWS, g, x, sum, j, count);                     \
-        else multiply_by_block(ROWS, g, x, sum, j, count);                                         \
+#define DEFINE_PAIRS(HOW, ROWS)                                                                    \
+    static void HOW##_##ROWS(const struct lc_gemm *g, const struct cpu_packed *p, struct left x,   \
+                             float sum[][SPAN], int64_t j, int64_t count) {                        \
+        if (ROWS <= ROWS_BY_LINE) multiply_by_line(HOW, ROWS, g, p, x, sum, j, count);             \
+        else multiply_by_block(HOW, ROWS, g, p, x, sum, j, count);                                 \
     }
-DEFINE_PAIRS(1)
-DEFINE_PAIRS(2)
-DEFINE_PAIRS(3)
-DEFINE_PAIRS(4)
-DEFINE_PAIRS(5)
-DEFINE_PAIRS(6)
-DEFINE_PAIRS(7)
-DEFINE_PAIRS(8)
-static multiply_function *const multiply_with_pairs[MOST_PAIRS] = {
-    pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6, pairs_7, pairs_8};
+#define DEFINE_STORED(HOW)                                                                         \
+    DEFINE_PAIRS(HOW, 1)                                                                           \
+    DEFINE_PAIRS(HOW, 2)                                                                           \
+    DEFINE_PAIRS(HOW, 3)                                                                           \
+    DEFINE_PAIRS(HOW, 4)                                                                           \
+    DEFINE_PAIRS(HOW, 5)                                                                           \
+    DEFINE_PAIRS(HOW, 6)                                                                           \
+    DEFINE_PAIRS(HOW, 7)                                                                           \
+    DEFINE_PAIRS(HOW, 8)
+#define ALL_OF(HOW)                                                                                \
+    { HOW##_1, HOW##_2, HOW##_3, HOW##_4, HOW##_5, HOW##_6, HOW##_7, HOW##_8 }
+DEFINE_STORED(PLAIN)
+DEFINE_STORED(EIGHT_BITS)
+DEFINE_STORED(FOUR_BITS)
+static multiply_function *const multiply_with_pairs[][MOST_PAIRS] = {
+    [PLAIN] = ALL_OF(PLAIN), [EIGHT_BITS] = ALL_OF(EIGHT_BITS), [FOUR_BITS] = ALL_OF(FOUR_BITS)};
 #endif
 
-static multiply_function *function_for(const struct lc_gemm *g) {
+/* p: the packed weight that is read as it is, or NULL. */
+static multiply_function *function_for(const struct lc_gemm *g, const struct cpu_packed *p) {
+    (void)p;
 #ifdef LC_GEMM_PAIRS
-    if (cpu_gemm_pairs(g)) return multiply_with_pairs[g->m - 1];
+    if (cpu_gemm_pairs(g))
+        return multiply_with_pairs[!p                    ? PLAIN
+                                   : p->quant == LC_Q8_0 ? EIGHT_BITS
+                                                         : FOUR_BITS][g->m - 1];
 #endif
     return multiply[g->b_dtype == LC_F32   ? WITH_F32
                     : g->b_dtype == LC_F16 ? WITH_F16
@@ -270,27 +374,51 @@ static int64_t take_span(struct share *s, bool last) {
     return last ? (int64_t)(uint32_t)old - 1 : (int64_t)(old >> 32);
 }
 
+/* What is multiplied. A packed weight that no kernel reads as it is is expanded span by span, each thread's into its
+ * part of `lines`. */
+struct work {
+    const struct lc_gemm *g; /* of a packed weight: as if it were expanded */
+    struct left x;
+    const struct cpu_packed *packed; /* or NULL */
+    unsigned char *lines;            /* or NULL */
+};
+
+static int64_t bytes_of_lines(const struct lc_gemm *g) {
+    return (SPAN * g->k * (int64_t)lc_dtype_bytes(g->b_dtype) + LINE - 1) / LINE * LINE;
+}
+
+/* Columns [j, j + count) by the lines that are expanded for them. */
+static void multiply_expanded(const struct work *w, float sum[][SPAN], int64_t j, int64_t count) {
+    struct lc_gemm g = *w->g;
+    unsigned char *lines = w->lines + omp_get_thread_num() * bytes_of_lines(&g);
+    cpu_expand_run(lines, g.b_dtype, w->packed, j * g.k, count * g.k);
+    g.b = lines;
+    function_for(&g, NULL)(&g, NULL, w->x, sum, 0, count);
+}
+
 /* Columns [s * SPAN, ...) of C */
-static void multiply_columns(const struct lc_gemm *g, struct left x, int64_t s) {
+static void multiply_columns(const struct work *w, int64_t s) {
+    const struct lc_gemm *g = w->g;
     const bool resume = cpu_gemm_starts_from_c(g);
     const int64_t j = s * SPAN, count = g->n - j < SPAN ? g->n - j : SPAN;
     float sum[MOST_PAIRS][SPAN] = {{0}};
     for (int64_t r = 0; resume && r < g->m; r++)
         memcpy(sum[r], (const float *)g->c + r * g->c_row + j, (size_t)count * sizeof **sum);
-    function_for(g)(g, x, sum, j, count);
+    if (w->lines) multiply_expanded(w, sum, j, count);
+    else function_for(g, w->packed)(g, w->packed, w->x, sum, j, count);
     for (int64_t r = 0; r < g->m; r++)
         for (int64_t c = 0; c < count; c += CPU_GEMM_COLS)
             cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r] + c, r, j + c,
                                 count - c < CPU_GEMM_COLS ? count - c : CPU_GEMM_COLS);
 }
 
-int cpu_few_rows(const struct lc_gemm *g) {
-    float *made = NULL;
-    const struct left x = take_rows(g, &made);
-    if (!x.a) return -1;
-    const int64_t spans = (g->n + SPAN - 1) / SPAN;
-    int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
-    if (threads > MOST_THREADS) threads = MOST_THREADS;
+static int threads_for(const struct lc_gemm *g) {
+    const int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
+    return threads < MOST_THREADS ? threads : MOST_THREADS;
+}
+
+static void multiply_all(const struct work *w, int threads) {
+    const int64_t spans = (w->g->n + SPAN - 1) / SPAN;
     struct share shares[MOST_THREADS];
     for (int64_t t = 0; t < threads; t++)
         atomic_init(&shares[t].left,
@@ -300,9 +428,39 @@ int cpu_few_rows(const struct lc_gemm *g) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
     for (int t = 0, self = omp_get_thread_num(); t < threads; t++)
         for (int64_t s; (s = take_span(&shares[(self + t) % threads], t > 0)) >= 0;)
-            multiply_columns(g, x, s);
+            multiply_columns(w, s);
+}
+
+int cpu_few_rows(const struct lc_gemm *g) {
+    float *made = NULL;
+    const struct work w = {g, take_rows(g, &made), NULL, NULL};
+    if (!w.x.a) return -1;
+    multiply_all(&w, threads_for(g));
     lc_free(made);
     return 0;
+}
+
+/* Whether blocks can be expanded in registers: all of a line's are its own. */
+static bool in_registers(const struct lc_gemm *g, enum lc_quant quant) {
+    return cpu_gemm_pairs(g) && g->k % lc_packed_each(quant) == 0;
+}
+
+int cpu_gemm_packed(const struct lc_gemm *packed) {
+    const enum lc_quant quant = lc_quant_of(packed->b_dtype);
+    const struct cpu_packed p = cpu_packed_at(packed->b, quant, packed->n * packed->k);
+    struct lc_gemm g = *packed;
+    g.b_dtype = g.a_dtype;
+    if (!cpu_few_rows_serve(&g)) return 1;
+    const int threads = threads_for(&g);
+    float *made = NULL;
+    struct work w = {&g, take_rows(&g, &made), &p, NULL};
+    const bool expands = !in_registers(&g, quant);
+    if (w.x.a && expands) w.lines = lc_alloc((size_t)(threads * bytes_of_lines(&g)));
+    const bool able = w.x.a && (w.lines || !expands);
+    if (able) multiply_all(&w, threads);
+    lc_free(w.lines);
+    lc_free(made);
+    return able ? 0 : -1;
 }
 
 #else
@@ -315,6 +473,11 @@ bool cpu_few_rows_serve(const struct lc_gemm *g) {
 int cpu_few_rows(const struct lc_gemm *g) {
     (void)g;
     return -1;
+}
+
+int cpu_gemm_packed(const struct lc_gemm *g) {
+    (void)g;
+    return 1;
 }
 
 #endif

@@ -1,24 +1,24 @@
-/* quant.c - weights as they come back from a quantised copy of themselves: value by value what packed
- * storage would give a product, in the dtype that it computes with.
+/* quant.c - weights packed into blocks (kernels.h has the layout), and their values again.
  *
- *   q8_0  ggml's: step = amax / 127; x -> round(x * (1 / step)) * f16(step), halves away from zero
+ *   q8_0  ggml's: step = amax / 127; q = round(x * (1 / step)), halves away from zero; scale = f16(step)
  *   nf4   QLoRA's (Dettmers et al. 2023) and fp4, as bitsandbytes does them: x is rounded to f16;
  *         u = x * (1 / amax) in f32; the level is told by thresholds, of which one that is met
- *         exactly is not passed; level * amax is rounded to f16. (A GPU's 1 / amax there may be off in
+ *         exactly is not passed; scale = amax, which is an f16. (A GPU's 1 / amax there may be off in
  *         its last place, so that a u at a threshold falls either way.)
  *
- * amax: the largest magnitude of a block. Blocks run over the whole array and know no rows. */
+ * amax: the largest magnitude of a block. A code of fp4 is the level of the magnitude, and 8 where x has a sign. */
 #include <math.h>
 
 #include "base/error.h"
 #include "cpu/cpu.h"
+#include "cpu/packed.h"
 
-enum { BLOCK_4_BIT = 64, BLOCK_8_BIT = 32, LEVELS = 16 };
+enum { BLOCK_4_BIT = 64, BLOCK_8_BIT = 32, LEVELS = CPU_LEVELS };
 
-/* Levels in rising order, and a threshold between each two: one level more than thresholds. */
+/* Levels by their codes, the first ones in rising order with a threshold between each two. */
 struct levels {
     int thresholds;
-    bool is_signed; /* else of magnitudes */
+    bool is_signed; /* else there are as many of magnitudes, and then their negatives */
     float level[LEVELS], threshold[LEVELS - 1];
 };
 
@@ -39,11 +39,13 @@ static const struct levels nf4 = {
 
 /* 0, 1/16, 2, 3, 4, 6, 8 and 12, all over 12. The thresholds are bitsandbytes' literals, which are not
  * always the midpoints' nearest floats. */
-static const struct levels fp4 = {
-    .thresholds = 7,
-    .level = {0.0f, 5.208333333e-03f, 0.16666667f, 0.25f, 0.33333333f, 0.5f, 0.66666667f, 1.0f},
-    .threshold = {0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f, 0.4166667f, 0.583333f,
-                  0.8333333f}};
+static const struct levels fp4 = {.thresholds = 7,
+                                  .level = {0.0f, 5.208333333e-03f, 0.16666667f, 0.25f, 0.33333333f,
+                                            0.5f, 0.66666667f, 1.0f, -0.0f, -5.208333333e-03f,
+                                            -0.16666667f, -0.25f, -0.33333333f, -0.5f, -0.66666667f,
+                                            -1.0f},
+                                  .threshold = {0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f,
+                                                0.4166667f, 0.583333f, 0.8333333f}};
 
 static float largest(const float *x, int64_t n) {
     float most = 0;
@@ -52,46 +54,48 @@ static float largest(const float *x, int64_t n) {
     return most;
 }
 
-static void block_4_bit(float *x, int64_t n, const struct levels *l) {
+/* n numbers of a block, all halves: its quants, and the scale. */
+static uint16_t pack_4_bits(uint8_t *quants, const float *x, int64_t n, const struct levels *l) {
     const float most = largest(x, n), inverse = most > 0 ? 1 / most : 0;
-    int32_t rank[BLOCK_4_BIT] = {0};
+    int32_t code[BLOCK_4_BIT] = {0};
     float u[BLOCK_4_BIT];
     for (int64_t i = 0; i < n; i++) u[i] = l->is_signed ? x[i] * inverse : fabsf(x[i] * inverse);
     for (int t = 0; t < l->thresholds; t++)
-        for (int64_t i = 0; i < n; i++) rank[i] += u[i] > l->threshold[t];
-    for (int64_t i = 0; i < n; i++) {
-        float y = l->level[rank[i]] * most;
-        x[i] = l->is_signed ? y : copysignf(y, x[i]);
-    }
+        for (int64_t i = 0; i < n; i++) code[i] += u[i] > l->threshold[t];
+    for (int64_t i = 0; i < n && !l->is_signed; i++) code[i] |= signbit(x[i]) ? LEVELS / 2 : 0;
+    for (int i = 0; i < LC_PACKED_BLOCK; i++)
+        quants[i] = (uint8_t)(code[i] | code[i + LC_PACKED_BLOCK] << 4);
+    return cpu_to_f16(most);
 }
 
-static void block_8_bit(float *x, int64_t n) {
-    const float step = largest(x, n) / 127, scale = cpu_from_f16(cpu_to_f16(step)),
-                inverse = scale > 0 ? 1 / step : 0;
-    for (int64_t i = 0; i < n; i++) x[i] = roundf(x[i] * inverse) * scale;
+static uint16_t pack_8_bits(uint8_t *quants, const float *x, int64_t n) {
+    const float step = largest(x, n) / 127;
+    const uint16_t scale = cpu_to_f16(step);
+    const float inverse = scale > 0 ? 1 / step : 0;
+    for (int64_t i = 0; i < n; i++) quants[i] = (uint8_t)(128 + (int)roundf(x[i] * inverse));
+    for (int64_t i = n; i < BLOCK_8_BIT; i++) quants[i] = 128;
+    return scale;
 }
 
 static void round_to_f16(float *x, int64_t n) {
-    uint16_t half[CPU_CHUNK];
-    cpu_store(half, LC_F16, 0, x, n);
-    cpu_load(x, half, LC_F16, 0, n);
+    uint16_t halves[CPU_CHUNK];
+    cpu_store(halves, LC_F16, 0, x, n);
+    cpu_load(x, halves, LC_F16, 0, n);
 }
 
-static void chunk_4_bit(float *x, int64_t n, const struct levels *l) {
-    round_to_f16(x, n);
-    for (int64_t i = 0; i < n; i += BLOCK_4_BIT)
-        block_4_bit(x + i, n - i < BLOCK_4_BIT ? n - i : BLOCK_4_BIT, l);
-    round_to_f16(x, n);
-}
+static const struct levels *levels_of(enum lc_quant quant) { return quant == LC_FP4 ? &fp4 : &nf4; }
 
-/* n values in place, from the beginning of a block on. */
-static void chunk(float *x, int64_t n, enum lc_quant quant) {
-    switch (quant) {
-    case LC_NF4: chunk_4_bit(x, n, &nf4); break;
-    case LC_FP4: chunk_4_bit(x, n, &fp4); break;
-    default:
-        for (int64_t i = 0; i < n; i += BLOCK_8_BIT)
-            block_8_bit(x + i, n - i < BLOCK_8_BIT ? n - i : BLOCK_8_BIT);
+const float *cpu_levels(enum lc_quant quant) { return levels_of(quant)->level; }
+
+/* Numbers of a chunk of blocks, x in place. */
+static void pack_chunk(uint8_t *quants, uint16_t *scales, float *x, int64_t n,
+                       enum lc_quant quant) {
+    const int64_t each = lc_packed_each(quant);
+    if (quant != LC_Q8_0) round_to_f16(x, n);
+    for (int64_t i = 0; i < n; i += each, quants += LC_PACKED_BLOCK) {
+        const int64_t count = n - i < each ? n - i : each;
+        *scales++ = quant == LC_Q8_0 ? pack_8_bits(quants, x + i, count)
+                                     : pack_4_bits(quants, x + i, count, levels_of(quant));
     }
 }
 
@@ -104,27 +108,110 @@ static int64_t first_beyond(const float *x, int64_t n, float limit) {
     return i;
 }
 
-int cpu_quantise(void *y, int y_dtype, const void *x, int x_dtype, int64_t count,
-                 enum lc_quant quant) {
+int cpu_pack_weight(void *packed, const void *x, int x_dtype, int64_t count, enum lc_quant quant) {
     const float half_limit = 65520; /* from here on an f16 is infinite */
     const float limit = quant == LC_Q8_0 ? 127 * half_limit : half_limit;
+    const int64_t each = lc_packed_each(quant);
     int64_t chunks = (count + CPU_CHUNK - 1) / CPU_CHUNK, bad = count;
+    uint8_t *quants = packed;
+    uint16_t *scales = (uint16_t *)(quants + lc_packed_scales(quant, count));
 #pragma omp parallel for schedule(static) reduction(min : bad) if (count > 16384)
     for (int64_t c = 0; c < chunks; c++) {
         float buffer[CPU_CHUNK];
         int64_t first = c * CPU_CHUNK, left = count - first,
                 n = left < CPU_CHUNK ? left : CPU_CHUNK;
-        float *out = cpu_place(buffer, y, y_dtype, first);
-        const float *in = cpu_load(out, x, x_dtype, first, n);
-        if (in != out) memcpy(out, in, (size_t)n * sizeof *out);
-        int64_t good = first_beyond(out, n, limit);
-        if (good < n && first + good < bad) bad = first + good;
-        chunk(out, n, quant);
-        cpu_store(y, y_dtype, first, out, n);
+        const float *in = cpu_load(buffer, x, x_dtype, first, n);
+        if (in != buffer) memcpy(buffer, in, (size_t)n * sizeof *buffer);
+        int64_t good = first_beyond(buffer, n, limit);
+        if (good == n)
+            pack_chunk(quants + first / each * LC_PACKED_BLOCK, scales + first / each, buffer, n,
+                       quant);
+        else if (first + good < bad) bad = first + good;
     }
     if (bad == count) return 0;
     float value;
     value = *cpu_load(&value, x, x_dtype, bad, 1);
     return lc_fail(LC_EINVAL, "quantise: element %lld is %g; magnitudes below %g can be quantised",
                    (long long)bad + 1, (double)value, (double)limit);
+}
+
+/* ---- the values again ------------------------------------------------------------------------------- */
+
+static void expand_8_bits(float *y, const uint8_t *quants, float scale) {
+    for (int i = 0; i < BLOCK_8_BIT; i++) y[i] = (float)(quants[i] - 128) * scale;
+}
+
+static void expand_4_bits(float *y, const uint8_t *quants, float scale, const float *level) {
+    float value[LEVELS];
+    for (int i = 0; i < LEVELS; i++) value[i] = level[i] * scale;
+    round_to_f16(value, LEVELS);
+    for (int i = 0; i < LC_PACKED_BLOCK; i++) {
+        y[i] = value[quants[i] & 15];
+        y[i + LC_PACKED_BLOCK] = value[quants[i] >> 4];
+    }
+}
+
+struct cpu_packed cpu_packed_at(const void *packed, enum lc_quant quant, int64_t count) {
+    const uint8_t *quants = packed;
+    return (struct cpu_packed){quants, (const uint16_t *)(quants + lc_packed_scales(quant, count)),
+                               quant};
+}
+
+/* Whole blocks into floats. */
+static void expand_blocks(float *y, const struct cpu_packed *p, int64_t first, int64_t count) {
+    const int64_t each = lc_packed_each(p->quant);
+    for (int64_t b = first; b < first + count; b++, y += each) {
+        const uint8_t *quants = p->quants + b * LC_PACKED_BLOCK;
+        const float scale = cpu_from_f16(p->scales[b]);
+        if (p->quant == LC_Q8_0) expand_8_bits(y, quants, scale);
+        else expand_4_bits(y, quants, scale, cpu_levels(p->quant));
+    }
+}
+
+#ifdef LC_GEMM_PAIRS
+/* Whole blocks into bf16, by what multiplies them (few_rows.c). */
+static void expand_pairs(uint16_t *y, const struct cpu_packed *p, int64_t first, int64_t count) {
+    const wide levels = OP(loadu_ps)(cpu_levels(p->quant));
+    for (int64_t b = first; b < first + count; b++) {
+        const uint8_t *quants = p->quants + b * LC_PACKED_BLOCK;
+        const float scale = cpu_from_f16(p->scales[b]);
+        wide w[2];
+        if (p->quant == LC_Q8_0) w[0] = pairs_of_8_bits(quants, scale, q8_offset * scale);
+        else pairs_of_4_bits(w, quants, levels, scale);
+        for (int64_t i = 0; i < lc_packed_each(p->quant) * 2 / LINE; i++, y += LINE / 2)
+            OP(storeu_ps)(y, w[i]);
+    }
+}
+#endif
+
+void cpu_expand_run(void *y, int dtype, const struct cpu_packed *p, int64_t first, int64_t count) {
+    const int64_t each = lc_packed_each(p->quant);
+    float buffer[CPU_CHUNK];
+    for (int64_t done = 0, n; done < count; done += n) {
+        const int64_t block = (first + done) / each, before = (first + done) % each;
+        n = count - done < CPU_CHUNK - before ? count - done : CPU_CHUNK - before;
+#ifdef LC_GEMM_PAIRS
+        if (dtype == LC_BF16 && before == 0 && n % each == 0) {
+            expand_pairs((uint16_t *)y + done, p, block, n / each);
+            continue;
+        }
+#endif
+        expand_blocks(buffer, p, block, (before + n + each - 1) / each);
+        if (dtype == LC_F32) memcpy((float *)y + done, buffer + before, (size_t)n * sizeof *buffer);
+        else cpu_store(y, dtype, done, buffer + before, n);
+    }
+}
+
+int cpu_expand(void *y, int y_dtype, int64_t rows, int64_t cols, int64_t y_row, const void *packed,
+               enum lc_quant quant) {
+    const struct cpu_packed p = cpu_packed_at(packed, quant, rows * cols);
+    const bool dense = y_row == cols; /* then cut where it suits */
+    const int64_t all = rows * cols, run = dense ? CPU_CHUNK : cols, step = dense ? run : y_row,
+                  runs = dense ? (all + run - 1) / run : rows;
+    const int64_t size = (int64_t)lc_dtype_bytes(y_dtype);
+#pragma omp parallel for schedule(static) if (all > 16384)
+    for (int64_t r = 0; r < runs; r++)
+        cpu_expand_run((char *)y + r * step * size, y_dtype, &p, r * run,
+                       all - r * run < run ? all - r * run : run);
+    return 0;
 }

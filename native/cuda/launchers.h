@@ -85,8 +85,9 @@ int cuda_pick_logp_backward(void *dlogits, int dtype, const float *logits, const
 int cuda_argmax(int32_t *y, const void *x, int dtype, int64_t rows, int64_t width);
 
 /* ---- quant.cu ---- */
-int cuda_quantise(void *y, int y_dtype, const void *x, int x_dtype, int64_t count,
-                  enum lc_quant quant);
+int cuda_pack(void *packed, const void *x, int x_dtype, int64_t count, enum lc_quant quant);
+int cuda_expand(void *y, int y_dtype, int64_t rows, int64_t cols, int64_t y_row, const void *packed,
+                enum lc_quant quant);
 
 /* ---- reduce.cu ---- */
 int cuda_sum(float *y, const void *x, int dtype, int64_t outer, int64_t middle, int64_t inner,

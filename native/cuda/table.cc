@@ -52,7 +52,8 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     k->pick_logp = cuda_pick_logp;
     k->pick_logp_backward = cuda_pick_logp_backward;
     k->argmax = cuda_argmax;
-    k->quantise = cuda_quantise;
+    k->pack = cuda_pack;
+    k->expand = cuda_expand;
     k->sum = cuda_sum;
     k->take_rows = cuda_take_rows;
     k->add_rows = cuda_add_rows;

@@ -170,10 +170,9 @@ static void complain_of_error(struct lc_source *s, const char *name, const char 
     complain(s, name, what);
 }
 
-/* The file's numbers in the model's dtype. */
+/* The file's numbers in the model's dtype, or packed. */
 static lc_tensor *converted(struct lc_params *p, lc_tensor *t, int quant) {
-    if (quant != LC_PLAIN) return lc_quantise(t, quant, p->dtype);
-    return lc_cast(t, p->dtype);
+    return quant == LC_PLAIN ? lc_cast(t, p->dtype) : lc_pack_weight(t, quant);
 }
 
 static lc_tensor *from_file(struct lc_params *p, struct lc_source *s, const char *name, int ndim,

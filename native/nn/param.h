@@ -49,8 +49,8 @@ int lc_params_source(struct lc_params *p, enum lc_part part, const char *path);
 lc_tensor *lc_params_take(struct lc_params *p, enum lc_part part, enum lc_init init, int ndim,
                           const int64_t *shape, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
-/* The same for a weight [n, k] that is quantised where the model's weights are: its values are those that
- * the quantised copy gives back, computed from the file's own numbers and not from a cast of them. */
+/* The same for a weight [n, k] of a linear layer, which is packed where the model's weights are: from the file's own
+ * numbers and not from a cast of them. */
 lc_tensor *lc_params_take_quantised(struct lc_params *p, enum lc_part part, const int64_t shape[2],
                                     const char *name);
 /* Adds one made elsewhere (an adapter's). */

@@ -89,7 +89,7 @@ lc_tensor *lc_record(lc_tensor *y, const struct lc_rule *rule) {
 /* ---- gradients of leaves -------------------------------------------------------------------------- */
 
 int lc_tensor_requires_grad(lc_tensor *t, int on) {
-    if (!lc_usable("requires_grad", t)) return -1;
+    if (!lc_alive("requires_grad", t)) return -1;
     if (t->node)
         return lc_fail(LC_EINVAL, "requires_grad: %s is the result of an op, not a leaf",
                        lc_shape_text(t));
@@ -281,9 +281,9 @@ static int check_alive(const struct lc_rule *r) {
     char name[64];
     snprintf(name, sizeof name, "backward of %s", r->name);
     for (int i = 0; i < LC_RULE_INPUTS && r->in[i]; i++)
-        if (!lc_usable(name, r->in[i])) return -1;
+        if (!lc_alive(name, r->in[i])) return -1;
     for (int i = 0; i < LC_RULE_KEPT && r->keep[i]; i++)
-        if (!lc_usable(name, r->keep[i])) return -1;
+        if (!lc_alive(name, r->keep[i])) return -1;
     return 0;
 }
 

@@ -22,21 +22,22 @@ static bool wanted(int count, const struct lc_linear_part *part) {
     return adapter && lc_kernels_of(first)->bordered;
 }
 
-static int64_t border_of(int count, const struct lc_linear_part *part) {
-    const int64_t pack = PACK_BYTES / (int64_t)lc_dtype_bytes(part[0].weight->dtype);
-    int64_t ranks = 0;
-    for (int i = 0; i < count; i++) ranks += part[i].a ? part[i].a->shape[0] : 0;
-    return (ranks + pack - 1) / pack * pack;
+/* A border without its whole. Packed weights may be expanded to elements of two bytes. */
+static struct lc_border border_of(int count, const struct lc_linear_part *part) {
+    const lc_tensor *first = part[0].weight;
+    const int64_t pack =
+        PACK_BYTES / (lc_is_packed(first) ? 2 : (int64_t)lc_dtype_bytes(first->dtype));
+    struct lc_border b = {.k = first->shape[1]};
+    for (int i = 0; i < count; i++) {
+        b.n += part[i].weight->shape[0];
+        b.r += part[i].a ? part[i].a->shape[0] : 0;
+    }
+    b.r = (b.r + pack - 1) / pack * pack;
+    return b;
 }
 
-int lc_border_make(struct lc_border **border, int count, const struct lc_linear_part *part) {
-    *border = NULL;
-    if (!wanted(count, part)) return 0;
-    struct lc_border *b = lc_alloc_zero(sizeof *b);
-    if (!b) return -1;
-    b->k = part[0].weight->shape[1];
-    b->r = border_of(count, part);
-    for (int i = 0; i < count; i++) b->n += part[i].weight->shape[0];
+/* The parts' weights move into a new whole. */
+static int lodge(struct lc_border *b, int count, const struct lc_linear_part *part) {
     const int64_t row = b->k + b->r;
     lc_scope_outside(1);
     int before = lc_pool(), tag = lc_device_tag(LC_FOR_WEIGHTS);
@@ -50,6 +51,16 @@ int lc_border_make(struct lc_border **border, int count, const struct lc_linear_
         done = lc_tensor_lodge(part[i].weight, b->whole, first * row, row);
     lc_pool_end(before, NULL);
     lc_scope_outside(0);
+    return done;
+}
+
+int lc_border_make(struct lc_border **border, int count, const struct lc_linear_part *part) {
+    *border = NULL;
+    if (!wanted(count, part)) return 0;
+    struct lc_border *b = lc_alloc_zero(sizeof *b);
+    if (!b) return -1;
+    *b = border_of(count, part);
+    const int done = lc_is_packed(part[0].weight) ? 0 : lodge(b, count, part);
     if (done < 0) lc_border_free(b);
     else *border = b;
     return done;
@@ -65,13 +76,15 @@ void lc_border_free(struct lc_border *b) {
 
 bool lc_border_serves(const struct lc_border *b, const lc_tensor *x, int count,
                       const struct lc_linear_part *part) {
-    if (!b || x->dtype != b->whole->dtype || !lc_tensor_rowwise(x)) return false;
+    if (!b || !lc_tensor_rowwise(x) || (b->whole && x->dtype != b->whole->dtype)) return false;
     for (int i = 0; i < count; i++)
-        if (part[i].weight->storage != b->whole->storage) return false;
+        if (b->whole ? part[i].weight->storage != b->whole->storage : !lc_is_packed(part[i].weight))
+            return false;
     return true;
 }
 
-int lc_border_fill(struct lc_border *b, int count, const struct lc_linear_part *part) {
+/* Writes the adapters around the weights, where they have changed since. */
+static int fill(struct lc_border *b, int count, const struct lc_linear_part *part) {
     struct lc_block block[2 * LC_LINEARS_MOST];
     const int64_t row = b->k + b->r, size = (int64_t)lc_dtype_bytes(b->whole->dtype);
     char *const to = lc_data(b->whole);
@@ -101,4 +114,35 @@ int lc_border_fill(struct lc_border *b, int count, const struct lc_linear_part *
     if (lc_kernels_of(b->whole)->put_blocks(block, n, b->whole->dtype) < 0) return -1;
     b->filled = changes;
     return 0;
+}
+
+static int expand(struct lc_border *b, int dtype, int count, const struct lc_linear_part *part) {
+    const int64_t row = b->k + b->r;
+    const int tag = lc_device_tag(LC_FOR_WORKSPACE);
+    b->whole =
+        lc_tensor_full(2, (int64_t[]){b->n + b->r, row}, dtype, part[0].weight->storage->device, 0);
+    lc_device_tag(tag);
+    char *to = b->whole ? lc_data(b->whole) : NULL;
+    for (int i = 0; to && i < count; i++) {
+        const lc_tensor *w = part[i].weight;
+        const int64_t rows = w->shape[0];
+        if (lc_kernels_of(w)->expand(to, dtype, rows, b->k, row, lc_data(w), lc_quant_of(w->dtype)))
+            return -1;
+        to += rows * row * (int64_t)lc_dtype_bytes(dtype);
+    }
+    return to ? 0 : -1;
+}
+
+int lc_border_open(struct lc_border *now, struct lc_border *b, int dtype, int count,
+                   const struct lc_linear_part *part, bool on) {
+    *now = *b;
+    if (b->whole) return on ? fill(b, count, part) : 0;
+    return expand(now, dtype, count, part) < 0 || (on && fill(now, count, part) < 0) ? -1 : 0;
+}
+
+int lc_border_open_again(struct lc_border *now, lc_tensor *whole, int dtype, int count,
+                         const struct lc_linear_part *part) {
+    struct lc_border b = border_of(count, part);
+    b.whole = whole;
+    return lc_border_open(now, &b, dtype, count, part, !whole);
 }

@@ -4,7 +4,7 @@
  *   linear_bias  y = x W^T + bias                      bias [N]
  *   linear_lora  y = x W^T + scale (x a^T) b^T         a f32 [r, K], b f32 [N, r], cast to x's dtype
  *
- * y has x's dtype; the weight may have another. Weights that want no gradient get none, and nothing is
+ * y has x's dtype; the weight may have another, or be packed. Weights that want no gradient get none, and nothing is
  * computed for them. */
 #include "base/error.h"
 #include "ops/autograd.h"
@@ -13,7 +13,7 @@
 #include "tensor/device.h"
 
 static int check(const char *op, const lc_tensor *x, const lc_tensor *weight) {
-    if (!lc_is_float(x) || !lc_is_float(weight))
+    if (!lc_is_float(x) || (!lc_is_float(weight) && !lc_is_packed(weight)))
         return lc_fail(LC_EINVAL, "%s: x is %s and weight %s; both must be floats", op,
                        lc_shape_text(x), lc_shape_text(weight));
     if (x->ndim < 1 || weight->ndim != 2 || lc_tensor_width(x) != weight->shape[1])
@@ -43,11 +43,12 @@ static int bias_gradient(lc_tensor *bias, const lc_tensor *dy) {
 static int linear_backward(const struct lc_rule *r, lc_tensor *dy) {
     lc_tensor *x = r->in[0], *weight = r->in[1], *bias = r->in[2];
     struct lc_matrix g, rows, w;
-    if (lc_matrix_rows(&g, dy) < 0 || lc_matrix_rows(&rows, x) < 0 || lc_matrix_of(&w, weight) < 0)
-        return -1;
+    if (lc_matrix_rows(&g, dy) < 0 || lc_matrix_rows(&rows, x) < 0) return -1;
     if (lc_wants(x)) {
-        lc_tensor *dx = lc_gradient_like(x);
-        if (!dx || lc_product(dx, g, w, 1, 0, NULL) < 0 || lc_grad_add(x, dx) < 0) return -1;
+        lc_tensor *dx = lc_gradient_like(x), *whole = lc_expanded(weight, x->dtype);
+        if (!dx || !whole || lc_matrix_of(&w, whole) < 0 || lc_product(dx, g, w, 1, 0, NULL) < 0 ||
+            lc_grad_add(x, dx) < 0)
+            return -1;
     }
     return lc_product_gradient(weight, g, rows, 1) < 0 ? -1 : bias_gradient(bias, dy);
 }
@@ -55,8 +56,8 @@ static int linear_backward(const struct lc_rule *r, lc_tensor *dy) {
 /* y = x w^T + bias */
 static lc_tensor *with_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias) {
     struct lc_matrix rows, w;
-    lc_tensor *y = rows_of(x, weight->shape[0]);
-    if (!y || lc_matrix_rows(&rows, x) < 0 || lc_matrix_of(&w, weight) < 0 ||
+    lc_tensor *y = rows_of(x, weight->shape[0]), *whole = lc_expanded(weight, x->dtype);
+    if (!y || !whole || lc_matrix_rows(&rows, x) < 0 || lc_matrix_of(&w, whole) < 0 ||
         lc_product(y, rows, lc_matrix_transposed(w), 1, 0, bias) < 0)
         return NULL;
     return lc_record(
@@ -65,14 +66,14 @@ static lc_tensor *with_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias) {
 }
 
 lc_tensor *lc_linear(lc_tensor *x, lc_tensor *weight) {
-    if (!lc_usable("linear", x) || !lc_usable("linear", weight) || check("linear", x, weight) < 0 ||
+    if (!lc_usable("linear", x) || !lc_alive("linear", weight) || check("linear", x, weight) < 0 ||
         !lc_together("linear", x, weight))
         return NULL;
     return lc_linears(x, 1, &(struct lc_linear_part){.weight = weight}, NULL);
 }
 
 lc_tensor *lc_linear_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias) {
-    if (!lc_usable("linear_bias", x) || !lc_usable("linear_bias", weight) ||
+    if (!lc_usable("linear_bias", x) || !lc_alive("linear_bias", weight) ||
         !lc_usable("linear_bias", bias) || check("linear_bias", x, weight) < 0 ||
         !lc_together("linear_bias", x, weight) || !lc_together("linear_bias", x, bias))
         return NULL;
@@ -99,7 +100,7 @@ static int check_lora(const lc_tensor *x, const lc_tensor *weight, const lc_tens
 
 lc_tensor *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tensor *b,
                           double scale) {
-    if (!lc_usable("linear_lora", x) || !lc_usable("linear_lora", weight) ||
+    if (!lc_usable("linear_lora", x) || !lc_alive("linear_lora", weight) ||
         !lc_usable("linear_lora", a) || !lc_usable("linear_lora", b) ||
         check_lora(x, weight, a, b) < 0 || !lc_together("linear_lora", x, weight) ||
         !lc_together("linear_lora", x, a) || !lc_together("linear_lora", x, b))

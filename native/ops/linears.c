@@ -83,10 +83,8 @@ static int part_forward(struct lc_matrix y, struct lc_matrix x, const struct cal
                         lc_tensor **h) {
     const struct lc_linear_part *p = &c->part[i];
     const struct lc_kernels *k = lc_kernels_of(c->x);
-    struct lc_matrix w, a, b, u;
-    if (lc_matrix_of(&w, p->weight) < 0 ||
-        lc_product_into(k, y, x, lc_matrix_transposed(w), 1, 0) < 0)
-        return -1;
+    struct lc_matrix a, b, u;
+    if (lc_product_by_weight(y, x, p->weight) < 0) return -1;
     if (!p->a) return 0;
     lc_tensor *down = as(p->a, c->x->dtype), *up = as(p->b, c->x->dtype);
     *h = rows_of(c->x, p->a->shape[0]);
@@ -96,6 +94,19 @@ static int part_forward(struct lc_matrix y, struct lc_matrix x, const struct cal
     return lc_product_into(k, u, x, lc_matrix_transposed(a), p->scale, 0) < 0
                ? -1
                : lc_product_into(k, y, u, lc_matrix_transposed(b), 1, 1);
+}
+
+/* dx += dy W, or dx = dy W where beta is 0 */
+static int gradient_by_weight(struct lc_matrix dx, struct lc_matrix dy, lc_tensor *weight,
+                              double beta) {
+    struct lc_matrix w;
+    int before = lc_pool();
+    lc_tensor *whole = lc_expanded(weight, dy.dtype);
+    int done = whole && !lc_matrix_of(&w, whole)
+                   ? lc_product_into(lc_kernels_of(weight), dx, dy, w, 1, beta)
+                   : -1;
+    lc_pool_end(before, NULL);
+    return done;
 }
 
 /* keep: of each part the rows between its a and b. dy rowwise.
@@ -112,8 +123,8 @@ static int apart_backward(const struct lc_rule *r, lc_tensor *dy) {
         const struct lc_linear_part *p = &c.part[i];
         const struct lc_matrix g = lc_matrix_columns(all, c.first[i], c.first[i + 1] - c.first[i]);
         const double beta = i < c.count - 1;
-        struct lc_matrix w, a, b, h, dh;
-        if (lc_matrix_of(&w, p->weight) < 0 || (dx && lc_product_into(k, to, g, w, 1, beta) < 0) ||
+        struct lc_matrix a, b, h, dh;
+        if ((dx && gradient_by_weight(to, g, p->weight, beta) < 0) ||
             lc_product_gradient(p->weight, g, x, 1) < 0)
             return -1;
         if (!p->a) continue;
@@ -249,12 +260,13 @@ static int b_gradients(const struct call *c, struct lc_matrix g, struct lc_matri
     return 0;
 }
 
-/* keep: X with U behind its rows, and the border */
+/* keep: X with U behind its rows, and the border's whole where it stays */
 static int bordered_backward(const struct lc_rule *r, lc_tensor *dy) {
     const struct call c = call_again(r);
-    const lc_tensor *xu = r->keep[0], *whole = r->keep[1];
+    const lc_tensor *xu = r->keep[0];
     const int64_t n = c.first[c.count], k = lc_tensor_width(xu);
-    const struct lc_border b = {.whole = r->keep[1], .n = n, .k = k, .r = whole->shape[1] - k};
+    struct lc_border b;
+    if (lc_border_open_again(&b, r->keep[1], dy->dtype, c.count, c.part) < 0) return -1;
     const lc_tensor *g = with_room(dy, b.r);
     if (!g || make_v(&c, &b, g) < 0) return -1;
     if (lc_wants(c.x)) {
@@ -270,12 +282,14 @@ static int bordered_backward(const struct lc_rule *r, lc_tensor *dy) {
     return b_gradients(&c, rows_with_room(g, 0, n), rows_with_room(xu, k, b.r));
 }
 
-static lc_tensor *bordered(const struct call *c, struct lc_border *b) {
+static lc_tensor *bordered(const struct call *c, struct lc_border *border) {
     const struct lc_kernels *kernels = lc_kernels_of(c->x);
-    const int64_t all = b->k + b->r;
-    lc_tensor *list[LC_LINEARS_MOST], *x = c->x, *y = rows_of(x, b->n);
+    lc_tensor *list[LC_LINEARS_MOST], *x = c->x, *y = rows_of(x, border->n);
     const bool on = adapters_of(c, false, list) > 0;
-    if (on && (lc_border_fill(b, c->count, c->part) < 0 || !(x = with_room(x, b->r)))) return NULL;
+    struct lc_border now, *b = &now;
+    if (lc_border_open(b, border, x->dtype, c->count, c->part, on) < 0) return NULL;
+    const int64_t all = b->k + b->r;
+    if (on && !(x = with_room(x, b->r))) return NULL;
     if (on && lc_product_into(kernels, rows_with_room(x, b->k, b->r), rows_with_room(x, 0, b->k),
                               lc_matrix_transposed(corner(b, b->n, b->r, 0, b->k)), 1, 0) < 0)
         return NULL;
@@ -291,7 +305,7 @@ static lc_tensor *bordered(const struct call *c, struct lc_border *b) {
     if (on) {
         y->grad_room = b->r;
         r.keep[0] = x;
-        r.keep[1] = b->whole;
+        r.keep[1] = border->whole; /* of packed weights none: they are expanded again */
     }
     return lc_record(y, &r);
 }
@@ -300,7 +314,7 @@ lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part
                       struct lc_border *border) {
     if (!lc_usable("linear", x)) return NULL;
     for (int i = 0; i < count; i++)
-        if (!lc_usable("linear", part[i].weight) || !lc_together("linear", x, part[i].weight))
+        if (!lc_alive("linear", part[i].weight) || !lc_together("linear", x, part[i].weight))
             return NULL;
     const struct call c = call_of(x, count, part);
     const bool whole = lc_border_serves(border, x, count, part);

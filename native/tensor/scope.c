@@ -71,13 +71,13 @@ int lc_scope_end(void) {
 }
 
 int lc_tensor_keep(lc_tensor *t) {
-    if (!lc_usable("keep", t)) return -1;
+    if (!lc_alive("keep", t)) return -1;
     lc_scope_unlink(t->storage);
     return 0;
 }
 
 int lc_tensor_leave(lc_tensor *t) {
-    if (!lc_usable("leave", t)) return -1;
+    if (!lc_alive("leave", t)) return -1;
     struct lc_scope *here = t->storage->scope;
     if (!here || here != innermost) return 0;
     lc_scope_unlink(t->storage);

@@ -19,7 +19,8 @@
 static const struct {
     const char *name;
     size_t bytes;
-} dtypes[LC_DTYPES] = {{"f32", 4}, {"bf16", 2}, {"f16", 2}, {"i32", 4}, {"u8", 1}};
+} dtypes[LC_DTYPES] = {{"f32", 4}, {"bf16", 2}, {"f16", 2}, {"i32", 4},
+                       {"u8", 1},  {"q8_0", 0}, {"nf4", 0}, {"fp4", 0}};
 
 static bool is_dtype(int dtype) { return dtype >= 0 && dtype < LC_DTYPES; }
 const char *lc_dtype_name(int dtype) { return is_dtype(dtype) ? dtypes[dtype].name : NULL; }
@@ -55,6 +56,13 @@ int64_t lc_tensor_count(const lc_tensor *t) {
     int64_t count = 1;
     for (int i = 0; i < t->ndim; i++) count *= t->shape[i];
     return count;
+}
+
+int64_t lc_tensor_bytes(const lc_tensor *t) {
+    const enum lc_quant quant = lc_quant_of(t->dtype);
+    const int64_t count = lc_tensor_count(t);
+    return quant == LC_PLAIN ? count * (int64_t)dtypes[t->dtype].bytes
+                             : lc_packed_bytes(quant, count);
 }
 
 int64_t lc_tensor_width(const lc_tensor *t) { return t->ndim ? t->shape[t->ndim - 1] : 1; }
@@ -104,12 +112,20 @@ void *lc_data(const lc_tensor *t) {
     return (unsigned char *)t->storage->data + (size_t)t->offset * dtypes[t->dtype].bytes;
 }
 
-bool lc_usable(const char *op, const lc_tensor *t) {
+bool lc_alive(const char *op, const lc_tensor *t) {
     if (!t) return false;
     if (t->storage->data) return true;
     lc_fail(LC_EINVAL,
             "%s: this %s was released at the end of its scope; call :keep() inside the scope, or "
             "return it from there",
+            op, lc_shape_text(t));
+    return false;
+}
+
+bool lc_usable(const char *op, const lc_tensor *t) {
+    if (!lc_alive(op, t)) return false;
+    if (!lc_is_packed(t)) return true;
+    lc_fail(LC_EINVAL, "%s: %s is a packed weight, which linear layers alone can read; expand it",
             op, lc_shape_text(t));
     return false;
 }
@@ -209,6 +225,9 @@ static lc_tensor *new_handle(struct lc_storage *s, int dtype, int ndim, const in
 
 static int checked_bytes(int ndim, const int64_t *shape, int dtype, int64_t *bytes) {
     if (!is_dtype(dtype)) return lc_fail(LC_EINVAL, "tensor: there is no dtype %d", dtype);
+    if (lc_quant_of(dtype) != LC_PLAIN)
+        return lc_fail(LC_EINVAL, "tensor: %s is not made but packed, from a weight of floats",
+                       dtypes[dtype].name);
     if (ndim < 0 || ndim > LC_MAX_DIMS)
         return lc_fail(LC_EINVAL, "tensor: %d dims asked, at most %d are possible", ndim,
                        LC_MAX_DIMS);
@@ -225,9 +244,8 @@ static int checked_bytes(int ndim, const int64_t *shape, int dtype, int64_t *byt
     return 0;
 }
 
-lc_tensor *lc_tensor_new(int ndim, const int64_t *shape, int dtype, int device) {
-    int64_t bytes;
-    if (checked_bytes(ndim, shape, dtype, &bytes) < 0) return NULL;
+static lc_tensor *on_new_storage(int64_t bytes, int ndim, const int64_t *shape, int dtype,
+                                 int device) {
     if (lc_device_start(device) < 0) return NULL;
     struct lc_storage *s = lc_alloc(sizeof *s);
     if (!s) return NULL;
@@ -239,6 +257,21 @@ lc_tensor *lc_tensor_new(int ndim, const int64_t *shape, int dtype, int device) 
     }
     lc_scope_birth(s);
     return new_handle(s, dtype, ndim, shape);
+}
+
+lc_tensor *lc_tensor_new(int ndim, const int64_t *shape, int dtype, int device) {
+    int64_t bytes;
+    return checked_bytes(ndim, shape, dtype, &bytes) < 0
+               ? NULL
+               : on_new_storage(bytes, ndim, shape, dtype, device);
+}
+
+lc_tensor *lc_tensor_packed(const lc_tensor *like, enum lc_quant quant, int ndim,
+                            const int64_t *shape) {
+    int64_t count = 1;
+    for (int i = 0; i < ndim; i++) count *= shape[i];
+    return on_new_storage(lc_packed_bytes(quant, count), ndim, shape, LC_U8 + (int)quant,
+                          like->storage->device);
 }
 
 lc_tensor *lc_tensor_wrap(int ndim, const int64_t *shape, int dtype, const void *data,

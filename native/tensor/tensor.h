@@ -40,6 +40,9 @@ lc_tensor_like(const lc_tensor *t); /* same shape, dtype, device; dense, content
 lc_tensor *lc_tensor_make(const lc_tensor *like, int dtype, int ndim,
                           const int64_t *shape); /* on like's device */
 lc_tensor *lc_tensor_zero_like(const lc_tensor *t, int dtype);
+/* A packed tensor on like's device: its kernels fill it, and nobody else looks inside. */
+lc_tensor *lc_tensor_packed(const lc_tensor *like, enum lc_quant quant, int ndim,
+                            const int64_t *shape);
 lc_tensor *lc_tensor_alias(const lc_tensor *t, int ndim, const int64_t *shape,
                            const int64_t *stride, int64_t offset); /* shares storage */
 /* [..., w] whose rows have `room` elements behind each that an op may fill: bordered products (ops/border.h)
@@ -66,6 +69,7 @@ bool lc_same_shape(const lc_tensor *a, const lc_tensor *b);
 const char *
 lc_shape_text(const lc_tensor *t); /* "f32 [4, 8]"; one of 8 rotating buffers of this thread */
 static inline bool lc_is_float(const lc_tensor *t) { return t->dtype <= LC_F16; }
+static inline bool lc_is_packed(const lc_tensor *t) { return t->dtype > LC_U8; }
 
 /* Whoever overwrites a tensor that existed before says so, for those who keep something made of it. */
 static inline void lc_tensor_changed(lc_tensor *t) { t->storage->changes++; }
@@ -73,8 +77,10 @@ static inline void lc_tensor_changed(lc_tensor *t) { t->storage->changes++; }
 /* First byte of a dense or strided tensor. The storage must be alive: see lc_usable. */
 void *lc_data(const lc_tensor *t);
 
-/* What every op asks first: not NULL (then false without a word) and storage alive (else the reason). */
+/* What every op asks first: not NULL (then false without a word), storage alive and not packed (else the reason). */
 bool lc_usable(const char *op, const lc_tensor *t);
+/* The same for those who do not look at elements, or take packed ones. */
+bool lc_alive(const char *op, const lc_tensor *t);
 
 /* The kernels of the tensor's device. */
 const struct lc_kernels *lc_kernels_of(const lc_tensor *t);

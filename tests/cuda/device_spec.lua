@@ -1,5 +1,6 @@
 -- A device beside the host: where tensors are, what ops say of a mixture, memory, and numbers that must be the host's.
 local ffi = require "ffi"
+local golden = require "tests.support.golden"
 local lucid = require "lucid"
 local native = require "lucid.native"
 local C = native.C
@@ -82,7 +83,12 @@ describe("on the device", function()
   it("quantised weights are the host's, and what fits no block is named", function()
     local host, there = both({ 7, 130 }, { seed = 1 })
     for _, kind in ipairs { "q8_0", "nf4", "fp4" } do
-      for _, dtype in ipairs { "f32", "bf16" } do same(host:quantise(kind, dtype), there:quantise(kind, dtype)) end
+      for _, dtype in ipairs { "f32", "bf16" } do
+        same(host:quantise(kind, dtype), there:quantise(kind, dtype))
+        local x = lucid.randn({ 3, 130 }, { seed = 2 }):to(dtype)
+        local y = x:linear(host:pack(kind))
+        golden.agree(x:to("cuda"):linear(there:pack(kind)):to("cpu"), y, dtype == "f32" and 1e-5 or 1e-2, kind)
+      end
     end
     local wild = lucid.tensor({ 1, 2, 1e30, 4, 1e31 }, { device = "cuda" })
     refused(function() wild:quantise("nf4") end, "element 3 is 1e+30")

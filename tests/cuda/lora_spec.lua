@@ -19,7 +19,15 @@ local PAIRS = {
 
 local function open(kind, device, dtype)
   if kind == "grouped" then return lucid.model(GROUPED, { dtype = dtype, device = device }) end
-  return models.new(SIZES, { dtype = dtype, device = device, seed = 3 })
+  local own = kind == "alike"
+  local m = models.new(SIZES, { dtype = own and dtype or "f32", device = own and device or "cpu", seed = 3 })
+  if own then return m end
+  local dir = folder.folder()                   -- packed weights are those of a file
+  models.write(dir, SIZES)
+  m:save(dir)
+  m = lucid.model(dir, { dtype = dtype, device = device, quant = kind })
+  folder.remove(dir)
+  return m
 end
 
 -- Adapters that change something, the same on every device.
@@ -64,6 +72,10 @@ describe("adapters on the device give the host's log-probabilities and gradients
     ["of some linears of a group"] = { kind = "alike", dtype = "bf16", rank = 4, targets = "q_proj,v_proj,up_proj" },
     ["of one linear"] = { kind = "grouped", dtype = "f32", rank = 5, targets = "k_proj" },
     ["of blocks that are recomputed"] = { kind = "alike", dtype = "bf16", rank = 8, recompute = true },
+    ["of packed weights"] = { kind = "q8_0", dtype = "bf16", rank = 8 },
+    ["of packed weights of 4 bits, in f32, whose ranks fill no pack"] = { kind = "nf4", dtype = "f32", rank = 3 },
+    ["of some linears of a packed group, recomputed"] = { kind = "fp4", dtype = "bf16", rank = 4, targets = "k_proj,gate_proj",
+      recompute = true },
     ["beside a weight that is trained, too"] = { kind = "alike", dtype = "f32", rank = 8, beside = "layers%.1%..*k_proj%.weight" },
   } do it(name, function() agree(o) end) end
 end)
@@ -71,7 +83,7 @@ end)
 describe("an adapter on the device", function()
   it("changes no bit while its B is zero, and none of the base when it is off", function()
     for _, dtype in ipairs { "bf16", "f16", "f32" } do
-      for _, kind in ipairs { "alike", "grouped" } do
+      for _, kind in ipairs { "alike", "grouped", "nf4" } do
         local m, f = open(kind, "cuda", dtype), lucid.forest.pairs(PAIRS)
         m:lora { rank = 3, alpha = 6, seed = 1 }
         local off = m:base():logps(f):tolist()
@@ -110,8 +122,8 @@ describe("an adapter on the device", function()
     assert.is_true(math.abs(more - borders) < 2 * 7 * 512, more .. " bytes for " .. borders) -- blocks are of 512 bytes
   end)
 
-  it("is followed when it is written, stepped or loaded", function()
-    local m = adapt(open("alike", "cuda", "f32"), { rank = 4 })
+  for _, kind in ipairs { "alike", "q8_0" } do it("is followed when it is written, stepped or loaded: " .. kind, function()
+    local m = adapt(open(kind, "cuda", "f32"), { rank = 4 })
     local f, seen = lucid.forest.pairs(PAIRS), {}
     local function changed()
       local now = table.concat(m:logps(f):tolist(), " ")
@@ -129,6 +141,17 @@ describe("an adapter on the device", function()
       if p.name:find("lora_B") then p.tensor:copy(lucid.randn(p.tensor:shape(), { seed = 8, device = "cuda" })) end
     end
     changed()
+  end) end
+
+  it("leaves packed weights packed, and nothing expanded behind", function()
+    collectgarbage()
+    collectgarbage()
+    local m, f = open("nf4", "cuda", "bf16"), lucid.forest.pairs(PAIRS)
+    local held = tonumber(C.lc_device_memory("weights"))
+    m:lora { rank = 8, alpha = 16, seed = 1 }
+    lucid.scope(function() m:pairs(f).tokens:sum():backward() end)
+    assert.equal(held, tonumber(C.lc_device_memory("weights")))
+    assert.is_true(tonumber(C.lc_device_memory("workspace")) < 2 * 72 * 72, "as one expanded weight and its border takes")
   end)
 
   it("gives a row the same bits in any company", function()

@@ -1,5 +1,6 @@
 -- Quantised weights: the numbers that bitsandbytes and ggml give back (tests/golden/quant), every half and
 -- every threshold against the formats' description (tests/oracle/quant.lua), and a model on such a base.
+local ffi = require "ffi"
 local lucid = require "lucid"
 local native = require "lucid.native"
 local file = require "lucid.file"
@@ -21,7 +22,10 @@ local function raises(text, f, ...)
   assert.is_nil(tostring(reason):find("\n", 1, true))
 end
 
-local function flat(t) return t:view(-1):tolist() end
+local function flat(t, dtype)
+  if t:packed() then t = t:expand(dtype) end
+  return t:view(-1):tolist()
+end
 
 -- Every finite half whose magnitude is at most 1, in rising order.
 local function small_halves()
@@ -144,6 +148,115 @@ describe("quantised numbers", function()
   end)
 end)
 
+-- ---- packed weights -------------------------------------------------------------------------------------
+
+-- Beside blocks: of whole rows, that go on in the next row, shorter than one; more rows than a span; longer than a part of K.
+local SIZES = { { 40, 64 }, { 33, 96 }, { 21, 50 }, { 3, 5 }, { 17, 2112 }, { 24, 6208 } }
+
+local function each_case(f)
+  for _, kind in ipairs(KINDS) do
+    for _, dtype in ipairs { "f32", "bf16", "f16" } do
+      for i, size in ipairs(SIZES) do f(lucid.randn(size, { seed = i }), kind, dtype, ("%s %s %dx%d"):format(kind, dtype, unpack(size))) end
+    end
+  end
+end
+
+describe("a packed weight", function()
+  it("gives back what a quantised copy has, in every dtype and size", function()
+    each_case(function(w, kind, dtype, name)
+      local p = w:pack(kind)
+      assert.equal(kind, p:dtype())
+      assert.same(w:shape(), p:shape())
+      assert.same(flat(w:quantise(kind, dtype)), flat(p, dtype), name)
+    end)
+  end)
+
+  it("multiplies as the expanded one does, a row alone as among many, with any number of threads", function()
+    each_case(function(w, kind, dtype, name)
+      local p, x = w:pack(kind), lucid.randn({ 9, w:size(2) }, { seed = 9, dtype = dtype })
+      local want = x:linear(p:expand(dtype)):tolist()
+      for rows = 1, 9 do
+        lucid.threads(1 + rows % 2)
+        local y = x:slice(1, 10 - rows, 9):linear(p):tolist()
+        for r = 1, rows do assert.same(want[9 - rows + r], y[r], name) end
+      end
+      lucid.threads(0)
+      assert.same(flat(x:linear_bias(p:expand(dtype), lucid.ones({ w:size(1) }))),
+        flat(x:linear_bias(p, lucid.ones({ w:size(1) }))))
+    end)
+  end)
+
+  it("has an adapter's gradients, and hands on its input's", function()
+    each_case(function(w, kind, dtype, name)
+      local found = {}
+      for _, rows in ipairs { 3, 40 } do
+        for i, weight in ipairs { w:pack(kind), w:quantise(kind, dtype) } do
+          local x = lucid.randn({ rows, w:size(2) }, { seed = 1, dtype = dtype }):requires_grad()
+          local a = lucid.randn({ 2, w:size(2) }, { seed = 2 }):requires_grad()
+          local b = lucid.randn({ w:size(1), 2 }, { seed = 3 }):requires_grad()
+          local y = native.adopt(C.lc_linear_lora(x, weight, a, b, 2))
+          y:backward(lucid.randn({ rows, w:size(1) }, { seed = 4, dtype = dtype }))
+          found[i] = { flat(y), flat(x.grad), flat(a.grad), flat(b.grad) }
+        end
+        assert.same(found[2], found[1], name)
+      end
+    end)
+  end)
+
+  it("is read by linear layers alone", function()
+    local p, x = lucid.randn({ 4, 64 }, { seed = 1 }):pack("nf4"), lucid.randn({ 64, 4 }, { seed = 1 })
+    local text = "nf4 [4, 64] is a packed weight, which linear layers alone can read; expand it"
+    for name, f in pairs { scale = function() return p * 2 end, add = function() return p + p end,
+      matmul = function() return x:matmul(p) end, view = function() return p:view(-1) end,
+      slice = function() return p:slice(1, 1, 1) end, transpose = function() return p:t() end,
+      read = function() return p:tolist() end, copy = function() return x:copy(p) end, cast = function() return p:to("f32") end,
+      rows = function() return p:rows { 1 } end, quantise = function() return p:quantise("nf4") end,
+      linear = function() return p:linear(x) end, pack_weight = function() return p:pack("nf4") end } do
+      raises(name .. ": " .. text, f)
+    end
+    local dir = folder.folder()
+    raises("writer: " .. text, require("lucid.checkpoint").save, dir .. "/p.safetensors", { p = p })
+    folder.remove(dir)
+    raises("nf4 [4, 64] has no gradients", p.requires_grad, p)
+    raises("expand: f32 [64, 4] is not packed", x.expand, x)
+    raises("expand: nf4 [4, 64] to i32", p.expand, p, "i32")
+    raises("pack_weight: f32 [256]; a weight [N, K] of floats is expected", function() return x:view(-1):pack("nf4") end)
+    raises("quantise: element 2 is inf", function() return lucid.tensor({ { 1, 1 / 0 } }):pack("q8_0") end)
+    raises("linear: x is f32 [2, 3] but weight is nf4 [4, 64]", function() return lucid.ones({ 2, 3 }):linear(p) end)
+    raises("tensor: q8_0 is not made but packed", function()
+      return native.check(C.lc_tensor_new(1, ffi.new("int64_t[1]", 4), C.LC_PACKED_Q8_0, C.LC_HOST))
+    end)
+  end)
+
+  it("says what it is and what it takes", function()
+    local p = lucid.randn({ 40, 64 }, { seed = 1 }):pack("q8_0")
+    assert.equal(40 * 64 * 34 / 32, p:bytes())
+    assert.equal("packed q8_0 [40, 64] cpu, 2720 bytes", tostring(p))
+    assert.equal(2 * 64 + 2 * 3, lucid.ones({ 5, 31 }):pack("nf4"):bytes())     -- three blocks, in two cache lines
+    assert.equal(12, lucid.ones({ 3 }):bytes())
+    local used = tonumber(C.lc_memory_used())
+    p = lucid.scope(function() return lucid.ones({ 64, 64 }):pack("nf4") end)  -- it leaves its scope
+    assert.is_true(tonumber(C.lc_memory_used()) - used < 64 * 64)
+    assert.equal(1, p:expand():tolist()[64][64])
+  end)
+
+  it("is given up where memory ends", function()
+    local w = lucid.randn({ 32, 96 }, { seed = 1 })
+    for _, dtype in ipairs { "f32", "bf16" } do
+      local p, x = w:pack("nf4"), lucid.randn({ 2, 96 }, { seed = 2, dtype = dtype })
+      local want, failed = flat(x:linear(p)), 0
+      for n = 1, 12 do
+        C.lc_memory_fail_at(n)
+        local y = C.lc_linear(x, p)
+        C.lc_memory_fail_at(0)
+        if y == nil then failed = failed + 1
+        else assert.same(want, flat(native.adopt(y))) end
+      end
+      assert.is_true(failed > 1 and failed < 12)
+    end
+  end)
+end)
+
 -- ---- models ---------------------------------------------------------------------------------------------
 
 local FILES = { vision = BRIDGES .. "tower.pth", bridge = BRIDGES .. "joined.pth" }
@@ -224,27 +337,28 @@ describe("a quantised base", function()
   it("is quantised from the file's numbers, not from a cast of them", function()
     local source = lucid.checkpoint(BRIDGES .. "language")
     for _, p in ipairs(open("fp4", "bf16"):all_parameters()) do
-      if is_quantised(p.name) then assert.same(flat(source:tensor(p.name):quantise("fp4", "bf16")), flat(p.tensor)) end
+      if is_quantised(p.name) then assert.same(flat(source:tensor(p.name):quantise("fp4", "bf16")), flat(p.tensor, "bf16")) end
     end
   end)
 
-  it("is in memory once", function()
-    local function peak(quant, dtype)
+  it("is in memory once, and packed", function()
+    local function taken(quant)                   -- at most, and by each kind of weight
       collectgarbage()
       C.lc_memory_peak_reset()
-      local before = tonumber(C.lc_memory_used())
-      local m = open(quant, dtype)
-      local most, own, least = tonumber(C.lc_memory_peak()) - before, 0, math.huge
+      local before, linears, rest = tonumber(C.lc_memory_used()), 0, 0
+      local m = open(quant, "bf16")
       for _, p in ipairs(m:all_parameters()) do
-        own = own + 2 * p.tensor:count()
-        if is_quantised(p.name) then least = math.min(least, 2 * p.tensor:count()) end
+        if is_quantised(p.name) then linears = linears + p.tensor:bytes() else rest = rest + p.tensor:bytes() end
       end
-      return most, own, least
+      return tonumber(C.lc_memory_peak()) - before, linears, rest
     end
-    local plain, own, least = peak("none", "bf16")
-    assert.is_true(plain > own)                   -- all weights are converted here, none is mapped
-    for _, kind in ipairs(KINDS) do               -- and no copy of even the smallest is made beside it
-      assert.is_true((peak(kind, "bf16")) < plain + least)
+    local plain, linears, rest = taken("none")
+    assert.is_true(plain > linears + rest)        -- all weights are converted here, none is mapped
+    for kind, bytes in pairs { q8_0 = 34 / 32, nf4 = 34 / 64, fp4 = 34 / 64 } do
+      local most, packed, same = taken(kind)
+      assert.equal(rest, same)
+      assert.is_true(packed >= bytes * linears / 2 and packed < 1.1 * bytes * linears / 2)     -- quants fill cache lines
+      assert.is_true(most < plain - (linears - packed) + 1024, kind)
     end
   end)
 

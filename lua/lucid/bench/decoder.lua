@@ -38,7 +38,7 @@ end
 function M.weights(model)
   local bytes = 0
   for _, p in ipairs(model:all_parameters()) do
-    if p.part == "language" and not p.name:find "embed_tokens" then bytes = bytes + BYTES[p.tensor:dtype()] * p.tensor:count() end
+    if p.part == "language" and not p.name:find "embed_tokens" then bytes = bytes + p.tensor:bytes() end
   end
   return bytes
 end
