@@ -159,8 +159,8 @@ struct lc_kernels {
 
     /* ---- matrix product ---- */
     int (*gemm)(const struct lc_gemm *g);
-    /* the same for few rows and a packed weight [n, k], b_dtype being its dtype, with the bits that gemm has where b was expanded to
-     * a_dtype; 1: nothing is done, expand it. NULL: expand it always */
+    /* the same with a packed weight, dense, b_dtype being its dtype: with the bits that gemm has where b is expanded to a_dtype;
+     * 1: nothing is done, expand it. NULL: it has to be expanded always */
     int (*gemm_packed)(const struct lc_gemm *g);
 
     /* ---- norms: x [rows, width], weight and bias [width] in x's dtype; f32 statistics ---- */

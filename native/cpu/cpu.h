@@ -78,7 +78,7 @@ int cpu_pack_weight(void *packed, const void *x, int x_dtype, int64_t count, enu
 int cpu_expand(void *y, int y_dtype, int64_t rows, int64_t cols, int64_t y_row, const void *packed,
                enum lc_quant quant);
 
-/* ---- few_rows.c ---- */
+/* ---- gemm_packed.c ---- */
 int cpu_gemm_packed(const struct lc_gemm *g);
 
 /* ---- reduce.c ---- */

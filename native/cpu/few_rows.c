@@ -445,17 +445,12 @@ static bool in_registers(const struct lc_gemm *g, enum lc_quant quant) {
     return cpu_gemm_pairs(g) && g->k % lc_packed_each(quant) == 0;
 }
 
-int cpu_gemm_packed(const struct lc_gemm *packed) {
-    const enum lc_quant quant = lc_quant_of(packed->b_dtype);
-    const struct cpu_packed p = cpu_packed_at(packed->b, quant, packed->n * packed->k);
-    struct lc_gemm g = *packed;
-    g.b_dtype = g.a_dtype;
-    if (!cpu_few_rows_serve(&g)) return 1;
-    const int threads = threads_for(&g);
+int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p) {
+    const int threads = threads_for(g);
     float *made = NULL;
-    struct work w = {&g, take_rows(&g, &made), &p, NULL};
-    const bool expands = !in_registers(&g, quant);
-    if (w.x.a && expands) w.lines = lc_alloc((size_t)(threads * bytes_of_lines(&g)));
+    struct work w = {g, take_rows(g, &made), p, NULL};
+    const bool expands = !in_registers(g, p->quant);
+    if (w.x.a && expands) w.lines = lc_alloc((size_t)(threads * bytes_of_lines(g)));
     const bool able = w.x.a && (w.lines || !expands);
     if (able) multiply_all(&w, threads);
     lc_free(w.lines);
@@ -475,9 +470,10 @@ int cpu_few_rows(const struct lc_gemm *g) {
     return -1;
 }
 
-int cpu_gemm_packed(const struct lc_gemm *g) {
+int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p) {
     (void)g;
-    return 1;
+    (void)p;
+    return -1;
 }
 
 #endif

@@ -18,6 +18,10 @@ const float *cpu_levels(enum lc_quant quant);
 /* y[i] = element first + i, wherever blocks begin. */
 void cpu_expand_run(void *y, int dtype, const struct cpu_packed *p, int64_t first, int64_t count);
 
+/* ---- few_rows.c ---- */
+/* A product that cpu_few_rows_serve takes, p in the place of B. */
+int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p);
+
 #ifdef LC_GEMM_PAIRS
 /* A byte that is put into a float of 2^15 is added to it. So (2^15 + byte) scale - (2^15 + 128) scale is q scale, in
  * one instruction: both products are exact, for a scale has 11 digits. The second one is q8_offset times the scale. */

@@ -174,7 +174,7 @@ static void expand_pairs(uint16_t *y, const struct cpu_packed *p, int64_t first,
     const wide levels = OP(loadu_ps)(cpu_levels(p->quant));
     for (int64_t b = first; b < first + count; b++) {
         const uint8_t *quants = p->quants + b * LC_PACKED_BLOCK;
-        const float scale = cpu_from_f16(p->scales[b]);
+        const float scale = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(p->scales[b])));
         wide w[2];
         if (p->quant == LC_Q8_0) w[0] = pairs_of_8_bits(quants, scale, q8_offset * scale);
         else pairs_of_4_bits(w, quants, levels, scale);

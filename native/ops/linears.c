@@ -84,7 +84,7 @@ static int part_forward(struct lc_matrix y, struct lc_matrix x, const struct cal
     const struct lc_linear_part *p = &c->part[i];
     const struct lc_kernels *k = lc_kernels_of(c->x);
     struct lc_matrix a, b, u;
-    if (lc_product_by_weight(y, x, p->weight) < 0) return -1;
+    if (lc_product_by_weight(y, x, p->weight, true, 0) < 0) return -1;
     if (!p->a) return 0;
     lc_tensor *down = as(p->a, c->x->dtype), *up = as(p->b, c->x->dtype);
     *h = rows_of(c->x, p->a->shape[0]);
@@ -94,19 +94,6 @@ static int part_forward(struct lc_matrix y, struct lc_matrix x, const struct cal
     return lc_product_into(k, u, x, lc_matrix_transposed(a), p->scale, 0) < 0
                ? -1
                : lc_product_into(k, y, u, lc_matrix_transposed(b), 1, 1);
-}
-
-/* dx += dy W, or dx = dy W where beta is 0 */
-static int gradient_by_weight(struct lc_matrix dx, struct lc_matrix dy, lc_tensor *weight,
-                              double beta) {
-    struct lc_matrix w;
-    int before = lc_pool();
-    lc_tensor *whole = lc_expanded(weight, dy.dtype);
-    int done = whole && !lc_matrix_of(&w, whole)
-                   ? lc_product_into(lc_kernels_of(weight), dx, dy, w, 1, beta)
-                   : -1;
-    lc_pool_end(before, NULL);
-    return done;
 }
 
 /* keep: of each part the rows between its a and b. dy rowwise.
@@ -124,7 +111,7 @@ static int apart_backward(const struct lc_rule *r, lc_tensor *dy) {
         const struct lc_matrix g = lc_matrix_columns(all, c.first[i], c.first[i + 1] - c.first[i]);
         const double beta = i < c.count - 1;
         struct lc_matrix a, b, h, dh;
-        if ((dx && gradient_by_weight(to, g, p->weight, beta) < 0) ||
+        if ((dx && lc_product_by_weight(to, g, p->weight, false, beta) < 0) ||
             lc_product_gradient(p->weight, g, x, 1) < 0)
             return -1;
         if (!p->a) continue;

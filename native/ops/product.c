@@ -100,24 +100,31 @@ lc_tensor *lc_expanded(lc_tensor *t, int dtype) {
     return lc_is_packed(t) ? lc_expand(t, dtype) : t;
 }
 
+static struct lc_matrix turned(struct lc_matrix m, bool transposed) {
+    return transposed ? lc_matrix_transposed(m) : m;
+}
+
 /* 1: the backend has no product for it. */
-static int product_by_packed(struct lc_matrix y, struct lc_matrix x, const lc_tensor *weight) {
+static int product_by_packed(struct lc_matrix y, struct lc_matrix x, const lc_tensor *weight,
+                             bool transposed, double beta) {
     const struct lc_kernels *k = lc_kernels_of(weight);
     struct lc_matrix w;
     if (!k->gemm_packed) return 1;
     if (lc_matrix_of(&w, weight) < 0) return -1;
-    const struct lc_gemm g = gemm_of(y, x, lc_matrix_transposed(w), 1, 0);
+    const struct lc_gemm g = gemm_of(y, x, turned(w, transposed), 1, beta);
     return k->gemm_packed(&g);
 }
 
-int lc_product_by_weight(struct lc_matrix y, struct lc_matrix x, lc_tensor *weight) {
+int lc_product_by_weight(struct lc_matrix y, struct lc_matrix x, lc_tensor *weight, bool transposed,
+                         double beta) {
     struct lc_matrix w;
-    int before = lc_pool(), done = lc_is_packed(weight) ? product_by_packed(y, x, weight) : 1;
+    int before = lc_pool(),
+        done = lc_is_packed(weight) ? product_by_packed(y, x, weight, transposed, beta) : 1;
     if (done == 1) {
         lc_tensor *whole = lc_expanded(weight, x.dtype);
-        done = !whole || lc_matrix_of(&w, whole) < 0
-                   ? -1
-                   : lc_product_into(lc_kernels_of(weight), y, x, lc_matrix_transposed(w), 1, 0);
+        done = whole && !lc_matrix_of(&w, whole)
+                   ? lc_product_into(lc_kernels_of(weight), y, x, turned(w, transposed), 1, beta)
+                   : -1;
     }
     lc_pool_end(before, NULL);
     return done;

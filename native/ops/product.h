@@ -27,8 +27,10 @@ struct lc_matrix lc_matrix_columns(struct lc_matrix m, int64_t first, int64_t co
 /* y = alpha a b + beta y, y not transposed. */
 int lc_product_into(const struct lc_kernels *k, struct lc_matrix y, struct lc_matrix a,
                     struct lc_matrix b, double alpha, double beta);
-/* y = x W^T. A packed W is read as it is where the backend can, else it is expanded for this product alone. */
-int lc_product_by_weight(struct lc_matrix y, struct lc_matrix x, lc_tensor *weight);
+/* y = x W^T, or x W where it is not transposed, + beta y. A packed W is read as it is where the backend can, else it is
+ * expanded for this product alone. */
+int lc_product_by_weight(struct lc_matrix y, struct lc_matrix x, lc_tensor *weight, bool transposed,
+                         double beta);
 /* t itself, or the values of a packed one in that dtype: pending. */
 lc_tensor *lc_expanded(lc_tensor *t, int dtype);
 /* y = alpha a b + beta y + bias, on the kernels of y's device; y is dense, bias [cols] or NULL. */

@@ -150,8 +150,9 @@ end)
 
 -- ---- packed weights -------------------------------------------------------------------------------------
 
--- Beside blocks: of whole rows, that go on in the next row, shorter than one; more rows than a span; longer than a part of K.
-local SIZES = { { 40, 64 }, { 33, 96 }, { 21, 50 }, { 3, 5 }, { 17, 2112 }, { 24, 6208 } }
+-- Beside blocks: of whole rows, that go on in the next row, shorter than one; more rows than a span; longer than a part of K; more
+-- columns than are expanded together.
+local SIZES = { { 40, 64 }, { 33, 96 }, { 21, 50 }, { 3, 5 }, { 17, 2112 }, { 24, 6208 }, { 600, 64 } }
 
 local function each_case(f)
   for _, kind in ipairs(KINDS) do
@@ -242,8 +243,8 @@ describe("a packed weight", function()
 
   it("is given up where memory ends", function()
     local w = lucid.randn({ 32, 96 }, { seed = 1 })
-    for _, dtype in ipairs { "f32", "bf16" } do
-      local p, x = w:pack("nf4"), lucid.randn({ 2, 96 }, { seed = 2, dtype = dtype })
+    for rows, dtype in pairs { [1] = "f32", [2] = "bf16", [20] = "bf16" } do
+      local p, x = w:pack("nf4"), lucid.randn({ rows, 96 }, { seed = 2, dtype = dtype })
       local want, failed = flat(x:linear(p)), 0
       for n = 1, 12 do
         C.lc_memory_fail_at(n)
