@@ -137,68 +137,132 @@ int cpu_pack_weight(void *packed, const void *x, int x_dtype, int64_t count, enu
 
 /* ---- the values again ------------------------------------------------------------------------------- */
 
-static void expand_8_bits(float *y, const uint8_t *quants, float scale) {
-    for (int i = 0; i < BLOCK_8_BIT; i++) y[i] = (float)(quants[i] - 128) * scale;
-}
-
-static void expand_4_bits(float *y, const uint8_t *quants, float scale, const float *level) {
-    float value[LEVELS];
-    for (int i = 0; i < LEVELS; i++) value[i] = level[i] * scale;
-    round_to_f16(value, LEVELS);
-    for (int i = 0; i < LC_PACKED_BLOCK; i++) {
-        y[i] = value[quants[i] & 15];
-        y[i + LC_PACKED_BLOCK] = value[quants[i] >> 4];
-    }
-}
-
 struct cpu_packed cpu_packed_at(const void *packed, enum lc_quant quant, int64_t count) {
     const uint8_t *quants = packed;
     return (struct cpu_packed){quants, (const uint16_t *)(quants + lc_packed_scales(quant, count)),
                                quant};
 }
 
-/* Whole blocks into floats. */
-static void expand_blocks(float *y, const struct cpu_packed *p, int64_t first, int64_t count) {
-    const int64_t each = lc_packed_each(p->quant);
-    for (int64_t b = first; b < first + count; b++, y += each) {
-        const uint8_t *quants = p->quants + b * LC_PACKED_BLOCK;
-        const float scale = cpu_from_f16(p->scales[b]);
-        if (p->quant == LC_Q8_0) expand_8_bits(y, quants, scale);
-        else expand_4_bits(y, quants, scale, cpu_levels(p->quant));
+/* What cpu_to_bf16 does with numbers, in a way that compilers turn into vectors. */
+static inline uint16_t bf16_of_number(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1)) >> 16);
+}
+
+static void f32_of_8_bits(float *restrict y, const uint8_t *restrict quants, float scale) {
+    for (int i = 0; i < BLOCK_8_BIT; i++) y[i] = (float)(quants[i] - 128) * scale;
+}
+
+static void bf16_of_8_bits(uint16_t *restrict y, const uint8_t *restrict quants, float scale) {
+    for (int i = 0; i < BLOCK_8_BIT; i++) y[i] = bf16_of_number((float)(quants[i] - 128) * scale);
+}
+
+static void expand_8_bits(void *y, int dtype, const uint8_t *quants, float scale) {
+    float x[BLOCK_8_BIT];
+    if (dtype == LC_BF16) bf16_of_8_bits(y, quants, scale);
+    else if (dtype == LC_F32) f32_of_8_bits(y, quants, scale);
+    else {
+        f32_of_8_bits(x, quants, scale);
+        cpu_store(y, dtype, 0, x, BLOCK_8_BIT);
     }
 }
 
-#ifdef LC_GEMM_PAIRS
-/* Whole blocks into bf16, by what multiplies them (few_rows.c). */
-static void expand_pairs(uint16_t *y, const struct cpu_packed *p, int64_t first, int64_t count) {
-    const wide levels = OP(loadu_ps)(cpu_levels(p->quant));
-    for (int64_t b = first; b < first + count; b++) {
-        const uint8_t *quants = p->quants + b * LC_PACKED_BLOCK;
-        const float scale = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(p->scales[b])));
-        wide w[2];
-        if (p->quant == LC_Q8_0) w[0] = pairs_of_8_bits(quants, scale, q8_offset * scale);
-        else pairs_of_4_bits(w, quants, levels, scale);
-        for (int64_t i = 0; i < lc_packed_each(p->quant) * 2 / LINE; i++, y += LINE / 2)
-            OP(storeu_ps)(y, w[i]);
+#ifdef LC_TURN
+/* What each code stands for, as an f16 or a bf16. */
+static inline void values_of(uint16_t value[LEVELS], const float *level, float scale, int dtype) {
+    const __m256 s = _mm256_set1_ps(scale);
+    for (int i = 0; i < LEVELS; i += 8) {
+        const __m128i h = _mm256_cvtps_ph(_mm256_mul_ps(_mm256_loadu_ps(level + i), s), 0);
+        float x[8];
+        _mm_storeu_si128((__m128i *)(value + i), h);
+        _mm256_storeu_ps(x, _mm256_cvtph_ps(h));
+        for (int j = 0; j < 8 && dtype == LC_BF16; j++) value[i + j] = bf16_of_number(x[j]);
     }
 }
+
+/* 16 at a time, their lower and their upper bytes apart. */
+static inline void look_up(uint16_t *y, const uint8_t *quants, const uint16_t value[LEVELS]) {
+    const __m128i *v = (const __m128i *)value, a = _mm_loadu_si128(v), b = _mm_loadu_si128(v + 1);
+    const __m128i byte = _mm_set1_epi16(0xFF), nibble = _mm_set1_epi8(15);
+    const __m128i low = _mm_packus_epi16(_mm_and_si128(a, byte), _mm_and_si128(b, byte)),
+                  high = _mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8));
+    for (int i = 0; i < BLOCK_4_BIT; i += 16) {
+        const __m128i two = _mm_loadu_si128((const __m128i *)(quants + i % LC_PACKED_BLOCK));
+        const __m128i code =
+            _mm_and_si128(i < LC_PACKED_BLOCK ? two : _mm_srli_epi16(two, 4), nibble);
+        const __m128i l = _mm_shuffle_epi8(low, code), h = _mm_shuffle_epi8(high, code);
+        _mm_storeu_si128((__m128i *)(y + i), _mm_unpacklo_epi8(l, h));
+        _mm_storeu_si128((__m128i *)(y + i + 8), _mm_unpackhi_epi8(l, h));
+    }
+}
+
+static inline void to_floats(float *y, const uint16_t *x, int n) {
+    for (int i = 0; i < n; i += 8)
+        _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x + i))));
+}
+
+static inline float scale_of(uint16_t x) { return _cvtsh_ss(x); }
+#else
+static inline void values_of(uint16_t value[LEVELS], const float *level, float scale, int dtype) {
+    for (int i = 0; i < LEVELS; i++) {
+        const uint16_t half = cpu_to_f16(level[i] * scale);
+        value[i] = dtype == LC_BF16 ? cpu_to_bf16(cpu_from_f16(half)) : half;
+    }
+}
+
+static inline void look_up(uint16_t *y, const uint8_t *quants, const uint16_t value[LEVELS]) {
+    for (int i = 0; i < LC_PACKED_BLOCK; i++) {
+        y[i] = value[quants[i] & 15];
+        y[i + LC_PACKED_BLOCK] = value[quants[i] >> 4];
+    }
+}
+
+static inline void to_floats(float *y, const uint16_t *x, int n) { cpu_load(y, x, LC_F16, 0, n); }
+static inline float scale_of(uint16_t x) { return cpu_from_f16(x); }
 #endif
+
+static void expand_4_bits(void *y, int dtype, const uint8_t *quants, float scale,
+                          const float *level) {
+    uint16_t value[LEVELS], wide_later[BLOCK_4_BIT];
+    values_of(value, level, scale, dtype);
+    look_up(dtype == LC_F32 ? wide_later : y, quants, value);
+    if (dtype == LC_F32) to_floats(y, wide_later, BLOCK_4_BIT);
+}
+
+#ifdef LC_GEMM_PAIRS
+/* A block as bf16, by what multiplies it (few_rows.c). */
+static inline void pairs_of_block(uint16_t *y, enum lc_quant quant, const uint8_t *quants,
+                                  float scale) {
+    wide w[2];
+    if (quant == LC_Q8_0) w[0] = pairs_of_8_bits(quants, scale, q8_offset * scale);
+    else pairs_of_4_bits(w, quants, OP(loadu_ps)(cpu_levels(quant)), scale);
+    OP(storeu_ps)(y, w[0]);
+    if (quant != LC_Q8_0) OP(storeu_ps)(y + LINE / 2, w[1]);
+}
+#endif
+
+static void expand_block(void *y, int dtype, const struct cpu_packed *p, int64_t block) {
+    const uint8_t *quants = p->quants + block * LC_PACKED_BLOCK;
+    const float scale = scale_of(p->scales[block]);
+#ifdef LC_GEMM_PAIRS
+    if (dtype == LC_BF16) {
+        pairs_of_block(y, p->quant, quants, scale);
+        return;
+    }
+#endif
+    if (p->quant == LC_Q8_0) expand_8_bits(y, dtype, quants, scale);
+    else expand_4_bits(y, dtype, quants, scale, cpu_levels(p->quant));
+}
 
 void cpu_expand_run(void *y, int dtype, const struct cpu_packed *p, int64_t first, int64_t count) {
-    const int64_t each = lc_packed_each(p->quant);
-    float buffer[CPU_CHUNK];
-    for (int64_t done = 0, n; done < count; done += n) {
-        const int64_t block = (first + done) / each, before = (first + done) % each;
-        n = count - done < CPU_CHUNK - before ? count - done : CPU_CHUNK - before;
-#ifdef LC_GEMM_PAIRS
-        if (dtype == LC_BF16 && before == 0 && n % each == 0) {
-            expand_pairs((uint16_t *)y + done, p, block, n / each);
-            continue;
-        }
-#endif
-        expand_blocks(buffer, p, block, (before + n + each - 1) / each);
-        if (dtype == LC_F32) memcpy((float *)y + done, buffer + before, (size_t)n * sizeof *buffer);
-        else cpu_store(y, dtype, done, buffer + before, n);
+    const int64_t each = lc_packed_each(p->quant), size = (int64_t)lc_dtype_bytes(dtype);
+    char *to = y, whole[BLOCK_4_BIT * sizeof(float)];
+    int64_t block = first / each, before = first % each, left = count;
+    for (int64_t n; left > 0; left -= n, to += n * size, before = 0) {
+        n = left < each - before ? left : each - before;
+        expand_block(n == each ? to : whole, dtype, p, block++);
+        if (n < each) memcpy(to, whole + before * size, (size_t)(n * size));
     }
 }
 
