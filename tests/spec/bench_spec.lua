@@ -115,7 +115,7 @@ describe("the command", function()
   it("measures what is asked for, as a table", function()
     local status, out = run "--suite cpu --small --rounds 2 --quiet --threads 1 --only decode,json"
     assert.equal(0, status)
-    assert.truthy(out:find("decoding, 8 rows", 1, true) and out:find("Visual Genome", 1, true) and not out:find "swiglu", out)
+    assert.truthy(out:find("decoding, 8 rows", 1, true) and out:find("packed as nf4", 1, true) and out:find("Visual Genome", 1, true) and not out:find "swiglu", out)
   end)
   it("refuses rows that there are not", function()
     local status, _, err = run "--only speed"

@@ -13,6 +13,7 @@ local M = {}
 
 local PROMPT, QUESTION, ANSWER, TOKENS = 625, 25, 175, 8       -- tokens; TOKENS: of every leaf in a round
 local BATCHES = { 1, 8, 32 }
+local PACKED, PACKED_BATCHES = { "q8_0", "nf4" }, { 1, 8 }     -- on the CPU, which has products with packed weights
 local BYTES = { f32 = 4, bf16 = 2, f16 = 2 }
 local RANK = 128
 
@@ -96,17 +97,23 @@ end
 ---@param add fun(row: lucid.BenchRow)
 ---@param o lucid.BenchOptions
 function M.rows(add, o)
-  local sizes, opened = o.size(models.LAYERS_OF_7B, models.TINY), nil
-  local function model()
-    opened = opened or models.new(sizes, { device = o.device, dtype = o.dtype, seed = 1 })
-    return opened
+  local sizes, opened = o.size(models.LAYERS_OF_7B, models.TINY), {}
+  local function model(quant)
+    local key = quant or "plain"
+    opened[key] = opened[key] or models.new(sizes, { device = o.device, dtype = o.dtype, seed = 1, quant = quant })
+    return opened[key]
   end
   local what = ("%d layers of width %d, %s, random weights"):format(sizes.language.layers, sizes.language.width, o.dtype)
-  for _, n in ipairs(BATCHES) do
-    add { group = "decode", about = ("decoding, %d %s, %s"):format(n, n == 1 and "row" or "rows", what),
+  local function decoding(n, quant)
+    local about = ("decoding, %d %s, %s"):format(n, n == 1 and "row" or "rows", what)
+    add { group = "decode", about = quant and about .. ", packed as " .. quant or about,
       limit = o.device == "cpu" and "read" or "copy", unit = "tokens", make = function()
-        return M.decode(model(), { leaves = n, prompt = o.size(PROMPT, 20), calls = o.size(TOKENS, 2), rounds = o.rounds })
+        return M.decode(model(quant), { leaves = n, prompt = o.size(PROMPT, 20), calls = o.size(TOKENS, 2), rounds = o.rounds })
       end }
+  end
+  for _, n in ipairs(BATCHES) do decoding(n) end
+  for _, quant in ipairs(o.device == "cpu" and PACKED or {}) do
+    for _, n in ipairs(PACKED_BATCHES) do decoding(n, quant) end
   end
   add { group = "prefill", about = ("a prompt of %d tokens, %s"):format(o.size(PROMPT, 20), what), limit = o.dtype,
     unit = "tokens", make = function() return prefill(model(), o.size(PROMPT, 20)) end }

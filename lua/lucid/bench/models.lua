@@ -49,15 +49,18 @@ function M.write(dir, sizes)
   }, { indent = 2 })
 end
 
---- The opened model; its folder is gone.
+--- The opened model; its folder is gone. With quant its weights were written and are read packed.
 ---@param sizes table
----@param opt { device: string, dtype: string, seed: integer }
+---@param opt { device: string, dtype: string, seed: integer, quant: string|nil }
 ---@return lucid.Model
 function M.new(sizes, opt)
   local dir = scratch.new()
   local ok, m = pcall(function()
     M.write(dir, sizes)
-    return model.open(dir, { init = true, device = opt.device, dtype = opt.dtype, seed = opt.seed })
+    local new = model.open(dir, { init = true, device = opt.device, dtype = opt.dtype, seed = opt.seed })
+    if not opt.quant then return new end
+    new:save(dir)
+    return model.open(dir, { device = opt.device, dtype = opt.dtype, quant = opt.quant })
   end)
   scratch.remove(dir)
   return ok and m or error(m, 0)

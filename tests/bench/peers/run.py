@@ -132,8 +132,10 @@ class Bench:
         shares = [r["of_onednn"] for r in rows if "of_onednn" in r]
         if shares:
             self.add("products at the model's shapes, the worst, of oneDNN's best form", 0.97, [min(shares)], shares)
-        one = next(r for r in rows if r["group"] == "decode" and r["count"] == 1)
-        self.add("decode of one row, bf16, of the bandwidth", 0.9, [one["share"]], one)
+        for kind in ["random weights", "q8_0"]:
+            one = next(r for r in rows if r["group"] == "decode" and r["count"] == 1 and r["about"].endswith(kind))
+            kind = "bf16" if kind == "random weights" else kind
+            self.add(f"decode of one row, {kind}, of the bandwidth", 0.9, [one["share"]], one)
 
     def decode(self, must, peer, quant=None, least=None):
         name = {"decode": "transformers", "llama": "llama.cpp"}[peer]
