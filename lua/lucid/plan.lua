@@ -142,6 +142,13 @@ local function scoring(model, shape, size, scored)
   return rows * (shape.vocabulary * (4 + (size < 4 and size or 0)) + shape.hidden * size) + scored * shape.hidden * size
 end
 
+-- Bytes that packed weights are expanded to at a time, at most: on a device those of the largest group (gate and up), on
+-- the CPU some columns of one weight a thread (native/cpu/gemm_packed.c).
+local function expanded(model, shape, size)
+  if not model.quant then return 0 end
+  return model.device == "cpu" and C.lc_threads_used() * 12 * 2 ^ 20 or 2 * shape.mlp * shape.hidden * size
+end
+
 --- Bytes of weights, optimizer, pictures and of a part's activations, kept or recomputed. On a device adapters lie around
 --- their weights a second time (native/ops/border.h).
 ---@param model lucid.Model
@@ -162,8 +169,9 @@ function M.bytes(model, shape, tokens, pictures, scored)
   -- On the way back a block's gradients stand beside what is kept of it.
   local block, outside = tape(shape, size)
   local head = scoring(model, shape, size, scored)
-  b.kept = tokens * ((shape.layers + 1) * block + outside) + head
-  b.recomputed = tokens * (shape.layers * size * shape.hidden + 1.5 * block + outside) + head
+  local besides = head + expanded(model, shape, size)
+  b.kept = tokens * ((shape.layers + 1) * block + outside) + besides
+  b.recomputed = tokens * (shape.layers * size * shape.hidden + 1.5 * block + outside) + besides
   b.picture = shape.features * size
   b.pictures = math.min(pictures * b.picture, features.MOST)
   return b

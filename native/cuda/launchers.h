@@ -30,6 +30,8 @@ enum { CUDA_FEW_ROWS = 8 };
 /* Whether cuda_few_rows takes this product: few rows, a weight stored [n, k], all of one 16-bit dtype. */
 bool cuda_few_rows_serve(const struct lc_gemm *g);
 int cuda_few_rows(const struct lc_gemm *g);
+/* The same of a packed weight, and lc_kernels.gemm_packed: 1: not these sizes. */
+int cuda_gemm_packed(const struct lc_gemm *g);
 
 /* ---- gemm.cu ---- */
 int cuda_gemm_plain(const struct lc_gemm *g);

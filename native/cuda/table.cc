@@ -34,6 +34,7 @@ int lc_cuda_open(const char *hash, const struct lc_cuda_host *host, struct lc_cu
     k->randn = cuda_randn;
     k->rand = cuda_rand;
     k->gemm = cuda_gemm;
+    k->gemm_packed = cuda_gemm_packed;
     k->attention = cuda_attention;
     k->attention_backward = cuda_attention_backward;
     k->unary = cuda_unary;

@@ -16,7 +16,7 @@ local function both(shape, opt)
   return host, host:to("cuda")
 end
 
-local function same(a, b) assert.same(a:tolist(), b:to("cpu"):tolist()) end
+local function same(a, b) assert.same(a:to("cpu"):tolist(), b:to("cpu"):tolist()) end
 
 describe("a tensor on a device", function()
   it("says where it is, and goes there and back", function()
@@ -92,6 +92,21 @@ describe("on the device", function()
     end
     local wild = lucid.tensor({ 1, 2, 1e30, 4, 1e31 }, { device = "cuda" })
     refused(function() wild:quantise("nf4") end, "element 3 is 1e+30")
+  end)
+
+  it("packed weights multiply few rows as the expanded ones do, each row as alone, and more rows as the host's", function()
+    for _, dtype in ipairs { "bf16", "f16", "f32" } do
+      for _, size in ipairs { { 37, 1344 }, { 16, 96 }, { 9, 50 } } do
+        for _, kind in ipairs { "q8_0", "nf4", "fp4" } do
+          local p = lucid.randn(size, { seed = 3, device = "cuda" }):pack(kind)
+          local w, all = p:expand(dtype), lucid.randn({ 12, size[2] }, { seed = 4, dtype = dtype, device = "cuda" })
+          for _, rows in ipairs { 1, 2, 3, 5, 8, 12 } do
+            local x = all:slice(1, 1, rows)
+            same(x:linear(w), x:linear(p))
+          end
+        end
+      end
+    end
   end)
 
   it("argmax takes the first of equals and never NaN", function()

@@ -5,10 +5,12 @@ local lucid = require "lucid"
 local native = require "lucid.native"
 local file = require "lucid.file"
 local files = require "lucid.tinyworld.files"
+local flops = require "lucid.flops"
 local folder = require "tests.support.folder"
 local golden = require "tests.support.golden"
 local tiny = require "tests.support.tiny"
 local oracle = require "tests.oracle.quant"
+local planning = require "lucid.plan"
 
 local BIN = require "tests.support.program"
 local C = native.C
@@ -361,6 +363,18 @@ describe("a quantised base", function()
       assert.is_true(packed >= bytes * linears / 2 and packed < 1.1 * bytes * linears / 2)     -- quants fill cache lines
       assert.is_true(most < plain - (linears - packed) + 1024, kind)
     end
+  end)
+
+  it("is planned with the bytes that it takes", function()
+    local shape, said = flops.shape(open()), {}
+    for _, quant in ipairs { "none", "nf4" } do
+      local m, bytes = open(quant, "bf16"), 0
+      for _, p in ipairs(m:all_parameters()) do bytes = bytes + p.tensor:bytes() end
+      said[quant] = planning.bytes(m, shape, 10, 0, 1)
+      assert.equal(bytes, said[quant].weights)
+    end
+    assert.is_true(said.nf4.weights < said.none.weights)
+    assert.equal(C.lc_threads_used() * 12 * 2 ^ 20, said.nf4.kept - said.none.kept)
   end)
 
   it("stays as it is while an adapter is trained on it, and is its reference", function()
