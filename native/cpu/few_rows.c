@@ -213,6 +213,14 @@ multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
     if (how != PLAIN) multiply_packed(how, lines, acc, p, block, count / each, ahead, x, rows);
 }
 
+/* How far ahead of element k of a line its part of what comes next lies: behind its end a line goes on as the first one
+ * that is not read beside it. */
+static inline __attribute__((always_inline)) int64_t ahead_of(enum stored how, int lines,
+                                                              const struct lc_gemm *g, int64_t k) {
+    const int64_t row = stored_bytes(how, g->b_row), ahead = AHEAD / lines;
+    return stored_bytes(how, k) + ahead < row ? ahead : ahead + (lines - 1) * row;
+}
+
 static inline __attribute__((always_inline)) void
 multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
                const struct cpu_packed *p, struct left x, float sum[][SPAN], int64_t j, int64_t c) {
@@ -221,7 +229,7 @@ multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
         for (int r = 0; r < rows; r++) total[l][r] = sum[r][c + l];
     for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
         wide acc[LINES_TOGETHER][MOST_PAIRS];
-        multiply_stored(how, lines, acc, g, p, j + c, k, AHEAD, x, rows);
+        multiply_stored(how, lines, acc, g, p, j + c, k, ahead_of(how, lines, g, k), x, rows);
         for (int l = 0; l < lines; l++)
             for (int r = 0; r < rows; r++) {
                 float chain[COLS];
