@@ -17,9 +17,10 @@
 #ifdef LC_TURN
 
 enum {
-    MOST_ROWS = 4,        /* where lines are turned */
-    MOST_PAIRS = 8,       /* where pairs are multiplied */
-    SPAN = 16,            /* columns at a time: with more lines at once memory is slower */
+    MOST_ROWS = 4,     /* where lines are turned */
+    MOST_PAIRS = 8,    /* where pairs are multiplied ... */
+    MOST_GROUPED = 24, /* ... with a packed weight, in groups of those: more are faster by copies */
+    SPAN = 16,         /* columns at a time: with more lines at once memory is slower */
     GROUPS = SPAN / COLS, /* of COLS columns, turned together */
     MOST_THREADS = 64,
     LONE_WORK = 1 << 18 /* multiplications that are not worth waking another thread for */
@@ -333,22 +334,36 @@ static multiply_function *const multiply_with_pairs[][MOST_PAIRS] = {
 #endif
 
 /* p: the packed weight that is read as it is, or NULL. */
-static multiply_function *function_for(const struct lc_gemm *g, const struct cpu_packed *p) {
+static multiply_function *function_for(const struct lc_gemm *g, const struct cpu_packed *p,
+                                       int64_t rows) {
     (void)p;
 #ifdef LC_GEMM_PAIRS
     if (cpu_gemm_pairs(g))
         return multiply_with_pairs[!p                    ? PLAIN
                                    : p->quant == LC_Q8_0 ? EIGHT_BITS
-                                                         : FOUR_BITS][g->m - 1];
+                                                         : FOUR_BITS][rows - 1];
 #endif
     return multiply[g->b_dtype == LC_F32   ? WITH_F32
                     : g->b_dtype == LC_F16 ? WITH_F16
-                                           : WITH_BF16][g->m - 1];
+                                           : WITH_BF16][rows - 1];
+}
+
+static bool serves(const struct lc_gemm *g, int64_t most) {
+    return g->m <= most && g->b_transposed && !g->a_transposed && g->batch == 1 && g->n >= COLS &&
+           g->k > 0;
 }
 
 bool cpu_few_rows_serve(const struct lc_gemm *g) {
-    return g->m <= (cpu_gemm_pairs(g) ? MOST_PAIRS : MOST_ROWS) && g->b_transposed &&
-           !g->a_transposed && g->batch == 1 && g->n >= COLS && g->k > 0;
+    return serves(g, cpu_gemm_pairs(g) ? MOST_PAIRS : MOST_ROWS);
+}
+
+/* Whether blocks can be expanded in registers: all of a line's are its own. */
+static bool in_registers(const struct lc_gemm *g, enum lc_quant quant) {
+    return cpu_gemm_pairs(g) && g->k % lc_packed_each(quant) == 0;
+}
+
+bool cpu_few_rows_serve_packed(const struct lc_gemm *g, enum lc_quant quant) {
+    return cpu_few_rows_serve(g) || (serves(g, MOST_GROUPED) && in_registers(g, quant));
 }
 
 /* The rows of A where they are, or as f32 (or pairs, in whole cache lines) in fresh memory, which is then
@@ -401,23 +416,32 @@ static void multiply_expanded(const struct work *w, float sum[][SPAN], int64_t j
     unsigned char *lines = w->lines + omp_get_thread_num() * bytes_of_lines(&g);
     cpu_expand_run(lines, g.b_dtype, w->packed, j * g.k, count * g.k);
     g.b = lines;
-    function_for(&g, NULL)(&g, NULL, w->x, sum, 0, count);
+    function_for(&g, NULL, g.m)(&g, NULL, w->x, sum, 0, count);
 }
 
-/* Columns [s * SPAN, ...) of C */
-static void multiply_columns(const struct work *w, int64_t s) {
+/* Columns [j, j + count) of rows [first, first + rows) of C */
+static void multiply_group(const struct work *w, int64_t first, int64_t rows, int64_t j,
+                           int64_t count) {
     const struct lc_gemm *g = w->g;
     const bool resume = cpu_gemm_starts_from_c(g);
-    const int64_t j = s * SPAN, count = g->n - j < SPAN ? g->n - j : SPAN;
+    const struct left x = {w->x.a + first * w->x.stride, w->x.stride};
     float sum[MOST_PAIRS][SPAN] = {{0}};
-    for (int64_t r = 0; resume && r < g->m; r++)
-        memcpy(sum[r], (const float *)g->c + r * g->c_row + j, (size_t)count * sizeof **sum);
+    for (int64_t r = 0; resume && r < rows; r++)
+        memcpy(sum[r], (const float *)g->c + (first + r) * g->c_row + j,
+               (size_t)count * sizeof **sum);
     if (w->lines) multiply_expanded(w, sum, j, count);
-    else function_for(g, w->packed)(g, w->packed, w->x, sum, j, count);
-    for (int64_t r = 0; r < g->m; r++)
+    else function_for(g, w->packed, rows)(g, w->packed, x, sum, j, count);
+    for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < count; c += CPU_GEMM_COLS)
-            cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r] + c, r, j + c,
+            cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r] + c, first + r, j + c,
                                 count - c < CPU_GEMM_COLS ? count - c : CPU_GEMM_COLS);
+}
+
+/* Columns [s * SPAN, ...) of C, whose lines stay in the second-level cache for further groups of rows. */
+static void multiply_columns(const struct work *w, int64_t s) {
+    const int64_t j = s * SPAN, count = w->g->n - j < SPAN ? w->g->n - j : SPAN;
+    for (int64_t r = 0; r < w->g->m; r += MOST_PAIRS)
+        multiply_group(w, r, w->g->m - r < MOST_PAIRS ? w->g->m - r : MOST_PAIRS, j, count);
 }
 
 static int threads_for(const struct lc_gemm *g) {
@@ -448,11 +472,6 @@ int cpu_few_rows(const struct lc_gemm *g) {
     return 0;
 }
 
-/* Whether blocks can be expanded in registers: all of a line's are its own. */
-static bool in_registers(const struct lc_gemm *g, enum lc_quant quant) {
-    return cpu_gemm_pairs(g) && g->k % lc_packed_each(quant) == 0;
-}
-
 int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p) {
     const int threads = threads_for(g);
     float *made = NULL;
@@ -476,6 +495,12 @@ bool cpu_few_rows_serve(const struct lc_gemm *g) {
 int cpu_few_rows(const struct lc_gemm *g) {
     (void)g;
     return -1;
+}
+
+bool cpu_few_rows_serve_packed(const struct lc_gemm *g, enum lc_quant quant) {
+    (void)g;
+    (void)quant;
+    return false;
 }
 
 int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p) {

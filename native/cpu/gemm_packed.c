@@ -11,7 +11,7 @@
 
 enum {
     COPY_BYTES = 12 << 20,
-    COPY_COLS = 512,    /* at most: what a thread packs at a time (gemm.c) */
+    COPY_COLS = 512,    /* at most; the rows are packed again for as many (gemm.c) */
     COL_STEP = 64,      /* elements of whole blocks, and columns of whole panels */
     LONE_WORK = 1 << 18 /* multiplications that are not worth waking another thread for */
 };
@@ -65,5 +65,5 @@ int cpu_gemm_packed(const struct lc_gemm *packed) {
     const struct cpu_packed p = cpu_packed_at(packed->b, quant, packed->n * packed->k);
     struct lc_gemm g = *packed; /* as if B were expanded */
     g.b_dtype = g.a_dtype;
-    return cpu_few_rows_serve(&g) ? cpu_few_rows_packed(&g, &p) : by_columns(&g, &p);
+    return cpu_few_rows_serve_packed(&g, quant) ? cpu_few_rows_packed(&g, &p) : by_columns(&g, &p);
 }

@@ -19,7 +19,9 @@ const float *cpu_levels(enum lc_quant quant);
 void cpu_expand_run(void *y, int dtype, const struct cpu_packed *p, int64_t first, int64_t count);
 
 /* ---- few_rows.c ---- */
-/* A product that cpu_few_rows_serve takes, p in the place of B. */
+/* Whether cpu_few_rows_packed takes a product, p in the place of B: more rows than of a plain weight, where it needs no
+ * copy. */
+bool cpu_few_rows_serve_packed(const struct lc_gemm *g, enum lc_quant quant);
 int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p);
 
 #ifdef LC_GEMM_PAIRS
