@@ -1,10 +1,9 @@
 /* gemm_packed.c - products with a packed weight: few rows read it as it is (few_rows.c), more a copy of so many of its
  * columns at a time that a cache still holds it when it is multiplied. Each column of C is a chain of its own, so its bits
  * are those of a product with the whole weight. Each thread expands for itself and waits for none. */
-#include <omp.h>
-
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/gemm.h"
 #include "cpu/packed.h"
