@@ -316,6 +316,10 @@ check: all
 	@clang-format --dry-run -Werror $(C_FILES)
 	@$(BIN)/lucid tests/layers.lua
 
+## docs: the pages of recipes/ anew, from the recipes' own options
+docs: all
+	@$(BIN)/lucid -e 'print(("docs: %d pages have changed"):format(require("lucid.manual").write()))'
+
 ## format: clang-format in place
 format:
 	@clang-format -i $(C_FILES)
@@ -353,4 +357,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo test test-tools test-device test-slow bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo docs test test-tools test-device test-slow bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help

@@ -87,8 +87,19 @@ local function words_of(text)
   return set
 end
 
--- The options in order: common ones first, then the recipe's own, which may replace a common default, then groups.
-local function declared(spec)
+---@class lucid.Option
+---@field name string
+---@field default string|number|boolean
+---@field help string
+---@field rule table           min, max, whole, choices, list, check
+---@field title string|nil     of its group
+---@field published boolean|nil
+
+--- The options in order: common ones first, then the recipe's own, which may replace a common default, then groups.
+--- The second value is their places by name.
+---@param spec table
+---@return lucid.Option[], table<string, integer>
+function M.options(spec)
   local list, place = {}, {}
   local function add(name, default, help, rule, title)
     local known = place[name] and list[place[name]]
@@ -131,7 +142,7 @@ function M.help(spec, name)
   local lines = {}
   if spec.about then lines[#lines + 1] = spec.about .. "\n" end
   lines[#lines + 1] = ("usage: lucid %s [options]\n"):format(name)
-  local list, words, width, title = declared(spec), {}, 22, nil
+  local list, words, width, title = M.options(spec), {}, 22, nil
   for i, o in ipairs(list) do
     words[i] = o.name .. (type(o.default) == "boolean" and "" or type(o.default) == "number" and " N" or " TEXT")
     width = math.max(width, #words[i])
@@ -175,6 +186,22 @@ local function convert(o, text)
   return text
 end
 
+--- What a recipe gives to lucid.args, without running what follows. A file that never asks for its options is an error.
+---@param path string
+---@return table
+function M.spec_of(path)
+  local chunk, parse, spec = assert(loadfile(path)), M.parse, nil
+  M.parse = function(given)
+    spec = given
+    error(spec, 0)
+  end
+  local ok, reason = pcall(chunk)
+  M.parse = parse
+  if ok then error(path .. ": it takes no options through lucid.args", 0) end
+  if reason ~= spec then error(reason, 0) end
+  return spec
+end
+
 --- Parses a list of words. Positional words are collected under [1], [2] ... when spec.positional
 --- names them, and refused else.
 ---@param spec table
@@ -186,7 +213,7 @@ function M.parse(spec, words)
     usage(("%s works in one process, and %d were started; start it without mpirun or srun"):format(
       rawget(_G, "LUCID_RECIPE") or "this script", started))
   end
-  local list, place = declared(spec)
+  local list, place = M.options(spec)
   local opt, names = { given = {} }, {}
   for i, o in ipairs(list) do
     names[i] = o.name

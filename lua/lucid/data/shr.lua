@@ -29,7 +29,11 @@ function M.facts(path, into)
   return into
 end
 
-local function ids_of(path, limit)
+--- The image ids of a list of pictures, in its order.
+---@param path string
+---@param limit integer|nil      so many at most
+---@return integer[]
+function M.ids(path, limit)
   local ids, seen = {}, {}
   for value in json.each(path) do
     if #ids == limit then break end
@@ -49,7 +53,7 @@ end
 ---@param opt table|nil      limit: pictures (0: all); cache: where indices are kept
 function M.read(folder, images, opt)
   local path = folder .. "/val_images_final.json"
-  local ids = ids_of(path, (opt and opt.limit or 0) > 0 and opt.limit or math.huge)
+  local ids = M.ids(path, (opt and opt.limit or 0) > 0 and opt.limit or nil)
   local facts = {}
   for _, part in ipairs { "shr_factual_part1.jsonl", "shr_factual_part2.jsonl" } do
     if file.exists(folder .. "/" .. part) then M.facts(folder .. "/" .. part, facts) end
