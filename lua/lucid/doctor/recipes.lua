@@ -57,17 +57,20 @@ end
 ---@field kind string
 ---@field parts table<string, lucid.Part>
 ---@field missing string[]         kinds of parts
+---@field any boolean              some part is there
+---@field fits boolean|nil         every name and shape is what config.json asks for
 ---@field main lucid.Part|nil      the folder with config.json
 
--- The way to a kind of model of which most is there.
+-- The way to a kind of model of which least is missing; of equal ones the one that is begun.
 local function best_way(parts, kind)
   local best
   for _, way in ipairs(catalogue.MODELS[kind]) do
     local chosen, missing = gather(parts, way)
     if own_tower(chosen.llava) and missing[1] == "clip" then missing = {} end
     local main = chosen.llava_hf or chosen.llava or chosen.instructblip_hf or chosen.llama
-    if not best or #missing < #best.missing then
-      best = { kind = kind, parts = chosen, missing = missing, main = main, any = next(chosen) ~= nil }
+    local any = next(chosen) ~= nil
+    if not best or #missing < #best.missing or #missing == #best.missing and any and not best.any then
+      best = { kind = kind, parts = chosen, missing = missing, main = main, any = any }
     end
   end
   return best
