@@ -300,7 +300,7 @@ describe("lucid doctor of recipes", function()
     local found = look { ["for"] = { llava = true } }
     assert.equal(1, #found.recipes)
     assert.is_nil(found.recipes[1].command)
-    assert.same({ "HA-DPO's pairs (desc_data.json, pope_data.json)", "Visual Genome (image_data.json, region_descriptions.json)" },
+    assert.same({ "HA-DPO's pairs (desc_data.json, pope_data.json)", "Visual Genome (image_data.json, region_descriptions.json, VG_100K/*.jpg, VG_100K_2/*.jpg)" },
       { found.recipes[1].lacks[1].what, found.recipes[1].lacks[2].what })
     assert.truthy(found.recipes[1].lacks[1].from:find("hadpo/llava-v1.5", 1, true))
   end)
@@ -314,7 +314,7 @@ describe("lucid doctor of recipes", function()
       local found = lucid.doctor(paths, { cache = "none", ["for"] = { mine = true } })
       return recipe_of(found, "mine"), part_of(found, "llava")
     end
-    assert.equal("CLIP's tower (config.json, preprocessor_config.json and weights)", (llava { root, dir .. "/d/VG" }).lacks[1].what)
+    assert.equal("CLIP's tower (config.json, preprocessor_config.json, weights)", (llava { root, dir .. "/d/VG" }).lacks[1].what)
     local recipe, part = llava { root, dir .. "/towers", dir .. "/d/VG" }
     assert.same({ "every name and shape fits: a model of kind llava" }, part.notes)
     assert.equal(("lucid mine --model %s --vision %s/towers/clip --images %s/d/VG --out runs/mine"):format(root, dir, dir),
@@ -353,14 +353,12 @@ describe("the command", function()
     status, out, err = run(dir .. "/d --for llava,pope")
     assert.same({ 1, "lucid: doctor: 1 missing, 0 wrong\n" }, { status, err })
     assert.truthy(out:find("  missing  config.json, from huggingface.co/llava-hf/llava-1.5-7b-hf\n", 1, true), out)
-    status, _, err = run ""
-    assert.same({ 2, "lucid: doctor: name the folders of the downloads\n" }, { status, err })
-    status, _, err = run(dir .. "/nothing")
-    assert.equal(1, status)
-    assert.truthy(err:find("there is no such file or folder", 1, true))
-    status, _, err = run(dir .. "/d --for llava,cat")
-    assert.equal(2, status)
-    assert.truthy(err:find("'cat' is none of", 1, true))
+    for words, want in pairs { [""] = { 2, "name the folders of the downloads" },
+      [dir .. "/nothing"] = { 1, "there is no such file or folder" }, [dir .. "/d --for llava,cat"] = { 2, "'cat' is none of" } } do
+      local ending, _, said = run(words)
+      assert.equal(want[1], ending)
+      assert.truthy(said:find(want[2], 1, true), said)
+    end
   end)
 
   it("prints JSON", function()

@@ -9,7 +9,8 @@ local MODEL = { "config.json", "tokenizer.model", "preprocessor_config.json" }
 ---@class lucid.DoctorPart
 ---@field title string
 ---@field from string            where it is published
----@field files string[]|nil     the small files or the data files that it must have
+---@field files string[]|nil     the small files or the data files that it must have; a file's usual name, where it is one file
+---@field pictures string|nil    beside them
 ---@field more string[]|nil      files that a recipe reads where they are there
 ---@field weights boolean|nil    a folder of weights: one file, or an index and its parts
 ---@field recipes string         the recipes that need it
@@ -28,11 +29,12 @@ M.PARTS = {
   instructblip_hf = { title = "InstructBLIP, Hugging Face's layout", from = "huggingface.co/Salesforce/instructblip-vicuna-13b",
     files = { "config.json", "tokenizer.model", "preprocessor_config.json", "qformer_tokenizer/vocab.txt" },
     weights = true, recipes = "instructblip pope shr" },
-  eva = { title = "EVA's tower", from = EVA, recipes = "minigpt4 instructblip pope shr" },
+  eva = { title = "EVA's tower", from = EVA, files = { "eva_vit_g.pth" }, recipes = "minigpt4 instructblip pope shr" },
   joined = { title = "MiniGPT-4's projection", from = "MiniGPT-4's README, the checkpoint for Llama 2 Chat 7B",
-    recipes = "minigpt4 pope shr" },
+    files = { "pretrained_minigpt4_llama2_7b.pth" }, recipes = "minigpt4 pope shr" },
   qformer = { title = "InstructBLIP's Q-Former and projection",
-    from = "LAVIS's storage bucket, InstructBLIP/instruct_blip_vicuna13b_trimmed.pth", recipes = "instructblip pope shr" },
+    from = "LAVIS's storage bucket, InstructBLIP/instruct_blip_vicuna13b_trimmed.pth",
+    files = { "instruct_blip_vicuna13b_trimmed.pth" }, recipes = "instructblip pope shr" },
   bert = { title = "BERT's vocabulary", from = "huggingface.co/bert-base-uncased", files = { "vocab.txt" },
     recipes = "instructblip pope shr" },
   adapter = { title = "an adapter", from = "a run of lucid, or huggingface.co/juliozhao (hadpo-llava-1.5, "
@@ -40,8 +42,9 @@ M.PARTS = {
   vg = { title = "Visual Genome", from = "visualgenome.org, version 2 of its API page: images (part 1 and 2), "
     .. "image meta data, region descriptions",
     files = { "image_data.json", "region_descriptions.json" }, more = { "objects.json" },
-    recipes = "llava minigpt4 instructblip shr mine" },
-  coco = { title = "COCO's pictures of val2014", from = "cocodataset.org, 2014 Val images", recipes = "pope" },
+    pictures = "VG_100K/*.jpg, VG_100K_2/*.jpg", recipes = "llava minigpt4 instructblip shr mine" },
+  coco = { title = "COCO's pictures of val2014", from = "cocodataset.org, 2014 Val images",
+    pictures = "val2014/COCO_val2014_*.jpg", recipes = "pope" },
   hadpo = { title = "HA-DPO's pairs", from = HADPO .. "{llava-v1.5,minigpt4,instructblip}",
     files = { "desc_data.json", "pope_data.json" }, recipes = "llava minigpt4 instructblip" },
   pope = { title = "POPE's questions", from = "github.com/AoiDragon/POPE, output/coco",
@@ -49,7 +52,7 @@ M.PARTS = {
   shr = { title = "SHR's lists", from = "huggingface.co/datasets/juliozhao/SHR",
     files = { "val_images_final.json", "shr_factual_part1.jsonl", "shr_factual_part2.jsonl" }, recipes = "shr" },
   ccsbu = { title = "CC-SBU's captions", from = "MiniGPT-4's README, its data of the second stage (cc_sbu_align)",
-    files = { "filter_cap.json" }, recipes = "minigpt4" },
+    files = { "filter_cap.json" }, pictures = "image/*.jpg", recipes = "minigpt4" },
 }
 
 --- Where HA-DPO's pairs for a kind of model come from.

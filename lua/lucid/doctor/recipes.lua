@@ -138,8 +138,9 @@ end
 
 local function lack(result, kind, model)
   local entry = catalogue.PARTS[kind]
-  local files = entry.files and table.concat(entry.files, ", ") .. (entry.weights and " and weights" or "")
-  result.lacks[#result.lacks + 1] = { what = entry.title .. (files and " (" .. files .. ")" or ""),
+  local files = { unpack(entry.files or {}) }
+  files[#files + 1] = entry.pictures or entry.weights and "weights" or nil
+  result.lacks[#result.lacks + 1] = { what = ("%s (%s)"):format(entry.title, table.concat(files, ", ")),
     from = kind == "hadpo" and catalogue.hadpo_from(model) or entry.from }
 end
 
