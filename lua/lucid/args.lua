@@ -73,6 +73,7 @@ M.COMMON = {
 }
 
 --- Ends the program as a wrong option does: one line, exit status 2.
+---@param message string
 function M.usage(message)
   native.C.lc_comm_turn()
   io.stderr:write("lucid: ", (message:gsub("%c", "?")), "\n")     -- a value may hold line ends
@@ -138,6 +139,9 @@ local function shown(o)
 end
 
 --- The text of --help.
+---@param spec table[]
+---@param name string
+---@return string
 function M.help(spec, name)
   local lines = {}
   if spec.about then lines[#lines + 1] = spec.about .. "\n" end
@@ -206,6 +210,7 @@ end
 --- names them, and refused else.
 ---@param spec table
 ---@param words string[]|nil     default: the script's arguments
+---@return string[]
 function M.parse(spec, words)
   words = words or rawget(_G, "arg") or {}
   local started = dist.started() or 1

@@ -23,6 +23,8 @@ local function names()
 end
 
 --- The file of a command; nil and one line when there is none.
+---@param name string
+---@return string|nil, string|nil
 function M.find(name)
   local path = recipe.find(name)
   if path then return path end

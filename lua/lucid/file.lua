@@ -11,12 +11,17 @@ local KINDS = { "file", "folder", "file" }
 
 --- "file", "folder", or nil when nothing is there.
 ---@param path string
+---@return string|nil
 function M.kind(path) return KINDS[C.lc_file_kind(path)] end
 
 --- Whether there is a file or folder.
+---@param path string
+---@return boolean
 function M.exists(path) return C.lc_file_kind(path) ~= 0 end
 
 --- The bytes of a file.
+---@param path string
+---@return integer
 function M.size(path) return check(tonumber(C.lc_file_size(path))) end
 
 local data, size = ffi.new("char *[1]"), ffi.new("size_t[1]")
@@ -30,6 +35,7 @@ end
 
 --- A whole file as a string.
 ---@param path string
+---@return string
 function M.read(path)
   if C.lc_file_read(path, data, size) ~= 0 then native.fail() end
   return take(data[0], size[0])
@@ -43,27 +49,36 @@ function M.write(path, text)
 end
 
 --- Appends to a file; sync: true waits until the disk has it.
+---@param path string
+---@param text string
+---@param sync boolean|nil
 function M.append(path, text, sync)
   if C.lc_file_append(path, text, #text, sync and 1 or 0) ~= 0 then native.fail() end
 end
 
 --- Cuts a file to its first bytes.
+---@param path string
+---@param bytes integer
 function M.truncate(path, bytes)
   if C.lc_file_truncate(path, bytes) ~= 0 then native.fail(2) end
 end
 
 --- Makes a folder, with its parents.
+---@param path string
 function M.mkdir(path)
   if C.lc_make_folder(path) ~= 0 then native.fail() end
 end
 
 --- Removes a file or an empty folder.
+---@param path string
 function M.remove(path)
   if C.lc_remove(path) ~= 0 then native.fail() end
 end
 
 --- Moves a file or folder within its file system; what has the name already is replaced, unless it is a
 --- folder that is not empty.
+---@param from string
+---@param to string
 function M.rename(from, to)
   if C.lc_rename(from, to) ~= 0 then native.fail() end
 end
@@ -76,6 +91,8 @@ function M.link(target, path)
 end
 
 --- The bytes that may still be written in a folder.
+---@param folder string
+---@return integer
 function M.free(folder)
   local n = tonumber(C.lc_disk_free(folder))
   if n < 0 then native.fail() end
@@ -83,6 +100,7 @@ function M.free(folder)
 end
 
 --- The names in a folder, sorted; nil when it is no folder.
+---@param path string
 ---@return string[]|nil
 function M.list(path)
   if C.lc_file_kind(path) ~= 2 then return nil end
@@ -104,6 +122,7 @@ function M.lock(path)
 end
 
 --- Lets others have it.
+---@param held ffi.cdata*
 function M.unlock(held) C.lc_file_unlock(ffi.gc(held, nil)[0]) end
 
 local hashes = {}
@@ -111,6 +130,7 @@ local hashes = {}
 --- The SHA-256 of a file, 64 digits; taken again only when the path has another file, or its size or
 --- time has changed.
 ---@param path string
+---@return string
 function M.hash(path)
   local bytes, time, inode = C.lc_file_size(path), C.lc_file_mtime_ns(path), C.lc_file_inode(path)
   local known = hashes[path]

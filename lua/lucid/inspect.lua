@@ -279,6 +279,8 @@ end
 -- ---- for people -----------------------------------------------------------------------------------------------------
 
 --- 13.5 GB, 512 kB, 12 bytes.
+---@param bytes integer
+---@return string
 function M.size(bytes)
   for _, unit in ipairs { { 1e9, "GB" }, { 1e6, "MB" }, { 1e3, "kB" } } do
     if bytes >= unit[1] then return ("%.3g %s"):format(bytes / unit[1], unit[2]) end
@@ -321,6 +323,7 @@ end
 --- What was found, as lines for people.
 ---@param found lucid.Found
 ---@param tensors boolean|nil    with every tensor
+---@return string
 function M.text(found, tensors)
   local lines = {}
   describe(found, "", lines, tensors)
@@ -332,6 +335,9 @@ function M.text(found, tensors)
 end
 
 --- The same as a table for JSON.
+---@param found lucid.Found
+---@param tensors boolean|nil
+---@return table
 function M.plain(found, tensors)
   local out = { path = found.path, kind = found.kind, by = found.by, reason = found.reason, tensors = found.tensors,
     bytes = found.bytes, files = found.files and json.array(found.files), dtypes = found.dtypes

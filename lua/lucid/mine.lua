@@ -49,9 +49,13 @@ local Run = {}
 Run.__index = Run
 
 --- A stage's file, or its stamp ("json").
+---@param name string
+---@param kind string
+---@return string
 function Run:file(name, kind) return ("%s/stages/%d-%s.%s"):format(self.out, NUMBER[name], name, kind or "jsonl") end
 
 --- Says a line, unless the run is quiet.
+---@param ... any
 function Run:say(...)
   if not self.opt.quiet and dist.first() then io.stderr:write("mine: ", string.format(...), "\n") end
 end
@@ -59,6 +63,7 @@ end
 -- ---- what is opened when it is first needed -----------------------------------------------------------
 
 --- The annotated pictures.
+---@return table
 function Run:source()
   self.opened_source = self.opened_source or sources.open(self.opt, self.cache)
   return self.opened_source
@@ -74,18 +79,22 @@ local function find_nouns(self)
 end
 
 --- The noun table, or nil: only language models know what is meant then.
+---@return table
 function Run:nouns()
   if self.found_nouns == nil then self.found_nouns = find_nouns(self) or false end
   return self.found_nouns or nil
 end
 
 --- The judge.
+---@return table
 function Run:judge()
   self.opened_judge = self.opened_judge or judges.open(self.opt, { nouns = self:nouns(), quiet = true })
   return self.opened_judge
 end
 
 --- What a request of a kind is worded by: --prompt-KIND, or recipes/prompts/KIND.lua.
+---@param kind string
+---@return function
 function Run:prompt(kind)
   local known = self.prompts[kind]
   if not known then
@@ -98,6 +107,7 @@ function Run:prompt(kind)
 end
 
 --- The model that is mined.
+---@return table
 function Run:model()
   local opt = self.opt
   self.opened_model = self.opened_model or models(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant,
@@ -106,6 +116,8 @@ function Run:model()
 end
 
 --- Its descriptions, by the settings of the options.
+---@param requests table[]
+---@return table[]
 function Run:generate(requests)
   local settings = generate.settings(self.opt)
   settings.batch = self.opt.batch
@@ -218,6 +230,7 @@ M.fault = report.fault
 --- The pictures that a selection takes, in Lua of one's own: a list of { image_id, image, objects, regions, facts }.
 ---@param root string     Visual Genome's
 ---@param opt table|nil   limit, seed, min_objects, max_objects, cache
+---@return table[]
 function M.records(root, opt)
   opt = opt or {}
   local source, list = sources.open({ images = root }, opt.cache), {}

@@ -73,6 +73,7 @@ end
 
 --- The things of a kind by their names.
 ---@param kind string    "loss", "metric", "judge" or "data"
+---@return table
 function M.open(kind)
   return setmetatable({}, { __index = function(self, name)
     local value = find(kind, name)

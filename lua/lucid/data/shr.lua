@@ -14,6 +14,9 @@ M.QUESTION = "Describe this image in detail."
 
 --- The factual sentences of a file: id -> list. `into` may hold those of an earlier file, which these
 --- override; within one file an id stands once.
+---@param path string
+---@param into table
+---@return table
 function M.facts(path, into)
   into = into or {}
   local seen, number = {}, 0
@@ -51,6 +54,7 @@ end
 ---@param folder string      of the lists
 ---@param images string      Visual Genome's root
 ---@param opt table|nil      limit: pictures (0: all); cache: where indices are kept
+---@return table[]
 function M.read(folder, images, opt)
   local path = folder .. "/val_images_final.json"
   local ids = M.ids(path, (opt and opt.limit or 0) > 0 and opt.limit or nil)
@@ -72,6 +76,8 @@ end
 
 --- Answers that were made elsewhere (lucid.data.responses). Every record must have one; it becomes
 --- record.response.
+---@param path string
+---@param records table[]
 ---@return table[] records, integer unused    answers about other pictures
 function M.answers(path, records)
   local texts, ids = responses.read(path)

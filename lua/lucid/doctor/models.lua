@@ -141,12 +141,15 @@ function M.file(part)
   local known = catalogue.KNOWN[name]
   part.files = { name }
   local ok, found = pcall(inspect.look, part.path)
-  if not ok then return part:spoils(name, (tostring(found):gsub("^inspect: " .. part.path:gsub("%p", "%%%0") .. ": ", ""))) end
-  if found.kind ~= KINDS[part.kind] then
-    return part:spoils(name, ("it holds %s, not %s"):format(found.kind, part:entry().title))
+  local fault
+  if not ok then fault = tostring(found):gsub("^inspect: " .. part.path:gsub("%p", "%%%0") .. ": ", "")
+  elseif found.kind ~= KINDS[part.kind] then fault = ("it holds %s, not %s"):format(found.kind, part:entry().title)
+  elseif known and known.bytes and file.size(part.path) ~= known.bytes then
+    fault = ("it has %d bytes, and the published file of this name %d"):format(file.size(part.path), known.bytes)
   end
-  if known and known.bytes and file.size(part.path) ~= known.bytes then
-    return part:spoils(name, ("it has %d bytes, and the published file of this name %d"):format(file.size(part.path), known.bytes))
+  if fault then
+    part:spoils(name, fault)
+    return
   end
   part.found = found
   for _, tensor in ipairs(WIDTH[part.kind] and found.checkpoint:names() or {}) do
@@ -164,7 +167,10 @@ function M.adapter(part)
     if file.kind(part:at(name)) == "file" then at = at or name end
   end
   part.files = { at }
-  if not at then return part:lacks "adapter_model.safetensors or adapter_model.bin" end
+  if not at then
+    part:lacks "adapter_model.safetensors or adapter_model.bin"
+    return
+  end
   part:try("adapter_config.json", json.read_object)
   if not part:try(at, open_and_close) or not part:is_whole() then return end
   part:has("%s", at)
@@ -178,8 +184,8 @@ end
 function M.read_whole(part)
   if not part.found then return end
   local ok, reason = pcall(inspect.check, part.found)
-  if not ok then return part:spoils("weights", (tostring(reason):gsub("^inspect: ", ""))) end
-  for name, n in pairs(part.found.nonfinite) do
+  if not ok then part:spoils("weights", (tostring(reason):gsub("^inspect: ", ""))) end
+  for name, n in pairs(part.found.nonfinite or {}) do
     part:spoils("weights", ("%s: %d numbers are NaN or infinite"):format(name, n))
   end
 end
