@@ -1,6 +1,6 @@
 -- lucid doctor on small made-up downloads: complete, and with each kind of defect.
-local bridged = require "tests.support.bridged"
 local checkpoint = require "lucid.checkpoint"
+local downloads = require "tests.support.downloads"
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local json = require "lucid.json"
@@ -12,60 +12,16 @@ local LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\
 local PAGE = "<!DOCTYPE html><html><body>404</body></html>"
 local made, dir
 
-local function copy(from, to) assert(os.execute(("mkdir -p '%s' && cp -R '%s' '%s'"):format(to:match "^(.*)/", from, to))) end
-
--- A folder's one file of weights as two shards with their index.
-local function shard(path)
-  local whole, map, shards = checkpoint(path .. "/model.safetensors"), {}, { {}, {} }
-  local names = whole:names()
-  for i, name in ipairs(names) do
-    local part = 2 * i <= #names and 1 or 2
-    shards[part][name], map[name] = whole:tensor(name), ("model-%05d-of-00002.safetensors"):format(part)
-  end
-  for i = 1, 2 do checkpoint.save(("%s/model-%05d-of-00002.safetensors"):format(path, i), shards[i]) end
-  json.write(path .. "/model.safetensors.index.json", { metadata = {}, weight_map = map })
-  collectgarbage()
-  file.remove(path .. "/model.safetensors")
-end
-
 -- One download of everything, under the names that people have.
 setup(function()
   made = folder.folder()
-  local raw = made .. "/raw"
-  file.mkdir(raw)
-  training.world(raw)
-  training.captions(raw)
-  bridged.minigpt4(raw)
-  bridged.instructblip(raw)
-  local all = made .. "/all"
-  copy(raw .. "/model", all .. "/llava-1.5-7b-hf")
-  shard(all .. "/llava-1.5-7b-hf")
-  copy(raw .. "/language", all .. "/Llama-2-7b-chat-hf")
-  copy(bridged.TOWER, all .. "/eva_vit_g.pth")
-  copy(raw .. "/bridge.safetensors", all .. "/projection.pth")
-  copy(raw .. "/instructblip", all .. "/instructblip-vicuna-13b")
-  copy(raw .. "/world", all .. "/VG")
-  copy(all .. "/VG/pope", all .. "/POPE/output/coco")
-  copy(all .. "/VG/shr", all .. "/shr")
-  assert(os.execute(("rm -r '%s/VG/pope' '%s/VG/shr'"):format(all, all)))
-  file.write(all .. "/shr/shr_factual_part2.jsonl", '{"300001": ["There is a car."]}\n')
-  copy(raw .. "/cap", all .. "/cc_sbu_align")
-  copy(raw .. "/pairs", all .. "/hadpo/minigpt4")
-  copy(raw .. "/pairs", all .. "/hadpo/llava-v1.5")
-  local desc = {}
-  for _, r in ipairs(json.read(raw .. "/pairs/desc_data.json")) do
-    desc[tostring(r.image_id)] = { chosen = r.chosen, rejected = r.rejected }
-  end
-  json.write(all .. "/hadpo/llava-v1.5/desc_data.json", desc)
-  copy(raw .. "/pairs", all .. "/hadpo/instructblip")
-  local text = file.read(raw .. "/pairs/pope_data.json"):gsub('"reject"', '"rejected"')
-  file.write(all .. "/hadpo/instructblip/pope_data.json", text)
+  downloads.all(made .. "/all", made .. "/raw")
 end)
 teardown(function() folder.remove(made) end)
 
 before_each(function()
   dir = folder.folder()
-  copy(made .. "/all", dir .. "/d")
+  downloads.copy(made .. "/all", dir .. "/d")
 end)
 after_each(function()
   collectgarbage()
@@ -96,7 +52,7 @@ describe("lucid doctor, where everything is there,", function()
     local kinds = {}
     for _, p in ipairs(found.parts) do kinds[#kinds + 1] = p.kind end
     table.sort(kinds)
-    assert.same({ "ccsbu", "eva", "hadpo", "hadpo", "hadpo", "instructblip_hf", "joined", "llama", "llava_hf", "pope",
+    assert.same({ "ccsbu", "coco", "eva", "hadpo", "hadpo", "hadpo", "instructblip_hf", "joined", "llama", "llava_hf", "pope",
       "shr", "vg" }, kinds)
     assert.same({ 0, 0, {} }, { found.missing, found.wrong, found.strangers }, lucid.doctor.text(found))
     assert.same({ "config.json", "tokenizer.model", "preprocessor_config.json", "2 files of weights" },
@@ -221,6 +177,10 @@ local DEFECTS = {
     function(d) file.remove(d .. "/POPE/output/coco/coco_pope_popular.json") end },
   { "a question file that is cut short", "pope", "wrong", "coco_pope_random.json", "",
     function(d) file.truncate(d .. "/POPE/output/coco/coco_pope_random.json", 250) end },
+  { "a picture that POPE asks about and that is not there", "pope", "missing", "1 of 5 pictures (COCO_val2014_000000300002.jpg)",
+    "cocodataset.org", function(d) file.remove(d .. "/coco/val2014/COCO_val2014_000000300002.jpg") end },
+  { "no pictures of COCO", "coco", "missing", "COCO_val2014_*.jpg", "cocodataset.org",
+    function(d) assert(os.execute(("rm '%s'/coco/val2014/*"):format(d))) end },
   { "facts that are not there", "shr", "missing", "shr_factual_part1.jsonl", "juliozhao/SHR",
     function(d) file.remove(d .. "/shr/shr_factual_part1.jsonl") end },
   { "a captioned picture that is not there", "ccsbu", "missing", "1 pictures in image/", "cc_sbu_align",
@@ -308,7 +268,7 @@ describe("lucid doctor of recipes", function()
   it("asks for a tower where LLaVA's own folder has none, and takes it", function()
     local root = dir .. "/original"
     lucid.export { model = made .. "/raw/model", out = root, layout = "original" }
-    copy(root .. "/vision_tower", dir .. "/towers/clip")
+    downloads.copy(root .. "/vision_tower", dir .. "/towers/clip")
     assert(os.execute(("rm -r '%s/vision_tower'"):format(root)))
     local function llava(paths)
       local found = lucid.doctor(paths, { cache = "none", ["for"] = { mine = true } })
