@@ -27,7 +27,7 @@ function M.lines(blocks)
   local list = {}
   for _, block in ipairs(blocks) do
     for line in (block:gsub("\\\n%s*", "") .. "\n"):gmatch "([^\n]*)\n" do
-      line = line:gsub("%s+#.*$", ""):gsub("%s%s%s+.*$", "")        -- examples of recipes have remarks behind spaces
+      line = line:gsub("%s+#.*$", ""):gsub("(%S)%s%s+.*$", "%1")        -- remarks in recipes stand behind spaces
       if line:find "%S" then list[#list + 1] = line end
     end
   end
