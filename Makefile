@@ -282,6 +282,10 @@ deps-browser:
 test-slow: all test-tools cuda test-device
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
+## readme-check: README.md to the letter in a fresh clone: its commands, the demo's numbers, its Lua (minutes)
+readme-check:
+	@tests/readme.sh
+
 ## bench-peers: beside PyTorch, TRL, llama.cpp and others on the same work; ROW=name runs one row (hours; tests/bench/README.md)
 bench-peers: all
 	@tests/bench/peers.sh
@@ -357,4 +361,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all cuda emulation deps deps-browser demo docs test test-tools test-device test-slow bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
+.PHONY: all cuda emulation deps deps-browser demo docs test test-tools test-device test-slow readme-check bench-peers bench-true-size check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install clean help
