@@ -271,7 +271,7 @@ function M.fit(found, parts)
     error(("inspect: %s: there is no model to open"):format(found.path), 0)
   end
   parts = parts or {}
-  local ok, m = pcall(model.open, found.path, { dtype = dtype, vision = parts.vision, bridge = parts.bridge })
+  local ok, m = pcall(model.open, found.path, { dtype = dtype, device = "cpu", vision = parts.vision, bridge = parts.bridge })
   if not ok then error("inspect: " .. reason_of(m), 0) end
   return m.kind, #m:all_parameters()
 end

@@ -1,15 +1,17 @@
 -- The pages of recipes/docs: what a recipe's first lines and its options say, as Markdown. make docs writes them.
 local args = require "lucid.args"
 local file = require "lucid.file"
-local recipe = require "lucid.recipe"
+local native = require "lucid.native"
 
 local M = {}
+
+local ROOT = native.root
 
 --- The recipes of this copy of lucid, sorted by name.
 ---@return string[]
 function M.names()
   local names = {}
-  for _, entry in ipairs(file.list "recipes") do names[#names + 1] = entry:match "^([%w_%-]+)%.lua$" end
+  for _, entry in ipairs(file.list(ROOT .. "recipes")) do names[#names + 1] = entry:match "^([%w_%-]+)%.lua$" end
   return names
 end
 
@@ -49,7 +51,7 @@ end
 ---@param name string
 ---@return string
 function M.page(name)
-  local path = recipe.find(name)
+  local path = ("%srecipes/%s.lua"):format(ROOT, name)
   local first, examples = M.head(path)
   local spec = args.spec_of(path)
   local lines = {}
@@ -86,12 +88,12 @@ the recipes by `make docs`.
 function M.index()
   local rows = {}
   for _, name in ipairs(M.names()) do
-    rows[#rows + 1] = ("| [`%s`](docs/%s.md) | %s |"):format(name, name, (M.head("recipes/" .. name .. ".lua")))
+    rows[#rows + 1] = ("| [`%s`](docs/%s.md) | %s |"):format(name, name, (M.head(("%srecipes/%s.lua"):format(ROOT, name))))
   end
   return INDEX .. table.concat(rows, "\n") .. "\n"
 end
 
---- All pages by their paths.
+--- All pages by their paths in the repository.
 ---@return table<string, string>
 function M.pages()
   local pages = { ["recipes/README.md"] = M.index() }
@@ -104,15 +106,16 @@ end
 function M.write()
   local pages, changed = M.pages(), 0
   for path, text in pairs(pages) do
-    if not file.exists(path) or file.read(path) ~= text then
-      file.mkdir(path:match "^(.*)/")
-      file.write(path, text)
+    local whole = ROOT .. path
+    if not file.exists(whole) or file.read(whole) ~= text then
+      file.mkdir(whole:match "^(.*)/")
+      file.write(whole, text)
       changed = changed + 1
     end
   end
-  for _, name in ipairs(file.list "recipes/docs") do
+  for _, name in ipairs(file.list(ROOT .. "recipes/docs")) do
     if not pages["recipes/docs/" .. name] then
-      file.remove("recipes/docs/" .. name)
+      file.remove(ROOT .. "recipes/docs/" .. name)
       changed = changed + 1
     end
   end

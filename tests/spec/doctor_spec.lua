@@ -6,7 +6,9 @@ local folder = require "tests.support.folder"
 local json = require "lucid.json"
 local lucid = require "lucid"
 local program = require "tests.support.program"
+local published = require "tests.support.published"
 local training = require "tests.support.training"
+local weights = require "tests.support.weights"
 
 local LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 local PAGE = "<!DOCTYPE html><html><body>404</body></html>"
@@ -131,10 +133,29 @@ local DEFECTS = {
     function(d) file.remove(d .. "/llava-1.5-7b-hf/tokenizer.model") end },
   { "a pointer in the tokenizer's place", "llava_hf", "wrong", "tokenizer.model", "it is a Git LFS pointer",
     function(d) file.write(d .. "/llava-1.5-7b-hf/tokenizer.model", LFS) end },
+  { "a tokenizer of more pieces than the model has words", "llava_hf", "wrong", "tokenizer.model", "but the model's vocabulary has 16",
+    function(d)
+      for _, name in ipairs { "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors" } do
+        local path, tensors = d .. "/llava-1.5-7b-hf/" .. name, {}
+        local from = checkpoint(path)
+        for _, tensor in ipairs(from:names()) do
+          local t = from:tensor(tensor)
+          local cut = tensor:find "embed_tokens" or tensor:find "lm_head"
+          tensors[tensor] = cut and t:slice(1, 1, 16):contiguous() or t
+        end
+        checkpoint.save(path, tensors)
+      end
+      local path = d .. "/llava-1.5-7b-hf/config.json"
+      local config = json.read(path)
+      config.text_config.vocab_size = 16
+      json.write(path, config)
+    end },
   { "no vocabulary for the Q-Former", "instructblip_hf", "missing", "qformer_tokenizer/vocab.txt", "Salesforce",
     function(d) file.remove(d .. "/instructblip-vicuna-13b/qformer_tokenizer/vocab.txt") end },
   { "a page in the tower's place", "eva", "wrong", "eva_vit_g.pth", "it is an HTML page, not weights",
     function(d) file.write(d .. "/eva_vit_g.pth", PAGE) end },
+  { "a tower that is cut short", "eva", "wrong", "eva_vit_g.pth", "get it again",
+    function(d) file.truncate(d .. "/eva_vit_g.pth", math.floor(file.size(d .. "/eva_vit_g.pth") / 2)) end },
   { "other weights under a published name", "eva", "wrong", "eva_vit_g.pth", "it holds MiniGPT-4 projection, not EVA's tower",
     function(d) file.write(d .. "/eva_vit_g.pth", file.read(d .. "/projection.pth")) end },
   { "a published file of another size", "joined", "wrong", "pretrained_minigpt4_llama2_7b.pth", "and the published file of this name 276957567",
@@ -279,6 +300,31 @@ describe("lucid doctor of recipes", function()
     assert.same({ "every name and shape fits: a model of kind llava" }, part.notes)
     assert.equal(("lucid mine --model %s --vision %s/towers/clip --images %s/d/VG --out runs/mine"):format(root, dir, dir),
       recipe.command)
+  end)
+
+  it("finds InstructBLIP in parts, its decoder by the width of its projection", function()
+    local llama = { width = 24, mlp = 40, layers = 2, heads = 4, words = 512, positions = 64, eps = 1e-5 }
+    weights.write(dir .. "/parts", published.instructblip { language = llama,
+      vision = { width = 32, mlp = 48, layers = 2, heads = 16, size = 28, patch = 14 },
+      qformer = { width = 24, mlp = 36, layers = 3, heads = 12, queries = 4, words = 40, positions = 16 } },
+      { dtype = "f16", limit = 1e4 })
+    file.rename(dir .. "/parts/instruct_blip_vicuna13b_trimmed.pth", dir .. "/parts/trimmed.pth")
+    file.write(dir .. "/parts/vicuna/tokenizer.model", file.read(made .. "/raw/model/tokenizer.model"))
+    downloads.copy(made .. "/all/Llama-2-7b-chat-hf", dir .. "/parts/Llama-2-7b-chat-hf")
+    local function instructblip()
+      local found = lucid.doctor({ dir .. "/parts", dir .. "/d/VG", dir .. "/d/hadpo" }, { cache = "none", ["for"] = { instructblip = true } })
+      return found.recipes[1], found
+    end
+    assert.same({ what = "BERT's vocabulary (vocab.txt)", from = "huggingface.co/bert-base-uncased" }, instructblip().lacks[1])
+    downloads.copy(made .. "/all/instructblip-vicuna-13b/qformer_tokenizer/vocab.txt", dir .. "/parts/bert/vocab.txt")
+    local recipe, found = instructblip()
+    local at = dir .. "/parts"
+    assert.equal(("lucid instructblip --model %s/vicuna --vision %s/eva_vit_g.pth --bridge %s/trimmed.pth --bert %s/bert --data %s "
+      .. "--images %s --out runs/instructblip"):format(at, at, at, at, dir .. "/d/hadpo/instructblip", dir .. "/d/VG"),
+      recipe.command, lucid.doctor.text(found))
+    assert.same({ "every name and shape fits: a model of kind instructblip" }, part_of(found, "llama", "vicuna").notes)
+    file.remove(at .. "/vicuna/pytorch_model-00002-of-00005.bin")
+    assert.equal("pytorch_model-00002-of-00005.bin", part_of(select(2, instructblip()), "llama", "vicuna").missing[1].file)
   end)
 
   it("names the part that is not whole", function()

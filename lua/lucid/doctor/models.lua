@@ -197,7 +197,11 @@ end
 function M.fit(parts, main)
   local tower, bridge = parts.eva or parts.clip, parts.joined or parts.qformer
   local ok, reason = pcall(inspect.fit, main.found, { vision = tower and tower.path, bridge = bridge and bridge.path })
-  if not ok then main:spoils("config.json", (tostring(reason):gsub("^inspect: ", ""))) end
+  if not ok then
+    local text = tostring(reason):gsub("^inspect: ", "")
+    local own = text:sub(1, #main.path + 1) == main.path .. "/" and text:sub(#main.path + 2):match "^([^:]+): "
+    main:spoils(own or "config.json", text)
+  end
   return ok
 end
 
