@@ -23,7 +23,7 @@ for name in opt["for"]:gmatch "[^,]+" do
   asked[name] = true
 end
 local found = lucid.doctor({ unpack(opt) }, { ["for"] = asked, check = opt.check, hash = opt.hash, cache = opt.cache })
-if opt.json then print(lucid.json.encode(lucid.doctor.plain(found), { indent = 2 })) else print(lucid.doctor.text(found)) end
+print(opt.json and lucid.json.encode(lucid.doctor.plain(found), { indent = 2 }) or lucid.doctor.text(found))
 if found.missing + found.wrong > 0 then
   error(("doctor: %d missing, %d wrong"):format(found.missing, found.wrong), 0)
 end

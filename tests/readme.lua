@@ -1,7 +1,6 @@
--- Follows README.md on a demo that has run: the numbers that it states, the commands that work on the demo's model, the Lua
--- that it shows.   bin/lucid tests/readme.lua DEMO [numbers]
--- DEMO takes the place of runs/demo. numbers: those of the demo's table have to be these to the last digit; they are of
--- seed 1 on a CPU with AVX-512.
+-- Follows README.md on a demo that has run: the numbers that it states, the commands that work on the demo's model,
+-- the Lua that it shows.   bin/lucid tests/readme.lua DEMO [numbers] DEMO takes the place of runs/demo. numbers:
+-- those of the demo's table have to be these to the last digit; they are of seed 1 on a CPU with AVX-512.
 package.path = "./?.lua;" .. package.path
 local commands = require "tests.support.commands"
 local lucid = require "lucid"

@@ -1,9 +1,9 @@
--- What is missing or wrong in downloaded folders, before a run finds out: models and their parts, HA-DPO's pairs, Visual
--- Genome, COCO, the questions of POPE and the lists of SHR.
+-- What is missing or wrong in downloaded folders, before a run finds out: models and their parts, HA-DPO's pairs,
+-- Visual Genome, COCO, the questions of POPE and the lists of SHR.
 --   local found = lucid.doctor({ "models", "data" }, { ["for"] = { llava = true, shr = true } })
 --   print(lucid.doctor.text(found))      found.missing, found.wrong: how many things
--- doctor/catalogue.lua has the published files; find.lua recognises folders, models.lua and data.lua look into them, and
--- recipes.lua says what they are enough for.
+-- doctor/catalogue.lua has the published files; find.lua recognises folders, models.lua and data.lua look into them,
+-- and recipes.lua says what they are enough for.
 local cache = require "lucid.cache"
 local catalogue = require "lucid.doctor.catalogue"
 local data = require "lucid.doctor.data"
@@ -16,7 +16,8 @@ local recipes = require "lucid.doctor.recipes"
 
 local M = {}
 
-local LOOK = { bert = models.small_files, adapter = models.adapter, eva = models.file, joined = models.file, qformer = models.file }
+local LOOK = { bert = models.small_files, adapter = models.adapter, eva = models.file, joined = models.file,
+  qformer = models.file }
 
 -- SHA-256 of a part's weights; one that is published and other than here is a fault.
 local function hash(part, folder)
@@ -107,11 +108,13 @@ end
 function M.plain(found)
   local parts, list = json.array {}, json.array {}
   for i, p in ipairs(found.parts) do
-    parts[i] = { path = p.path, part = p.kind, title = p:entry().title, from = p:entry().from, there = json.array(p.there),
-      missing = json.array(p.missing), wrong = json.array(p.wrong), notes = json.array(p.notes), sha256 = p.hashes }
+    parts[i] = { path = p.path, part = p.kind, title = p:entry().title, from = p:entry().from,
+      there = json.array(p.there), missing = json.array(p.missing), wrong = json.array(p.wrong),
+      notes = json.array(p.notes), sha256 = p.hashes }
   end
   for i, r in ipairs(found.recipes) do
-    list[i] = { recipe = r.recipe, command = r.command, missing = json.array(r.lacks), not_whole = json.array(r.broken) }
+    list[i] = { recipe = r.recipe, command = r.command, missing = json.array(r.lacks),
+      not_whole = json.array(r.broken) }
   end
   return { parts = parts, strangers = json.array(found.strangers), recipes = list, missing = found.missing,
     wrong = found.wrong }

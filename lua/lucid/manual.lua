@@ -88,7 +88,8 @@ the recipes by `make docs`.
 function M.index()
   local rows = {}
   for _, name in ipairs(M.names()) do
-    rows[#rows + 1] = ("| [`%s`](docs/%s.md) | %s |"):format(name, name, (M.head(("%srecipes/%s.lua"):format(ROOT, name))))
+    local first = M.head(("%srecipes/%s.lua"):format(ROOT, name))
+    rows[#rows + 1] = ("| [`%s`](docs/%s.md) | %s |"):format(name, name, first)
   end
   return INDEX .. table.concat(rows, "\n") .. "\n"
 end

@@ -1,5 +1,5 @@
--- Everything that is public is documented: the functions of lua/lucid, the declarations of lucid.h. The finder is tested
--- on samples first.
+-- Everything that is public is documented: the functions of lua/lucid, the declarations of lucid.h. The finder is
+-- tested on samples first.
 local documented = require "tests.support.documented"
 local file = require "lucid.file"
 local lucid = require "lucid"

@@ -1,5 +1,5 @@
--- The scripts of examples/: each runs, is short, and has its row in the folder's page. What is a loss, a metric, a judge or a
--- template is loaded as the recipes load it; slow/install_spec.lua runs recipes with them.
+-- The scripts of examples/: each runs, is short, and has its row in the folder's page. What is a loss, a metric, a
+-- judge or a template is loaded as the recipes load it; slow/install_spec.lua runs recipes with them.
 local file = require "lucid.file"
 local files = require "lucid.tinyworld.files"
 local folder = require "tests.support.folder"

@@ -1,6 +1,6 @@
--- The pages that are written by hand: what README.md says there is, is there; every folder and module has its place in a
--- map; every figure of the comparison stands in the results that it names. Whether the demo's numbers are those of
--- README.md is for make readme-check.
+-- The pages that are written by hand: what README.md says there is, is there; every folder and module has its place
+-- in a map; every figure of the comparison stands in the results that it names. Whether the demo's numbers are those
+-- of README.md is for make readme-check.
 local commands = require "tests.support.commands"
 local file = require "lucid.file"
 local manual = require "lucid.manual"

@@ -1,5 +1,5 @@
--- examples/README.md: its commands are ones that the recipes take, and they run to their end, in the page's order and words,
--- on the tiny model and a small world in the page's layout.
+-- examples/README.md: its commands are ones that the recipes take, and they run to their end, in the page's order and
+-- words, on the tiny model and a small world in the page's layout.
 local commands = require "tests.support.commands"
 local downloads = require "tests.support.downloads"
 local file = require "lucid.file"

@@ -1,4 +1,5 @@
--- Commands in pages of Markdown: what stands between fences, and whether a command line of lucid is one that its recipe takes.
+-- Commands in pages of Markdown: what stands between fences, and whether a command line of lucid is one that its
+-- recipe takes.
 local args = require "lucid.args"
 local file = require "lucid.file"
 

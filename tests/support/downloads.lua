@@ -1,5 +1,5 @@
--- Folders of downloads as a researcher has them, small: the tiny model under the published names, and a small world in the
--- layout of Visual Genome, COCO, HA-DPO's pairs, POPE and SHR. examples/README.md shows the layout.
+-- Folders of downloads as a researcher has them, small: the tiny model under the published names, and a small world
+-- in the layout of Visual Genome, COCO, HA-DPO's pairs, POPE and SHR. examples/README.md shows the layout.
 local bridged = require "tests.support.bridged"
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"

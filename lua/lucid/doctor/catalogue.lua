@@ -9,7 +9,7 @@ local MODEL = { "config.json", "tokenizer.model", "preprocessor_config.json" }
 ---@class lucid.DoctorPart
 ---@field title string
 ---@field from string            where it is published
----@field files string[]|nil     the small files or the data files that it must have; a file's usual name, where it is one file
+---@field files string[]|nil     the small files or the data files that it must have; of one file its usual name
 ---@field pictures string|nil    beside them
 ---@field more string[]|nil      files that a recipe reads where they are there
 ---@field weights boolean|nil    a folder of weights: one file, or an index and its parts
@@ -26,7 +26,8 @@ M.PARTS = {
   llama = { title = "LLaMA, Llama 2 or Vicuna", from = "huggingface.co/meta-llama/Llama-2-7b-chat-hf for MiniGPT-4, "
     .. "huggingface.co/lmsys/vicuna-13b-v1.1 for InstructBLIP",
     files = { "config.json", "tokenizer.model" }, weights = true, recipes = "minigpt4 instructblip pope shr" },
-  instructblip_hf = { title = "InstructBLIP, Hugging Face's layout", from = "huggingface.co/Salesforce/instructblip-vicuna-13b",
+  instructblip_hf = { title = "InstructBLIP, Hugging Face's layout",
+    from = "huggingface.co/Salesforce/instructblip-vicuna-13b",
     files = { "config.json", "tokenizer.model", "preprocessor_config.json", "qformer_tokenizer/vocab.txt" },
     weights = true, recipes = "instructblip pope shr" },
   eva = { title = "EVA's tower", from = EVA, files = { "eva_vit_g.pth" }, recipes = "minigpt4 instructblip pope shr" },

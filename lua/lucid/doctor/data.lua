@@ -1,5 +1,5 @@
--- Whether folders of data are whole: every record is read as the recipes read it, and the pictures that the records name
--- are there.
+-- Whether folders of data are whole: every record is read as the recipes read it, and the pictures that the records
+-- name are there.
 local catalogue = require "lucid.doctor.catalogue"
 local ccsbu = require "lucid.data.ccsbu"
 local file = require "lucid.file"
@@ -21,7 +21,8 @@ local function decode(path)
   native.scope(function() image.load(path) end)
 end
 
---- Looks for pictures: which are not there, and which are there and empty, or cannot be decoded where that is asked for.
+--- Looks for pictures: which are not there, and which are there and empty, or cannot be decoded where that is asked
+--- for.
 ---@param paths string[]
 ---@param check boolean|nil      decode every one
 ---@return string[] missing, { path: string, reason: string }[] bad
@@ -44,7 +45,8 @@ local function short(root, path) return path:sub(1, #root + 1) == root .. "/" an
 local function counted(root, missing, all)
   local names = {}
   for i = 1, math.min(SHOWN, #missing) do names[i] = short(root, missing[i]) end
-  return ("%d of %d pictures (%s%s)"):format(#missing, all, table.concat(names, ", "), #missing > SHOWN and ", ..." or "")
+  local more = #missing > SHOWN and ", ..." or ""
+  return ("%d of %d pictures (%s%s)"):format(#missing, all, table.concat(names, ", "), more)
 end
 
 -- Notes what became of pictures; missing ones as missing or, where others tell what is needed, as worth knowing.
@@ -59,7 +61,7 @@ local function tell_pictures(part, root, paths, opt)
   else part:lacks(counted(root, missing, #paths), opt.from) end
 end
 
--- ---- Visual Genome and COCO -------------------------------------------------------------------------------------------
+-- ---- Visual Genome and COCO -----------------------------------------------------------------------------
 
 local function require_files(part)
   local all = true
@@ -83,7 +85,7 @@ function M.vg(part, opt)
   require_files(part)
   for i, name in ipairs { "VG_100K", "VG_100K_2" } do
     if file.kind(part:at(name)) == "folder" then part.folders = (part.folders or 0) + 1
-    else part.absent = { name = name .. "/", from = ("%s: images, part %d"):format(part:entry().from:match "^[^:]+", i) } end
+    else part.absent = ("%s: images, part %d"):format(part:entry().from:match "^[^:]+", i) end
   end
   if not part.folders then part:lacks("VG_100K/, VG_100K_2/") end
   part.images = part:try("image_data.json", function() return (vg.images(part.path)) end)
@@ -94,11 +96,13 @@ function M.vg(part, opt)
   part.regions = regions_of(part, opt.cache)
   if part.regions then part:has "region_descriptions.json" end
   for _, name in ipairs(part:entry().more) do
-    if part:try(name, function() return vg.objects(part.path, part.images, opt.cache, name) end) then part:has("%s", name) end
+    local objects = part:try(name, function() return vg.objects(part.path, part.images, opt.cache, name) end)
+    if objects then part:has("%s", name) end
   end
 end
 
---- Looks for Visual Genome's pictures: all of them, or, where data sets tell which are needed, theirs alone with --check.
+--- Looks for Visual Genome's pictures: all of them, or, where data sets tell which are needed, theirs alone with
+--- --check.
 ---@param part lucid.Part
 ---@param opt { check: boolean|nil, partly: boolean }
 function M.vg_pictures(part, opt)
@@ -106,7 +110,7 @@ function M.vg_pictures(part, opt)
   local paths = {}
   for _, picture in pairs(part.images) do paths[#paths + 1] = picture.path end
   table.sort(paths)
-  tell_pictures(part, part.path, paths, { check = opt.check, partly = opt.partly, from = part.absent and part.absent.from })
+  tell_pictures(part, part.path, paths, { check = opt.check, partly = opt.partly, from = part.absent })
 end
 
 --- Counts COCO's pictures.
@@ -119,7 +123,7 @@ function M.coco(part)
   if n == 0 then part:lacks "COCO_val2014_*.jpg" else part:has("%d pictures", n) end
 end
 
--- ---- lists of records ---------------------------------------------------------------------------------------------------
+-- ---- lists of records -----------------------------------------------------------------------------------
 
 -- The kind of model that pairs are for, by the form of their files: an object of descriptions is LLaVA's, "rejected" in
 -- questions InstructBLIP's.
@@ -197,7 +201,7 @@ function M.ccsbu(part, opt)
   if missing > 0 then part:lacks(("%d pictures in image/"):format(missing)) end
 end
 
--- ---- lists against pictures ---------------------------------------------------------------------------------------------
+-- ---- lists against pictures -----------------------------------------------------------------------------
 
 --- Looks for the pictures that a data set is about among Visual Genome's.
 ---@param part lucid.Part        with ids

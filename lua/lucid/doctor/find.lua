@@ -1,5 +1,5 @@
--- Which published parts lie in folders, told by the names and the configuration in them; what is loose (a file of weights
--- beside others) is told by its tensors.
+-- Which published parts lie in folders, told by the names and the configuration in them; what is loose (a file of
+-- weights beside others) is told by its tensors.
 local catalogue = require "lucid.doctor.catalogue"
 local file = require "lucid.file"
 local inspect = require "lucid.inspect"
@@ -9,7 +9,7 @@ local part = require "lucid.doctor.part"
 
 local M = {}
 
-local DEEPEST = 5                                      -- folders below the one that is named: Hugging Face's cache has four
+local DEEPEST = 5                         -- folders below the one that is named: Hugging Face's cache has four
 local WEIGHTS = { "%.safetensors$", "%.bin$", "%.pth$", "%.pt$" }
 -- Folders that belong to the part around them.
 local INSIDE = { VG_100K = true, VG_100K_2 = true, vision_tower = true, qformer_tokenizer = true, adapter = true,
@@ -117,7 +117,9 @@ local function look(path, depth, found)
     elseif is_weights(name) and kinds[1] ~= "adapter" and (not model or catalogue.KNOWN[name]) then
       local kind = loose(whole, name)
       if catalogue.PARTS[kind] then found.parts[#found.parts + 1] = part.new(kind, whole)
-      elseif kind ~= "projector" then found.strangers[#found.strangers + 1] = whole .. ": these weights are of no part that lucid reads" end
+      elseif kind ~= "projector" then
+        found.strangers[#found.strangers + 1] = whole .. ": these weights are of no part that lucid reads"
+      end
     elseif name:find "%.zip$" or name:find "%.tar%.gz$" or name:find "%.tgz$" then
       found.strangers[#found.strangers + 1] = whole .. ": an archive; unpack it, if what it holds is not there yet"
     end

@@ -1,5 +1,5 @@
--- Whether a model's folder or file of weights is whole: every file that its index names, every file's own structure, the
--- small files beside them; and, once all parts of a model are there, every name and shape against config.json.
+-- Whether a model's folder or file of weights is whole: every file that its index names, every file's own structure,
+-- the small files beside them; and, once all parts of a model are there, every name and shape against config.json.
 local catalogue = require "lucid.doctor.catalogue"
 local checkpoint = require "lucid.checkpoint"
 local file = require "lucid.file"
@@ -38,7 +38,9 @@ end
 -- The files of weights that a folder should have, as far as it says so itself.
 local function weights_of(part)
   for _, form in ipairs(FORMS) do
-    if file.kind(part:at(form[1])) == "file" then return form.index and named_by(part, form[1]) or { form[1] }, form.index end
+    if file.kind(part:at(form[1])) == "file" then
+      return form.index and named_by(part, form[1]) or { form[1] }, form.index
+    end
   end
   for _, name in ipairs(file.list(part.path) or {}) do
     local stem, count, suffix = name:match "^(%a[%w_]-)%-%d+%-of%-(%d+)%.(%w+)$"
@@ -114,7 +116,8 @@ local function check_decoder(part)
   end
   local said = config.num_hidden_layers
   if said and blocks ~= said then
-    part:spoils("config.json", ("num_hidden_layers is %s, and the weights have %d blocks"):format(tostring(said), blocks))
+    part:spoils("config.json",
+      ("num_hidden_layers is %s, and the weights have %d blocks"):format(tostring(said), blocks))
   end
 end
 

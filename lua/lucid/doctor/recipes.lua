@@ -219,7 +219,9 @@ function M.pictures(parts, opt)
     end
   end
   for _, p in ipairs(of_kind(parts, "pope")) do p.root = data.against_pictures(p, roots, opt) end
-  for _, p in ipairs(of_kind(parts, "vg")) do data.vg_pictures(p, { check = opt.check and not asked, partly = asked }) end
+  for _, p in ipairs(of_kind(parts, "vg")) do
+    data.vg_pictures(p, { check = opt.check and not asked, partly = asked })
+  end
 end
 
 return M
