@@ -105,7 +105,12 @@ local function loose(path, name)
 end
 
 local function look(path, depth, found)
-  local names, has = file.list(path) or {}, {}
+  local listed, names = pcall(file.list, path)
+  if not listed then
+    found.strangers[#found.strangers + 1] = tostring(names):gsub("^[^ ]*%.lua:%d+: ", "")
+    return
+  end
+  local has = {}
   for _, name in ipairs(names) do has[name] = true end
   local kinds, model = kinds_of(path, names, has)
   for _, kind in ipairs(kinds) do found.parts[#found.parts + 1] = part.new(kind, path) end
