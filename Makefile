@@ -322,7 +322,7 @@ check: all
 
 ## docs: the pages of recipes/ anew, from the recipes' own options
 docs: all
-	@$(BIN)/lucid -e 'print(("docs: %d pages have changed"):format(require("lucid.manual").write()))'
+	@$(BIN)/lucid -e 'print(("docs: %d pages have changed"):format(require("lucid.pages").write()))'
 
 ## format: clang-format in place
 format:

@@ -3,7 +3,7 @@
 -- of README.md is for make readme-check.
 local commands = require "tests.support.commands"
 local file = require "lucid.file"
-local manual = require "lucid.manual"
+local pages = require "lucid.pages"
 local program = require "tests.support.program"
 
 local README = file.read "README.md"
@@ -37,7 +37,7 @@ describe("README.md", function()
     local listed = (read(program .. " help"):match "\ncommands:\n(.*)" .. "\n\n"):match "^(.-\n)\n"
     for line in listed:gmatch "[^\n]+" do shown[#shown + 1] = line:match "^  ([%w_%-]+)" end
     table.sort(named)
-    assert.same(manual.names(), named)
+    assert.same(pages.names(), named)
     assert.same(named, shown)
   end)
 
@@ -45,8 +45,8 @@ describe("README.md", function()
     local lines = commands.lines(commands.fenced(README, "sh"))
     assert.is_true(#lines > 12)
     for _, line in ipairs(lines) do assert.is_nil(commands.fault(line)) end
-    for _, name in ipairs(manual.names()) do
-      local _, examples = manual.head("recipes/" .. name .. ".lua")
+    for _, name in ipairs(pages.names()) do
+      local _, examples = pages.head("recipes/" .. name .. ".lua")
       for _, line in ipairs(examples) do
         local plain = commands.lines({ (line:gsub("[%[%]]", "")) })[1]       -- [--json] may be left out
         if line:find "^lucid " then assert.is_nil(commands.fault(plain)) end

@@ -96,7 +96,7 @@ end
 
 --- All pages by their paths in the repository.
 ---@return table<string, string>
-function M.pages()
+function M.all()
   local pages = { ["recipes/README.md"] = M.index() }
   for _, name in ipairs(M.names()) do pages[("recipes/docs/%s.md"):format(name)] = M.page(name) end
   return pages
@@ -105,7 +105,7 @@ end
 --- Writes the pages that are not as they should be, and removes those of recipes that are gone.
 ---@return integer changed
 function M.write()
-  local pages, changed = M.pages(), 0
+  local pages, changed = M.all(), 0
   for path, text in pairs(pages) do
     local whole = ROOT .. path
     if not file.exists(whole) or file.read(whole) ~= text then
