@@ -92,7 +92,7 @@ describe("README.md", function()
 
   it("has exit statuses that hold", function()
     local shown = {}
-    for _, row in ipairs(rows_below(README, "exit status |")) do
+    for _, row in ipairs(rows_below(README, "status | when |")) do
       for status in row[1]:gmatch "%d+" do shown[#shown + 1] = tonumber(status) end
     end
     local function status(words)
