@@ -9,7 +9,7 @@ local opt = lucid.args {
     .. "weights fit their configuration. Ends with the commands that all of it is enough for; exit status 1 if\n"
     .. "something is missing or wrong.",
   positional = "folders or files",
-  common = "cache json",
+  common = "cache json quiet",
   { "for", "", "recipes that are to work, separated by commas; empty: those of which a model or the data are there",
     { choices = "llava minigpt4 instructblip pope shr mine", list = true } },
   { "check", false, "read every byte: weights and their sums, and every picture that is needed" },
@@ -22,7 +22,15 @@ for name in opt["for"]:gmatch "[^,]+" do
   asked = asked or {}
   asked[name] = true
 end
-local found = lucid.doctor({ unpack(opt) }, { ["for"] = asked, check = opt.check, hash = opt.hash, cache = opt.cache })
+local bar
+local function progress(done, total)
+  bar = bar or lucid.progress { total = total, label = "doctor", unit = "parts", quiet = opt.quiet }
+  bar:step(done)
+  if done == total then bar:done() end
+end
+
+local found = lucid.doctor({ unpack(opt) }, { ["for"] = asked, check = opt.check, hash = opt.hash, cache = opt.cache,
+  progress = (opt.check or opt.hash) and progress or nil })
 print(opt.json and lucid.json.encode(lucid.doctor.plain(found), { indent = 2 }) or lucid.doctor.text(found))
 if found.missing + found.wrong > 0 then
   error(("doctor: %d missing, %d wrong"):format(found.missing, found.wrong), 0)

@@ -41,6 +41,7 @@ end
 ---@field check boolean|nil                   read every byte of weights and decode every picture that is needed
 ---@field hash boolean|nil                    SHA-256 of every file of weights
 ---@field cache string|nil                    as the option --cache
+---@field progress fun(done: integer, total: integer)|nil   called after each part
 
 ---@class lucid.Diagnosis
 ---@field parts lucid.Part[]
@@ -56,11 +57,12 @@ end
 function M.look(paths, opt)
   opt = opt or {}
   local folder, found = cache.folder(opt.cache), find.find(paths)
-  for _, part in ipairs(found.parts) do
+  for i, part in ipairs(found.parts) do
     local look = LOOK[part.kind] or data[part.kind] or models.folder
     look(part, { cache = folder, check = opt.check })
     if opt.check then models.read_whole(part) end
     if opt.hash then hash(part, folder) end
+    if opt.progress then opt.progress(i, #found.parts) end
   end
   recipes.pictures(found.parts, { check = opt.check })
   local made = recipes.models(found.parts)

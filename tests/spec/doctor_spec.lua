@@ -367,6 +367,13 @@ describe("the command", function()
     end
   end)
 
+  it("shows how far it is where it reads every byte, unless it is to be quiet", function()
+    local status, _, err = run(dir .. "/d --check")
+    assert.equal(0, status)
+    assert.truthy(err:find("doctor 13/13", 1, true), err)
+    assert.same({ 0, "" }, { status, select(3, run(dir .. "/d --check --quiet")) })
+  end)
+
   it("prints JSON", function()
     file.write(dir .. "/d/eva_vit_g.pth", LFS)
     local status, out = run(dir .. "/d --json")
