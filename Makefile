@@ -331,6 +331,10 @@ deps-fuzz:
 test-slow: all test-tools cuda test-device
 	@LUCID_CACHE=none $(BIN)/lucid tests/run.lua tests/slow
 
+## readme-check: README.md to the letter in a fresh clone: its commands, the demo's numbers, its Lua (minutes)
+readme-check:
+	@tests/readme.sh
+
 ## bench-peers: beside PyTorch, TRL, llama.cpp and others on the same work; ROW=name runs one row (hours; tests/bench/README.md)
 bench-peers: all
 	@tests/bench/peers.sh
@@ -369,6 +373,10 @@ check: all
 	@luacheck -q lua recipes examples tests
 	@clang-format --dry-run -Werror $(C_FILES)
 	@$(BIN)/lucid tests/layers.lua
+
+## docs: the pages of recipes/ anew, from the recipes' own options
+docs: all
+	@$(BIN)/lucid -e 'print(("docs: %d pages have changed"):format(require("lucid.pages").write()))'
 
 ## format: clang-format in place
 format:

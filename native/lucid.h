@@ -29,22 +29,22 @@ enum { LC_F32, LC_BF16, LC_F16, LC_I32, LC_U8, LC_PACKED_Q8_0, LC_PACKED_NF4, LC
 enum lc_quant { LC_PLAIN, LC_Q8_0, LC_NF4, LC_FP4, LC_QUANTS };      /* how weights are quantised: not, ggml's 8 bits, QLoRA's and bitsandbytes' 4 bits */
 enum { LC_OK, LC_EINVAL, LC_ENOMEM, LC_EIO, LC_EINTR, LC_ECUDA, LC_EMISSING };  /* lc_error_code */
 
-typedef struct lc_tensor lc_tensor;
-typedef struct lc_forest lc_forest;
-typedef struct lc_json lc_json;
-typedef struct lc_json_reader lc_json_reader;
-typedef struct lc_json_index lc_json_index;
-typedef struct lc_checkpoint lc_checkpoint;
-typedef struct lc_writer lc_writer;
-typedef struct lc_tokenizer lc_tokenizer;
-typedef struct lc_model lc_model;
-typedef struct lc_batch lc_batch;
-typedef struct lc_generator lc_generator;
-typedef struct lc_reader lc_reader;
-typedef struct lc_adamw lc_adamw;
-typedef struct lc_http lc_http;
-typedef struct lc_onednn lc_onednn;
-typedef struct lc_server lc_server;
+typedef struct lc_tensor lc_tensor;            /* numbers of one dtype, strided, on one device */
+typedef struct lc_forest lc_forest;            /* which token sees which */
+typedef struct lc_json lc_json;                /* a value, with all that it holds */
+typedef struct lc_json_reader lc_json_reader;  /* a file, record by record */
+typedef struct lc_json_index lc_json_index;    /* where a file's records stand */
+typedef struct lc_checkpoint lc_checkpoint;    /* tensors by name, read */
+typedef struct lc_writer lc_writer;            /* tensors by name, being written */
+typedef struct lc_tokenizer lc_tokenizer;      /* text to ids and back */
+typedef struct lc_model lc_model;              /* a network and its weights */
+typedef struct lc_batch lc_batch;              /* a model's input */
+typedef struct lc_generator lc_generator;      /* answers that grow */
+typedef struct lc_reader lc_reader;            /* pictures that are read ahead */
+typedef struct lc_adamw lc_adamw;              /* an optimizer and its state */
+typedef struct lc_http lc_http;                /* a client */
+typedef struct lc_onednn lc_onednn;            /* a product of another library */
+typedef struct lc_server lc_server;            /* a server */
 
 /* ---- library ------------------------------------------------------------------------------ */
 
@@ -52,14 +52,14 @@ int         lc_version(void);                  /* LC_VERSION the library was bui
 const char *lc_features(void);                 /* one line a feature: "jpeg: libjpeg-turbo 2.1.5" or "jpeg: missing" */
 const char *lc_error(void);                    /* why the last call on this thread failed */
 int         lc_error_code(void);               /* LC_EINVAL ...; LC_ENOMEM: collect and retry once */
-void        lc_error_clear(void);
+void        lc_error_clear(void);              /* as if nothing had failed on this thread */
 void        lc_interrupt(int on);              /* async-signal-safe: long loops stop with LC_EINTR while on */
-int         lc_interrupted(void);
+int         lc_interrupted(void);              /* whether lc_interrupt is on */
 void        lc_signals_hold(int on);           /* on: the host notes a first signal and lets the work go on; a second ends it */
 int         lc_signal_note(int number);        /* async-signal-safe: 1 when it is noted, 0 when none is held */
 int         lc_signal_noted(void);             /* the number of the signal since lc_signals_hold(1); 0: none */
 void        lc_threads(int n);                 /* threads of the CPU backend; 0 = all cores */
-int         lc_threads_used(void);
+int         lc_threads_used(void);             /* how many the CPU backend has now */
 int         lc_cores(void);                    /* of this machine; a process may be bound to fewer, which lc_threads(0) takes */
 double      lc_seconds(void);                  /* monotonic clock */
 int         lc_is_terminal(int stream);        /* 0 stdin, 1 stdout, 2 stderr */
@@ -72,7 +72,7 @@ int64_t     lc_terminal_ask(const char *question, size_t n, char end, double sec
 
 int64_t     lc_memory_used(void);              /* bytes held now */
 int64_t     lc_memory_peak(void);              /* most bytes held since lc_memory_peak_reset */
-void        lc_memory_peak_reset(void);
+void        lc_memory_peak_reset(void);        /* the peak is what is held now */
 void        lc_memory_limit(int64_t bytes);    /* allocations beyond it fail with LC_ENOMEM; 0 = none */
 void        lc_memory_fail_at(int64_t n);      /* for tests: the n-th allocation from now fails; 0 = none */
 
@@ -80,12 +80,12 @@ void        lc_memory_fail_at(int64_t n);      /* for tests: the n-th allocation
 
 int         lc_scope_begin(void);              /* tensors born after this ... */
 int         lc_scope_end(void);                /* ... give their storage back; -1 when none is open */
-int         lc_scope_depth(void);
+int         lc_scope_depth(void);              /* how many are open on this thread */
 int         lc_scope_outside(int on);          /* on: births belong to no scope (models, optimizers); nests */
 int         lc_tensor_keep(lc_tensor *t);      /* storage outlives every scope, until its last holder goes */
 int         lc_tensor_leave(lc_tensor *t);     /* storage moves to the enclosing scope */
 
-/* ---- random numbers: Philox4x32-10, a pure function of (seed, stream, index) -------------------- */
+/* ---- random numbers: Philox4x32-10 (Salmon et al. 2011), a pure function of (seed, stream, index) -- */
 
 void        lc_philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t *out4);   /* 4 words */
 double      lc_uniform(uint64_t seed, uint64_t stream, uint64_t index);                  /* [0, 1), 53 bits */
@@ -93,20 +93,20 @@ double      lc_uniform(uint64_t seed, uint64_t stream, uint64_t index);         
 /* ---- hashes, files ------------------------------------------------------------------------------ */
 
 int         lc_sha256(const void *data, size_t n, char *hex65);          /* 64 digits and a NUL */
-int         lc_sha256_file(const char *path, char *hex65);
+int         lc_sha256_file(const char *path, char *hex65);   /* of a file's bytes; the same */
 int         lc_file_read(const char *path, char **data, size_t *n);      /* free with lc_free_bytes */
-void        lc_free_bytes(void *data);
+void        lc_free_bytes(void *data);         /* gives back what a call here has made; NULL is nothing */
 int         lc_file_write(const char *path, const void *data, size_t n); /* atomic: tmp, fsync, rename, fsync folder */
-int         lc_file_append(const char *path, const void *data, size_t n, int sync);
+int         lc_file_append(const char *path, const void *data, size_t n, int sync);  /* behind its end, made when there is none; sync: waits until the disk has it */
 int         lc_file_read_at(const char *path, int64_t offset, void *to, size_t n);   /* all n bytes, or -1 */
-int         lc_file_truncate(const char *path, int64_t size);
+int         lc_file_truncate(const char *path, int64_t size);            /* cuts it to that many bytes */
 int         lc_file_lock(const char *path);    /* waits until no other process holds it; the file is made when there is none */
 int         lc_file_lock_within(const char *path, double seconds);       /* LC_EINVAL when another process holds it so long */
-void        lc_file_unlock(int lock);
+void        lc_file_unlock(int lock);          /* what lc_file_lock gave */
 int         lc_file_kind(const char *path);    /* 0 nothing there, 1 file, 2 folder, 3 other */
 int64_t     lc_file_size(const char *path);    /* -1: lc_error() */
-int64_t     lc_file_mtime_ns(const char *path);
-int64_t     lc_file_inode(const char *path);
+int64_t     lc_file_mtime_ns(const char *path);              /* when it was changed, nanoseconds since 1970; -1: lc_error() */
+int64_t     lc_file_inode(const char *path);   /* another file has another; -1: lc_error() */
 int         lc_make_folder(const char *path);  /* with its parents */
 char       *lc_temporary_folder(void);         /* a new one below $TMPDIR or /tmp, its owner's alone; free its path with lc_free_bytes */
 int64_t     lc_disk_free(const char *folder);  /* bytes that may still be written there; -1: lc_error() */
@@ -117,7 +117,7 @@ char       *lc_folder_list(const char *path);  /* names, sorted bytewise, each e
 
 /* ---- JSON: a strict scanner (RFC 8259, UTF-8, depth <= 64) ahead of cJSON ------------------------ */
 
-enum { LC_JSON_NULL, LC_JSON_FALSE, LC_JSON_TRUE, LC_JSON_NUMBER, LC_JSON_STRING, LC_JSON_ARRAY, LC_JSON_OBJECT };
+enum { LC_JSON_NULL, LC_JSON_FALSE, LC_JSON_TRUE, LC_JSON_NUMBER, LC_JSON_STRING, LC_JSON_ARRAY, LC_JSON_OBJECT };   /* lc_json_type */
 /* NULL: lc_error() is "NAME:line:column: what".  strict_keys: a duplicate key is an error, else the last wins. */
 lc_json    *lc_json_parse(const char *text, size_t n, const char *name, int strict_keys);
 void        lc_json_free(lc_json *root);               /* the root only */
@@ -198,13 +198,13 @@ int64_t     lc_server_count(lc_server *s, const char *what);    /* "refused" so 
 /* ---- tensors ------------------------------------------------------------------------------------ */
 
 lc_tensor  *lc_tensor_new(int ndim, const int64_t *shape, int dtype, int device);     /* contents undefined */
-lc_tensor  *lc_tensor_full(int ndim, const int64_t *shape, int dtype, int device, double value);
-lc_tensor  *lc_tensor_randn(int ndim, const int64_t *shape, int dtype, int device, uint64_t seed, uint64_t stream);
-lc_tensor  *lc_tensor_rand(int ndim, const int64_t *shape, int dtype, int device, uint64_t seed, uint64_t stream);
+lc_tensor  *lc_tensor_full(int ndim, const int64_t *shape, int dtype, int device, double value);  /* every element is value */
+lc_tensor  *lc_tensor_randn(int ndim, const int64_t *shape, int dtype, int device, uint64_t seed, uint64_t stream);  /* normal, mean 0, deviation 1: element i is of (seed, stream, i) */
+lc_tensor  *lc_tensor_rand(int ndim, const int64_t *shape, int dtype, int device, uint64_t seed, uint64_t stream);  /* uniform in [0, 1), likewise */
 lc_tensor  *lc_tensor_retain(lc_tensor *t);            /* one more holder */
 void        lc_tensor_release(lc_tensor *t);           /* one fewer; the last frees the handle */
 lc_tensor  *lc_tensor_adopt(lc_tensor *t);             /* take over a pending tensor and let the other pending ones go */
-int         lc_tensor_ndim(const lc_tensor *t);
+int         lc_tensor_ndim(const lc_tensor *t);              /* 0 for a single number */
 int64_t     lc_tensor_size(const lc_tensor *t, int i); /* dim i, from 0; -1 is the last */
 int64_t     lc_tensor_count(const lc_tensor *t);       /* elements */
 int64_t     lc_tensor_bytes(const lc_tensor *t);       /* that they take */
@@ -213,8 +213,8 @@ int         lc_tensor_device(const lc_tensor *t);
 int         lc_tensor_alive(const lc_tensor *t);       /* 0 once its scope has freed the storage */
 int         lc_tensor_read(const lc_tensor *t, void *dst, size_t nbytes);        /* row-major, in its own dtype */
 int         lc_tensor_read_f32(const lc_tensor *t, float *dst, int64_t count);   /* any dtype, converted */
-int         lc_tensor_write(lc_tensor *t, const void *src, size_t nbytes);
-int         lc_tensor_write_f32(lc_tensor *t, const float *src, int64_t count);
+int         lc_tensor_write(lc_tensor *t, const void *src, size_t nbytes);  /* the other way: all of its bytes */
+int         lc_tensor_write_f32(lc_tensor *t, const float *src, int64_t count);  /* all elements, rounded to its dtype */
 int         lc_tensor_copy(lc_tensor *dst, const lc_tensor *src);  /* values, any dtype and device; same shape; not recorded */
 /* Of the values that are finite the least, the greatest and the mean (NaN where there are none), and how many are NaN and
  * infinite: out5. */
@@ -251,42 +251,42 @@ int         lc_tensor_requires_grad(lc_tensor *t, int on);   /* leaves only */
 int         lc_tensor_wants_grad(const lc_tensor *t);        /* a leaf that requires it, or made from one */
 lc_tensor  *lc_tensor_grad(lc_tensor *t);                    /* f32, or NULL before any backward; borrowed */
 int         lc_tensor_set_grad(lc_tensor *t, lc_tensor *g);  /* f32, t's shape; kept outside scopes */
-void        lc_tensor_zero_grad(lc_tensor *t);
+void        lc_tensor_zero_grad(lc_tensor *t);               /* as before any backward */
 int         lc_grad_mode(int on);                            /* record or not, on this thread; the previous value */
 int         lc_backward(lc_tensor *loss);                    /* of one element; the tape is consumed */
 int         lc_backward_from(lc_tensor *y, lc_tensor *dy);   /* vector-Jacobian product */
 
 /* ---- ops: elementwise; a and b broadcast as in PyTorch -------------------------------------------- */
 
-lc_tensor  *lc_add(lc_tensor *a, lc_tensor *b);
-lc_tensor  *lc_sub(lc_tensor *a, lc_tensor *b);
-lc_tensor  *lc_mul(lc_tensor *a, lc_tensor *b);
-lc_tensor  *lc_div(lc_tensor *a, lc_tensor *b);
-lc_tensor  *lc_scale(lc_tensor *x, double factor);
+lc_tensor  *lc_add(lc_tensor *a, lc_tensor *b);              /* a + b */
+lc_tensor  *lc_sub(lc_tensor *a, lc_tensor *b);              /* a - b */
+lc_tensor  *lc_mul(lc_tensor *a, lc_tensor *b);              /* a b */
+lc_tensor  *lc_div(lc_tensor *a, lc_tensor *b);              /* a / b */
+lc_tensor  *lc_scale(lc_tensor *x, double factor);           /* factor x */
 lc_tensor  *lc_shift(lc_tensor *x, double offset);           /* x + offset */
-lc_tensor  *lc_pow(lc_tensor *x, double exponent);
-lc_tensor  *lc_exp(lc_tensor *x);
-lc_tensor  *lc_log(lc_tensor *x);
-lc_tensor  *lc_sqrt(lc_tensor *x);
-lc_tensor  *lc_abs(lc_tensor *x);
-lc_tensor  *lc_relu(lc_tensor *x);
-lc_tensor  *lc_clamp(lc_tensor *x, double low, double high);
-lc_tensor  *lc_tanh(lc_tensor *x);
-lc_tensor  *lc_sigmoid(lc_tensor *x);
+lc_tensor  *lc_pow(lc_tensor *x, double exponent);           /* x^exponent */
+lc_tensor  *lc_exp(lc_tensor *x);              /* e^x */
+lc_tensor  *lc_log(lc_tensor *x);              /* natural */
+lc_tensor  *lc_sqrt(lc_tensor *x);             /* gradient 1 / (2 sqrt x) */
+lc_tensor  *lc_abs(lc_tensor *x);              /* gradient 0 at 0 */
+lc_tensor  *lc_relu(lc_tensor *x);             /* max(x, 0); gradient 0 at 0 */
+lc_tensor  *lc_clamp(lc_tensor *x, double low, double high);             /* min(max(x, low), high); gradient 0 outside */
+lc_tensor  *lc_tanh(lc_tensor *x);             /* gradient 1 - tanh^2 */
+lc_tensor  *lc_sigmoid(lc_tensor *x);          /* 1 / (1 + exp(-x)) */
 lc_tensor  *lc_log_sigmoid(lc_tensor *x);                    /* -log(1 + exp(-x)), stable */
-lc_tensor  *lc_gelu(lc_tensor *x);                           /* exact: x/2 (1 + erf(x / sqrt 2)) */
+lc_tensor  *lc_gelu(lc_tensor *x);                           /* exact: x/2 (1 + erf(x / sqrt 2)) (Hendrycks and Gimpel 2016) */
 lc_tensor  *lc_quick_gelu(lc_tensor *x);                     /* x sigmoid(1.702 x) */
-lc_tensor  *lc_silu(lc_tensor *x);
-lc_tensor  *lc_swiglu(lc_tensor *gate, lc_tensor *up);       /* silu(gate) * up */
+lc_tensor  *lc_silu(lc_tensor *x);             /* x sigmoid(x) */
+lc_tensor  *lc_swiglu(lc_tensor *gate, lc_tensor *up);       /* silu(gate) * up (Shazeer 2020) */
 
 /* ---- ops: shape ----------------------------------------------------------------------------------- */
 
 lc_tensor  *lc_view(lc_tensor *x, int ndim, const int64_t *shape);     /* one size may be -1; shares storage when it can */
 lc_tensor  *lc_transpose(lc_tensor *x, int dim, int dim2);             /* a view */
 lc_tensor  *lc_slice(lc_tensor *x, int dim, int64_t first, int64_t count);   /* a view; first from 0 */
-lc_tensor  *lc_cat(int n, lc_tensor **x, int dim);
-lc_tensor  *lc_contiguous(lc_tensor *x);
-lc_tensor  *lc_cast(lc_tensor *x, int dtype);
+lc_tensor  *lc_cat(int n, lc_tensor **x, int dim);           /* n tensors of one dtype along a dim, their other sizes equal */
+lc_tensor  *lc_contiguous(lc_tensor *x);       /* dense, row-major; x itself where it is that */
+lc_tensor  *lc_cast(lc_tensor *x, int dtype);  /* to another dtype, to the nearest even; x itself where it has it */
 lc_tensor  *lc_to(lc_tensor *x, int device);                 /* x itself where it is there already */
 lc_tensor  *lc_quantise(lc_tensor *x, int quant, int dtype); /* the values that a quantised copy of x (flattened, in blocks) gives back; no gradient */
 /* A quantised weight [N, K] as it is stored: linear layers multiply by it, lc_expand gives its values back, and no other op
@@ -301,10 +301,10 @@ lc_tensor  *lc_rows(lc_tensor *x, lc_tensor *index);         /* x [R, ...], inde
 lc_tensor  *lc_sum(lc_tensor *x);                            /* [] */
 lc_tensor  *lc_mean(lc_tensor *x);                           /* [] */
 lc_tensor  *lc_sum_dim(lc_tensor *x, int dim);               /* that dim is gone */
-lc_tensor  *lc_mean_dim(lc_tensor *x, int dim);
+lc_tensor  *lc_mean_dim(lc_tensor *x, int dim);              /* that dim is gone */
 lc_tensor  *lc_argmax(lc_tensor *x);                         /* [..., V] -> i32 [...]; the first of equals; no gradient */
 lc_tensor  *lc_softmax(lc_tensor *x);                        /* over the last dim */
-lc_tensor  *lc_log_softmax(lc_tensor *x);
+lc_tensor  *lc_log_softmax(lc_tensor *x);      /* over the last dim; f32 sums */
 lc_tensor  *lc_cross_entropy(lc_tensor *logits, lc_tensor *targets);   /* [N, V], i32 [N], -100 = skip -> mean, [] */
 lc_tensor  *lc_segment_sum(lc_tensor *x, lc_tensor *first);  /* x [n], first i32 [S + 1] ascending -> [S] */
 /* logp of target[i] under log_softmax(hidden[row[i]] @ head^T): hidden [T, D], head [V, D], row and target i32 [n] -> f32 [n].
@@ -319,14 +319,15 @@ lc_tensor  *lc_dpo_loss(lc_tensor *policy_chosen, lc_tensor *policy_rejected, lc
 lc_tensor  *lc_matmul(lc_tensor *a, lc_tensor *b);           /* [M, K] [K, N]; or [B, M, K] [B, K, N] */
 lc_tensor  *lc_linear(lc_tensor *x, lc_tensor *weight);      /* x [..., K], weight [N, K] -> x weight^T [..., N] */
 lc_tensor  *lc_linear_bias(lc_tensor *x, lc_tensor *weight, lc_tensor *bias);                      /* bias [N] */
-lc_tensor  *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tensor *b, double scale);  /* a f32 [r, K], b f32 [N, r]: x W^T + scale (x a^T) b^T */
+lc_tensor  *lc_linear_lora(lc_tensor *x, lc_tensor *weight, lc_tensor *a, lc_tensor *b, double scale);  /* a f32 [r, K], b f32 [N, r]: x W^T + scale (x a^T) b^T (Hu et al. 2021) */
 lc_tensor  *lc_embedding(lc_tensor *weight, lc_tensor *ids); /* weight [V, D], i32 ids [...] -> [..., D] */
-lc_tensor  *lc_rms_norm(lc_tensor *x, lc_tensor *weight, double eps);
-lc_tensor  *lc_layer_norm(lc_tensor *x, lc_tensor *weight, lc_tensor *bias, double eps);
-lc_tensor  *lc_rope(lc_tensor *x, lc_tensor *position, double theta);  /* x [T, H, d], i32 position [T]; halves rotated (LLaMA) */
+lc_tensor  *lc_rms_norm(lc_tensor *x, lc_tensor *weight, double eps);    /* x [..., D], weight [D]: weight x / sqrt(mean x^2 + eps) (Zhang and Sennrich 2019), in f32 */
+lc_tensor  *lc_layer_norm(lc_tensor *x, lc_tensor *weight, lc_tensor *bias, double eps);  /* over the last dim, weight and bias [D]: weight (x - mean) / sqrt(var + eps) + bias, in f32 */
+lc_tensor  *lc_rope(lc_tensor *x, lc_tensor *position, double theta);  /* x [T, H, d], i32 position [T]; halves rotated (LLaMA); angle position theta^(-2i/d) (Su et al. 2021) */
 lc_tensor  *lc_patch_embed(lc_tensor *pixels, lc_tensor *weight);      /* [N, C, H, W], [D, C, p, p] -> [N, (H/p)(W/p), D], raster order */
 /* Attention over a forest: q [Tq, H, d], k and v [Tk, G, d], H a multiple of G (grouped heads) -> [Tq, H, d].
- * The forest says which keys a query sees; rows without keys give zeros. */
+ * softmax(scale q k^T) v (Vaswani et al. 2017), the softmax in f32, keys a block at a time (Dao et al. 2022). The forest says
+ * which keys a query sees; rows without keys give zeros. */
 lc_tensor  *lc_attention(lc_tensor *q, lc_tensor *k, lc_tensor *v, const lc_forest *forest, double scale);
 
 /* ---- forests: which token sees which ------------------------------------------------------------------
@@ -335,8 +336,8 @@ lc_tensor  *lc_attention(lc_tensor *q, lc_tensor *k, lc_tensor *v, const lc_fore
  * where bidirectional[i]). Rows are packed in depth-first preorder; segments keep the caller's numbers. */
 lc_forest  *lc_forest_new(int segments, const int32_t *parent, const int32_t *length, const uint8_t *bidirectional);  /* bidirectional may be NULL */
 lc_forest  *lc_forest_cross(int segments, const int32_t *length, const int32_t *key_first, const int32_t *key_count);  /* segment i sees the given rows of another tensor */
-lc_forest  *lc_forest_retain(lc_forest *f);
-void        lc_forest_release(lc_forest *f);
+lc_forest  *lc_forest_retain(lc_forest *f);    /* one more holder */
+void        lc_forest_release(lc_forest *f);   /* one fewer; the last frees it */
 int64_t     lc_forest_rows(const lc_forest *f);              /* tokens on the packed axis */
 int64_t     lc_forest_first(const lc_forest *f, int segment);   /* its first packed row, from 0 */
 int64_t     lc_forest_position(const lc_forest *f, int segment);/* position of its first token = length of its ancestors */
@@ -371,7 +372,7 @@ void        lc_writer_drop(lc_writer *w);
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
-enum { LC_NEAREST, LC_BILINEAR, LC_BICUBIC };
+enum { LC_NEAREST, LC_BILINEAR, LC_BICUBIC };                             /* filter of lc_image_resize */
 lc_tensor  *lc_image_load(const char *path);                              /* u8 [H, W, 3]; EXIF orientation ignored, as Pillow's convert("RGB") */
 lc_tensor  *lc_image_decode(const void *bytes, size_t n, const char *name);   /* JPEG, PNG, BMP, GIF (first frame), PNM, PSD; TGA by name */
 int         lc_image_save(lc_tensor *image, const char *path, int quality);   /* .png, .jpg, .bmp by suffix; atomic */
@@ -392,9 +393,9 @@ void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pix
 /* ---- text: LLaMA's SentencePiece (liblucid_text.so, opened at first use) and BERT's WordPiece --------------- */
 
 lc_tokenizer *lc_tokenizer_open(const char *path);                        /* a *.model file, a *.txt word list (a piece a line), or a folder that holds tokenizer.model or vocab.txt */
-void        lc_tokenizer_close(lc_tokenizer *t);
+void        lc_tokenizer_close(lc_tokenizer *t);             /* with what it has lent */
 int         lc_tokenizer_is_wordpiece(const lc_tokenizer *t);             /* BERT's kind: lower case, no accents */
-int         lc_tokenizer_pieces(const lc_tokenizer *t);
+int         lc_tokenizer_pieces(const lc_tokenizer *t);      /* how many ids there are */
 /* No BOS, no EOS. What is no UTF-8 is read as U+FFFD, once for the bytes that begin a character (Python's
  * decode(errors="replace")). SentencePiece: U+2581 is a space; inside: the text goes on after other ids, and no space
  * is put in front of it. ids: lc_free_bytes */
@@ -410,24 +411,24 @@ int         lc_tokenizer_train(const char *corpus_path, const char *model_path, 
 
 /* ---- optimizer -------------------------------------------------------------------------------------------- */
 
-lc_adamw   *lc_adamw_new(double beta1, double beta2, double eps, double weight_decay);
-void        lc_adamw_free(lc_adamw *o);
+lc_adamw   *lc_adamw_new(double beta1, double beta2, double eps, double weight_decay);  /* decoupled decay (Loshchilov and Hutter 2019), bias correction on; state in f32 */
+void        lc_adamw_free(lc_adamw *o);        /* with its state */
 int         lc_adamw_add(lc_adamw *o, lc_tensor *parameter, const char *name);   /* of 16 bits: an f32 master takes the steps */
 int         lc_adamw_step(lc_adamw *o, double lr, double grad_scale);     /* every parameter with a gradient; clears the gradients */
 double      lc_adamw_grad_norm(lc_adamw *o);                              /* global 2-norm of the gradients; NaN when not finite, -1 failed */
-int64_t     lc_adamw_steps(const lc_adamw *o);
+int64_t     lc_adamw_steps(const lc_adamw *o);               /* made so far */
 int         lc_adamw_save(lc_adamw *o, lc_writer *w);                     /* "step", "NAME.m", "NAME.v", and masters "NAME.w" */
-int         lc_adamw_load(lc_adamw *o, lc_checkpoint *c);
+int         lc_adamw_load(lc_adamw *o, lc_checkpoint *c);    /* what lc_adamw_save wrote; every parameter must be in it, with its shape */
 
 /* ---- batches: the forest of a model's input ----------------------------------------------------------------- */
 
-enum { LC_IMAGE_TOKEN = -200 };
-lc_batch   *lc_batch_new(void);
-void        lc_batch_free(lc_batch *b);
+enum { LC_IMAGE_TOKEN = -200 };                                           /* the id in whose place a picture's rows stand, as in LLaVA */
+lc_batch   *lc_batch_new(void);                /* without a segment */
+void        lc_batch_free(lc_batch *b);        /* with the tensors that it holds */
 int         lc_batch_image(lc_batch *b, lc_tensor *features);             /* [rows, W]; its index; one tensor may serve many segments */
 int         lc_batch_picture(lc_batch *b, const lc_model *m, lc_tensor *features, const int32_t *text, int count);  /* the same for any bridge: it takes lc_model_image_rows token rows; text: lc_model_bridge's */
 int         lc_batch_segment(lc_batch *b, int parent, const int32_t *ids, int count, int image, int score);  /* at most one id is LC_IMAGE_TOKEN; its number */
-int         lc_batch_segments(const lc_batch *b);
+int         lc_batch_segments(const lc_batch *b);            /* how many it has */
 
 /* ---- models --------------------------------------------------------------------------------------------------- */
 
@@ -467,7 +468,7 @@ lc_tensor  *lc_batch_scored(lc_batch *b);                                 /* i32
  * least number of tokens, temperature, top_k, top_p. */
 
 lc_generator *lc_generator_new(lc_model *m, lc_batch *b, int max_new_tokens, int adapters);   /* b NULL: no leaves yet */
-void        lc_generator_free(lc_generator *g);
+void        lc_generator_free(lc_generator *g);              /* with its cache; the model and the batch stay */
 int         lc_generator_leaves(const lc_generator *g);                   /* ended ones, too: what arrays are sized by */
 int         lc_generator_sampling(lc_generator *g, double temperature, int64_t top_k, double top_p, uint64_t seed);   /* 0: the likeliest; top_k 0: all; at first 0, 0, 1, 0 */
 int         lc_generator_penalty(lc_generator *g, double repetition);      /* 1 (at first): none */
@@ -501,7 +502,7 @@ int         lc_generator_end(lc_generator *g, int leaf);                  /* thi
 
 int         lc_comm_join(void);                        /* the job that this process was started for, through MPI: liblucid_mpi.so */
 int         lc_comm_rank(void);                        /* from 0 */
-int         lc_comm_size(void);
+int         lc_comm_size(void);                /* processes of the job; 1 without one */
 int         lc_comm_local(void);                       /* processes on this machine */
 int         lc_comm_place(void);                       /* this one's number among them, from 0 */
 void        lc_comm_turn(void);                        /* waits, where lower ranks may have the same to say, until they had time to */

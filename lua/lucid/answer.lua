@@ -4,6 +4,10 @@ local M = {}
 -- ---- stops ---------------------------------------------------------------------------------------
 
 --- The text up to the first stop in it, and whether there is one. from: where to look.
+---@param text string
+---@param stops string[]
+---@param from integer
+---@return string, boolean
 function M.cut(text, stops, from)
   local first
   for _, stop in ipairs(stops) do
@@ -34,6 +38,9 @@ local function longest(stops)
 end
 
 --- The sequence that the ids end with, or nil.
+---@param ids table
+---@param sequences table
+---@return number[]
 function M.ending(ids, sequences)
   for _, sequence in ipairs(sequences) do
     local same = #ids >= #sequence
@@ -57,6 +64,7 @@ local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
 ---@param text string
 ---@param how table|nil         lucid.GenerateOptions.clean
 ---@param ended boolean
+---@return string
 function M.clean(text, how, ended)
   if not how then return text end
   text = ended and how.ended and text .. "</s>" or text
@@ -72,6 +80,10 @@ function M.clean(text, how, ended)
 end
 
 --- The text of ids that may end with one of the stop sequences.
+---@param tokenizer lucid.Tokenizer|table
+---@param ids table
+---@param s table
+---@return string
 function M.text_of(tokenizer, ids, s)
   local sequence = M.ending(ids, s.stop_ids)
   if sequence then ids = { unpack(ids, 1, #ids - #sequence) } end
@@ -79,6 +91,10 @@ function M.text_of(tokenizer, ids, s)
 end
 
 --- Whether the text of ids holds a stop.
+---@param tokenizer lucid.Tokenizer
+---@param ids number[]
+---@param s table
+---@return boolean
 function M.has_stop(tokenizer, ids, s) return select(2, M.cut(decode(tokenizer, ids), s.stop)) end
 
 -- ---- growing -------------------------------------------------------------------------------------
@@ -92,6 +108,7 @@ Growing.__index = Growing
 ---@param most integer                  tokens that it may have; 0: it is over
 ---@param s lucid.GenerateOptions       complete, with is_end
 ---@param say function|nil              called with each new piece of its text
+---@return table
 function M.new(tokenizer, most, s, say)
   local watched = #s.stop > 0 or s.enough or say
   return setmetatable({ ids = {}, logps = {}, score = 0, text = "", said = 0, tokenizer = tokenizer, s = s,
@@ -99,7 +116,7 @@ function M.new(tokenizer, most, s, say)
     reason = most < 1 and "length" or nil }, Growing)
 end
 
--- Hands on what is new of the text, but for what may turn out to be a stop.
+--- Hands on what is new of the text, but for what may turn out to be a stop.
 function Growing:tell()
   if not self.say then return end
   local upto = self.reason and #self.text or #self.text - undecided(self.text, self.s.stop)
@@ -122,6 +139,9 @@ local function over(self, stopped)
 end
 
 --- Adds an id; true when the answer is over.
+---@param id integer
+---@param logp number
+---@return boolean
 function Growing:push(id, logp)
   self.score = self.score + logp
   if self.s.is_end[id] then

@@ -155,6 +155,9 @@ end
 function M.form(spec) return "[options]" .. (spec.positional and (" [%s ...]"):format(spec.positional) or "") end
 
 --- The text of --help.
+---@param spec table[]
+---@param name string
+---@return string
 function M.help(spec, name)
   local lines = {}
   if spec.about then lines[#lines + 1] = spec.about .. "\n" end
@@ -223,6 +226,7 @@ end
 --- names them, and refused else.
 ---@param spec table
 ---@param words string[]|nil     default: the script's arguments
+---@return string[]
 function M.parse(spec, words)
   words = words or rawget(_G, "arg") or {}
   local started = dist.started() or 1

@@ -13,11 +13,14 @@ local function beside(path, what)
 end
 
 --- Where the answers to a batch file are looked for.
+---@param path string
+---@return string
 function M.output(path) return beside(path, "output") end
 
 --- Writes questions as a batch file; how many it holds. The rest comes into the next one.
 ---@param path string
 ---@param queue table[]     key, body
+---@return integer
 function M.write(path, queue)
   local lines, bytes = {}, 0
   for i = 1, math.min(MOST, #queue) do

@@ -214,6 +214,7 @@ end
 ---@param items lucid.PreparedRequest[]
 ---@param s lucid.GenerateOptions          complete, with ends and is_end
 ---@param stops table                      ids(list), text(list) -> whether they stop an answer
+---@return table[]
 function M.search(g, items, s, stops)
   local rules = RULES[s.length_norm]
   local k = math.max(2, 1 + #s.ends) * s.beams            -- enough to go on where every beam could end

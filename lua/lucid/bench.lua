@@ -89,6 +89,7 @@ end
 
 --- Measures. What it returns is what --json prints.
 ---@param o lucid.BenchOptions
+---@return table
 function M.run(o)
   o.dtype = o.dtype or FAST[native.C.lc_fast_dtype(native.device(o.device))] or "f32"
   o.tell, o.size = o.tell or function() end, function(large, small) return o.small and small or large end

@@ -13,12 +13,15 @@ end
 --- Seconds until so much may be taken; 0: now.
 ---@param cost number
 ---@param now number      seconds of any clock
+---@return number
 function Bucket:wait(cost, now)
   fill(self, now)
   return math.max(0, (math.min(cost, self.room) - self.level) / self.rate)
 end
 
 --- Takes it.
+---@param cost integer
+---@param now number
 function Bucket:take(cost, now)
   fill(self, now)
   self.level = self.level - cost

@@ -21,7 +21,9 @@ local function price_of(model)
   return M.PRICES[model] or M.PRICES[model:gsub("%-%d[%d%-]*$", "")]
 end
 
+--- A budget of which nothing is spent yet.
 ---@param opt table     model, max_cost, max_requests, price_in, price_out
+---@return table
 function M.new(opt)
   local list = price_of(opt.model) or {}
   local self = { max_cost = opt.max_cost, max_requests = opt.max_requests, price_in = opt.price_in or list[1],
@@ -48,6 +50,7 @@ end
 
 --- Why a request may not be sent, or nil.
 ---@param estimate table    prompt, completion: most tokens
+---@return string
 function Budget:fits(estimate)
   if self.max_requests and self.answers + self.sent >= self.max_requests then
     return ("--max-requests %d is reached"):format(self.max_requests)
@@ -60,23 +63,27 @@ function Budget:fits(estimate)
 end
 
 --- Sets aside what a request that is sent can cost.
+---@param estimate table
 function Budget:send(estimate)
   self.aside = self.aside + dollars(self, estimate.prompt, estimate.completion)
   self.sent = self.sent + 1
 end
 
 --- Its answer is here, or none will come.
+---@param estimate table
 function Budget:came(estimate)
   self.aside = math.max(0, self.aside - dollars(self, estimate.prompt, estimate.completion))
 end
 
 --- The answer to a request that was sent is kept.
+---@param usage table
 function Budget:keep(usage)
   self.sent = self.sent - 1
   self:count(usage)
 end
 
 --- "$0.1234 for 1,200 + 300 tokens", or without prices the tokens alone.
+---@return string
 function Budget:text()
   local tokens = ("%d prompt and %d answer tokens"):format(self.prompt, self.completion)
   return self.price_in and self.price_out and ("$%.4f for %s"):format(self.cost, tokens) or tokens

@@ -23,6 +23,7 @@ end
 --- The SHA-256 of any bytes, 64 digits.
 ---@param bytes string|ffi.cdata*
 ---@param n integer|nil         how many; default: the string's
+---@return string
 function M.hash(bytes, n)
   local hex = ffi.new("char[65]")
   native.check(C.lc_sha256(bytes, n or #bytes, hex))
@@ -31,10 +32,12 @@ end
 
 --- The key of what was made from some settings: a hash of their JSON.
 ---@param parts table
+---@return string
 function M.key(parts) return M.hash(json.encode(parts)) end
 
 --- The hash of a tensor: its dtype, its shape and its elements.
 ---@param t lucid.Tensor
+---@return string
 function M.tensor_hash(t)
   local n = t:count() * tonumber(C.lc_dtype_bytes(native.dtype(t:dtype())))
   local bytes = ffi.new("uint8_t[?]", n)

@@ -42,6 +42,7 @@ end
 ---@param policy table
 ---@param sequences lucid.Sequence[]
 ---@param counts integer[]|nil     how often each counts; default: once
+---@return lucid.Tensor
 function M.loss(policy, sequences, counts)
   local tokens, first = policy:token_logps(forest.of(sequences))
   local weight, all = {}, 0

@@ -13,6 +13,7 @@ Checkpoint.__index = Checkpoint
 
 --- Opens a file or a folder.
 ---@param path string
+---@return table
 function M.open(path)
   local handle = ffi.gc(native.check(C.lc_checkpoint_open(path)), C.lc_checkpoint_close)
   local self = setmetatable({ handle = handle, path = path, list = {}, at = {} }, Checkpoint)
@@ -37,12 +38,17 @@ function Checkpoint:names()
 end
 
 --- Whether there is a tensor of this name.
+---@param name string
+---@return boolean
 function Checkpoint:has(name) return self.at[name] ~= nil end
 
 --- The file's own word for a tensor's dtype: "BF16", "I64" ...
+---@param name string
+---@return string
 function Checkpoint:dtype(name) return ffi.string(C.lc_checkpoint_dtype(self.handle, place(self, name))) end
 
 --- A tensor's sizes; of one with more than five dims nothing but their number is known: nil, number.
+---@param name string
 ---@return integer[]|nil
 function Checkpoint:shape(name)
   local sizes = ffi.new("int64_t[5]")
@@ -53,9 +59,12 @@ function Checkpoint:shape(name)
 end
 
 --- The bytes of a tensor's elements.
+---@param name string
+---@return integer
 function Checkpoint:bytes(name) return tonumber(C.lc_checkpoint_bytes(self.handle, place(self, name))) end
 
 --- The file that holds a tensor: its path, and "safetensors", "PyTorch zip" or "PyTorch before 1.6".
+---@param name string
 ---@return string, string
 function Checkpoint:file(name)
   local i = place(self, name)
@@ -85,15 +94,20 @@ function Checkpoint:check(read)
 end
 
 --- A tensor: mapped, not copied, where the file lets it be.
+---@param name string
+---@return lucid.Tensor
 function Checkpoint:tensor(name)
   place(self, name)
   return native.adopt(C.lc_checkpoint_tensor(self.handle, name))
 end
 
 --- Lets a tensor's pages go until they are read again.
+---@param name string
 function Checkpoint:forget(name) C.lc_checkpoint_forget(self.handle, place(self, name)) end
 
 --- The text of a metadata key, or nil.
+---@param key string
+---@return string|nil
 function Checkpoint:metadata(key)
   local text = C.lc_checkpoint_metadata(self.handle, key)
   if text ~= nil then return ffi.string(text) end

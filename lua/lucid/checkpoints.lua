@@ -52,6 +52,7 @@ end
 --- The newest complete checkpoint of a run: its folder, or nil.
 ---@param out string
 ---@param note fun(line: string)     hears of those that are passed over
+---@return string|nil
 function M.newest(out, note)
   for _, step in ipairs(M.steps(out)) do
     local dir = path_of(out, step)
@@ -81,6 +82,9 @@ function M.write(out, step, fill)
 end
 
 --- Turns OUT/NAME to the checkpoint of a step, if that is there.
+---@param out string
+---@param name string
+---@param step integer
 function M.link(out, name, step)
   if file.exists(path_of(out, step)) then file.link(("checkpoint-%d"):format(step), out .. "/" .. name) end
 end
@@ -125,6 +129,7 @@ function M.go_back(out, step)
 end
 
 --- Removes what writes that were cut off have left.
+---@param out string
 function M.tidy(out)
   for _, name in ipairs(file.list(out) or {}) do
     if name:find("^checkpoint%-%d+%.tmp$") then remove(out .. "/" .. name) end
@@ -134,6 +139,7 @@ function M.tidy(out)
 end
 
 --- Removes every checkpoint, and the links to them.
+---@param out string
 function M.clear(out)
   M.tidy(out)
   for _, name in ipairs { "last", "best" } do os.remove(out .. "/" .. name) end      -- also links to nothing

@@ -55,6 +55,8 @@ end
 --- What a sentence claims: one entry per named thing. Where only one thing is named every colour
 --- and place is its own; else a colour belongs to the noun it precedes and a place to the noun
 --- before it.
+---@param sentence string
+---@param nouns table
 ---@return lucid.Claim[]
 function M.of(sentence, nouns)
   local mentions, words = nouns:mentions(sentence)
@@ -102,6 +104,8 @@ end
 --- What is true of a picture: facts[name] = list of { colour, box }, and the names in order.
 ---@param source table   objects: { name, attributes, box }; regions: { phrase, box }; facts: sentences;
 ---   boxes are { x1, y1, x2, y2 } as fractions of the picture
+---@param nouns table
+---@return string[]
 function M.facts(source, nouns)
   local facts = {}
   for _, o in ipairs(source.objects or {}) do
@@ -126,6 +130,8 @@ function M.facts(source, nouns)
 end
 
 --- "top left" and so on: the quarter that holds a box's centre.
+---@param box number[]
+---@return string
 function M.quarter(box)
   return ((box[2] + box[4]) / 2 < 0.5 and "top" or "bottom") .. " "
     .. ((box[1] + box[3]) / 2 < 0.5 and "left" or "right")
@@ -142,6 +148,7 @@ end
 
 --- Why a claim is false, or nil: "absent", "present" (it was denied), "colour", "place".
 ---@param claim lucid.Claim
+---@param facts string[]
 ---@return string|nil, table|nil instance   the instance to correct from
 function M.fault(claim, facts)
   local instances = facts[claim.name]

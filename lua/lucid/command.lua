@@ -52,6 +52,8 @@ M.STATUS = {
 }
 
 --- The file of a command; nil and one line when there is none.
+---@param name string
+---@return string|nil, string|nil
 function M.find(name)
   local path = recipe.find(name)
   if path then return path end

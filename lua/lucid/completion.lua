@@ -19,6 +19,7 @@ local SETTINGS = {
 ---@param request lucid.JudgeRequest
 ---@param model string
 ---@param parameters table      fields in place of the kind's; json.null takes one out
+---@return table
 function M.body(request, model, parameters)
   local body = { model = model, messages = { { role = "user", content = request.text or request.question } } }
   for name, value in pairs(SETTINGS[request.kind] or SETTINGS.ask) do body[name] = value end
@@ -34,6 +35,7 @@ local BYTES = 3                -- of a token, at least
 --- Most tokens of a request's text and of its answer: { prompt, completion }. A token has about four bytes in English,
 --- three are counted.
 ---@param body string
+---@return table
 function M.estimate(body)
   local most = body:match('"max_tokens":(%d+)') or body:match('"max_completion_tokens":(%d+)')
   return { prompt = math.ceil(#body / BYTES), completion = tonumber(most) or UNKNOWN }
@@ -101,6 +103,7 @@ local function said(status, message) return ("HTTP %d%s%s"):format(status, messa
 --- The reply that an answer's body holds: { text, usage, model, refused, empty, cut }; or nil and what is wrong.
 ---@param body any           decoded
 ---@param asked string       the body that was posted
+---@return table|nil, string
 function M.reply(body, asked)
   local choices = field(body, "choices")
   local choice = field(choices, 1)
@@ -162,6 +165,7 @@ end
 --- What lucid.http makes of an answer: the reply; nil and a fault; or false and why nothing more is to be sent.
 ---@param job table
 ---@param answer table     status, body
+---@return boolean|table|nil, string
 function M.read(job, answer)
   if answer.status < 200 or answer.status > 299 then return refusal(job, answer) end
   local ok, body = pcall(json.decode, answer.body)
@@ -171,6 +175,7 @@ end
 
 --- Why an answer that is usually tried again is not worth it: the account has nothing left.
 ---@param answer table
+---@return string
 function M.lasting(answer)
   local code, message = error_of(answer.body)
   if code == "insufficient_quota" then return said(answer.status, message) end
@@ -179,6 +184,7 @@ end
 --- The reply that stands in a batch's output for a status and a body, or nil.
 ---@param status number
 ---@param body any         decoded
+---@return table|nil
 function M.batched(status, body)
   if status >= 200 and status <= 299 then return (M.reply(body, "")) end
   local reply = refusal({ body = "" }, { status = status, body = json.encode(body) })

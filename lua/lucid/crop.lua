@@ -26,6 +26,8 @@ local function middle(height, width)
 end
 
 --- The part that is taken: rows from top, columns from left (from 1), and its sides.
+---@param height integer
+---@param width integer
 ---@param random table         a lucid.rng
 ---@return integer top, integer left, integer height, integer width
 function M.box(height, width, random)
@@ -44,6 +46,7 @@ end
 ---@param t any                u8 [H, W, 3]
 ---@param crop lucid.Crop
 ---@param side integer
+---@return lucid.Tensor
 function M.apply(t, crop, side)
   local random = rng(crop.seed, "crop:" .. crop.name)
   local top, left, height, width = M.box(t:size(1), t:size(2), random)

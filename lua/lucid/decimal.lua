@@ -6,6 +6,7 @@ local M = {}
 --- A number as a text with so many places.
 ---@param v number
 ---@param places integer
+---@return string
 function M.text(v, places)
   -- Half-way between two decimals of p places lie exactly the odd multiples of 1 / 2^(p + 1).
   local halves = v * 2 ^ (places + 1)
@@ -17,6 +18,9 @@ function M.text(v, places)
 end
 
 --- The number that such a text stands for.
+---@param v number
+---@param places integer
+---@return number
 function M.round(v, places) return tonumber(M.text(v, places)) end
 
 return M

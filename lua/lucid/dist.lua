@@ -23,12 +23,15 @@ M.OPTIONS = { title = "several processes (mpirun -n N lucid ...)",
 local apart = false           -- --sync none
 
 --- This process's number, from 0.
+---@return integer
 function M.rank() return C.lc_comm_rank() end
 
 --- How many processes there are.
+---@return integer
 function M.size() return C.lc_comm_size() end
 
 --- Whether this process is the one that writes and speaks.
+---@return boolean
 function M.first() return C.lc_comm_rank() == 0 end
 
 -- ---- joining ------------------------------------------------------------------------------------
@@ -229,6 +232,7 @@ function M.wait() native.check(C.lc_comm_barrier()) end
 
 --- Calls f(...) on every rank, one after the other.
 ---@param f function
+---@param ... any
 function M.in_turn(f, ...)
   for rank = 0, M.size() - 1 do
     if rank == M.rank() then f(...) end
@@ -252,6 +256,7 @@ end
 
 --- Whether a signal waits on any rank, in which case it waits on all: they stop at the same place. Ranks that work for
 --- themselves wait for each other here, too.
+---@return boolean
 function M.stopping()
   for _, text in ipairs(gather(tostring(C.lc_signal_noted()))) do
     if text ~= "0" and not native.signalled() then C.lc_signal_note(tonumber(text)) end

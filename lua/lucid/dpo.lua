@@ -53,6 +53,8 @@ end
 ---@field caption lucid.Sequence|nil    what the caption loss is taken of
 
 --- Turns pairs { id, kind, image, question, reference_question, chosen, rejected } into ids, as the model's template has it.
+---@param model lucid.Model
+---@param list table[]
 ---@return lucid.EncodedPair[]
 function M.encode(model, list)
   local tk, out, prompt_of = model.tokenizer, {}, questions(model)
@@ -66,6 +68,8 @@ function M.encode(model, list)
 end
 
 --- "desc:16,pope:64" -> { desc = 16, pope = 64 }, in order under [1], [2].
+---@param text string
+---@return string[]
 function M.mix(text)
   local mix = {}
   for item in text:gmatch("[^,]+") do
@@ -179,6 +183,7 @@ end
 ---@param part lucid.Microbatch
 ---@param opt lucid.DpoOptions
 ---@param whole lucid.WholeBatch|nil    default: the part is the whole batch
+---@return lucid.Tensor, table, number
 function M.step(policy, reference, part, opt, whole)
   whole = whole or whole_of { part }
   local f = forest.pairs(part, opt.group)
@@ -234,6 +239,7 @@ end
 ---@param policy table
 ---@param reference table
 ---@param opt lucid.DpoOptions
+---@return table
 function M.steps(policy, reference, opt)
   local by, whole, weight = microbatch.sharing(opt.group, policy.image_rows), nil, 1
   return {
@@ -260,6 +266,7 @@ end
 ---@param reference table
 ---@param batch lucid.EncodedPair[]
 ---@param beta number
+---@return table[]
 function M.score(policy, reference, batch, beta)
   local f = forest.pairs(batch)
   local p, r = policy:pairs(f), reference:pairs(f)

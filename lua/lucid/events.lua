@@ -20,6 +20,8 @@ for i = 0, 255 do
 end
 
 --- CRC-32C of a string, as an unsigned number.
+---@param text string
+---@return integer
 function M.crc32c(text)
   local c = bit.bnot(0)
   for i = 1, #text do
@@ -60,6 +62,9 @@ local function event(wall, step, body)
 end
 
 --- Starts an event file in a folder.
+---@param dir string
+---@param now integer
+---@return table
 function M.open(dir, now)
   now = now or os.time()
   local self = setmetatable({ path = ("%s/events.out.tfevents.%d.lucid"):format(dir, now) }, Events)
@@ -69,9 +74,11 @@ end
 
 --- Goes on with an event file.
 ---@param path string
+---@return table
 function M.continue(path) return setmetatable({ path = path }, Events) end
 
 --- Removes the event files that this module has written into a folder.
+---@param dir string
 function M.clear(dir)
   for _, name in ipairs(file.list(dir) or {}) do
     if name:find("^events%.out%.tfevents%.%d+%.lucid$") then file.remove(dir .. "/" .. name) end
@@ -84,6 +91,7 @@ function Events:sync() file.append(self.path, "", true) end
 --- Adds the numbers of one step.
 ---@param step integer
 ---@param values table<string, number>
+---@param now integer
 function Events:add(step, values, now)
   local tags = {}
   for tag, value in pairs(values) do

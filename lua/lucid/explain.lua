@@ -90,6 +90,7 @@ end
 ---@field bridge string|nil       of a model in parts: tells which it is
 ---@field bert string|nil
 
+--- What a model is given to read, from its small files.
 ---@param opt lucid.ExplainOptions
 ---@return lucid.Explanation
 function M.read(opt)
@@ -108,7 +109,9 @@ function M.read(opt)
   return setmetatable(self, Explanation)
 end
 
--- The place of the i-th id among the rows that the decoder sees.
+--- The place of the i-th id among the rows that the decoder sees.
+---@param i integer
+---@return integer
 function Explanation:place(i)
   return i > self.image and i - 1 + (self.rows or 1) or i
 end
@@ -132,6 +135,7 @@ local function head(self)
 end
 
 --- All of it as text, an id a line.
+---@return string
 function Explanation:text()
   local out = head(self)
   out[#out + 1] = "\n" .. line("place", "id", "piece")
@@ -156,6 +160,7 @@ function Explanation:text()
 end
 
 --- The same as a table for JSON.
+---@return table
 function Explanation:table()
   local pieces = {}
   for i, id in ipairs(self.ids) do pieces[i] = id == forest.IMAGE and "<image>" or self.tokenizer:piece(id) end

@@ -67,6 +67,8 @@ function M.resize(t, rows)
 end
 
 --- Whether a tensor has a row for each word.
+---@param name string
+---@return boolean
 function M.is_words(name) return (name:find("embed_tokens%.weight$") or name:find("lm_head%.weight$")) ~= nil end
 
 --- Leaves the rows out of a language model that Hugging Face's folder has behind the vocabulary: it ends where
@@ -89,6 +91,7 @@ end
 --- Gives a language model more rows; rows(words) is how many for so many words. Returns both.
 ---@param list lucid.Planned[]
 ---@param rows fun(words: integer): integer
+---@return integer, integer
 function M.extend(list, rows)
   local words
   for _, t in ipairs(list) do
@@ -122,6 +125,9 @@ function M.shards(list)
 end
 
 --- Some keys of a table: all but those that a pattern of the list fits.
+---@param t table
+---@param patterns string[]
+---@return table
 function M.without(t, patterns)
   local copy = {}
   for key, value in pairs(t) do
@@ -185,6 +191,7 @@ end
 --- Writes an adapter alone as the published ones are: lucid.export.adapter(dir, out).
 ---@param dir string
 ---@param out string
+---@return integer, integer
 function M.adapter(dir, out) return require "lucid.export.adapter"(dir, out) end
 
 return setmetatable(M, { __call = function(_, ...) return M.run(...) end })

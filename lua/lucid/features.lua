@@ -20,6 +20,7 @@ M.MOST = 2 * KEPT                   -- bytes of both
 
 --- All that a picture's rows depend on beside the picture: weights, layer, processor, numbers.
 ---@param model lucid.Model
+---@return table
 function M.settings(model)
   local weights = {}
   for _, p in ipairs(model:all_parameters()) do
@@ -35,6 +36,7 @@ end
 --- Features of one model's pictures; runs: how many files the tower has seen.
 ---@param model lucid.Model
 ---@param folder string|nil     the cache folder; nil: they are kept in memory alone
+---@return table
 function M.new(model, folder)
   return setmetatable({ model = model, folder = folder, young = {}, old = {}, bytes = 0, runs = 0 }, Features)
 end
@@ -79,6 +81,7 @@ end
 
 --- The features [rows, width] of a picture file.
 ---@param path string
+---@return lucid.Tensor
 function Features:get(path)
   return find(self, file.hash(path), function() return self.reader and self.reader:take(path) or image.load(path) end)
 end
@@ -86,12 +89,14 @@ end
 --- The features of a picture file whose bytes are at hand.
 ---@param bytes string
 ---@param key string        their hash
+---@return lucid.Tensor
 function Features:of_bytes(bytes, key)
   return find(self, key, function() return image.decode(bytes, "the picture") end)
 end
 
 --- The features of a random part of a picture file. They stay in memory alone: most parts are seen once.
 ---@param seen table          { picture = path, crop = }
+---@return lucid.Tensor
 function Features:part(seen)
   if type(seen.picture) ~= "string" then error("features: a random crop is of a picture file", 2) end
   local key = forest.image_key { picture = seen.picture, crop = seen.crop }
@@ -115,6 +120,8 @@ function Features:ahead(paths)
 end
 
 --- Whether a picture file's features are kept already.
+---@param path string
+---@return boolean
 function Features:has(path)
   local key, kept = file.hash(path), disk(self)
   return self.young[key] ~= nil or self.old[key] ~= nil or (kept and kept:has(key)) or false

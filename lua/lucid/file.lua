@@ -11,9 +11,12 @@ local KINDS = { "file", "folder", "file" }
 
 --- "file", "folder", or nil when nothing is there.
 ---@param path string
+---@return string|nil
 function M.kind(path) return KINDS[C.lc_file_kind(path)] end
 
 --- Whether there is a file or folder.
+---@param path string
+---@return boolean
 function M.exists(path) return C.lc_file_kind(path) ~= 0 end
 
 --- When a file was last written: seconds since 1970.
@@ -22,6 +25,8 @@ function M.exists(path) return C.lc_file_kind(path) ~= 0 end
 function M.mtime(path) return 1e-9 * check(tonumber(C.lc_file_mtime_ns(path))) end
 
 --- The bytes of a file.
+---@param path string
+---@return integer
 function M.size(path) return check(tonumber(C.lc_file_size(path))) end
 
 local data, size = ffi.new("char *[1]"), ffi.new("size_t[1]")
@@ -35,6 +40,7 @@ end
 
 --- A whole file as a string.
 ---@param path string
+---@return string
 function M.read(path)
   if C.lc_file_read(path, data, size) ~= 0 then native.fail() end
   return take(data[0], size[0])
@@ -48,16 +54,22 @@ function M.write(path, text)
 end
 
 --- Appends to a file; sync: true waits until the disk has it.
+---@param path string
+---@param text string
+---@param sync boolean|nil
 function M.append(path, text, sync)
   if C.lc_file_append(path, text, #text, sync and 1 or 0) ~= 0 then native.fail() end
 end
 
 --- Cuts a file to its first bytes.
+---@param path string
+---@param bytes integer
 function M.truncate(path, bytes)
   if C.lc_file_truncate(path, bytes) ~= 0 then native.fail(2) end
 end
 
 --- Makes a folder, with its parents.
+---@param path string
 function M.mkdir(path)
   if C.lc_make_folder(path) ~= 0 then native.fail() end
 end
@@ -71,12 +83,15 @@ function M.temporary()
 end
 
 --- Removes a file or an empty folder.
+---@param path string
 function M.remove(path)
   if C.lc_remove(path) ~= 0 then native.fail() end
 end
 
 --- Moves a file or folder within its file system; what has the name already is replaced, unless it is a
 --- folder that is not empty.
+---@param from string
+---@param to string
 function M.rename(from, to)
   if C.lc_rename(from, to) ~= 0 then native.fail() end
 end
@@ -89,6 +104,8 @@ function M.link(target, path)
 end
 
 --- The bytes that may still be written in a folder.
+---@param folder string
+---@return integer
 function M.free(folder)
   local n = tonumber(C.lc_disk_free(folder))
   if n < 0 then native.fail() end
@@ -96,6 +113,7 @@ function M.free(folder)
 end
 
 --- The names in a folder, sorted; nil when it is no folder.
+---@param path string
 ---@return string[]|nil
 function M.list(path)
   if C.lc_file_kind(path) ~= 2 then return nil end
@@ -117,6 +135,7 @@ function M.lock(path)
 end
 
 --- Lets others have it.
+---@param held ffi.cdata*
 function M.unlock(held) C.lc_file_unlock(ffi.gc(held, nil)[0]) end
 
 local hashes = {}
@@ -124,6 +143,7 @@ local hashes = {}
 --- The SHA-256 of a file, 64 digits; taken again only when the path has another file, or its size or
 --- time has changed.
 ---@param path string
+---@return string
 function M.hash(path)
   local bytes, time, inode = C.lc_file_size(path), C.lc_file_mtime_ns(path), C.lc_file_inode(path)
   local known = hashes[path]

@@ -21,6 +21,7 @@ local M = {}
 ---@param rows integer         patches and class token
 ---@param layers integer
 ---@param width integer
+---@return integer
 function M.tower(weights, rows, layers, width) return 2 * weights * rows + 4 * rows * rows * width * layers end
 
 -- The tower's work from its weights, those of the blocks that the wanted layer needs; and the numbers that it gives.
@@ -81,12 +82,14 @@ local function head(s, count) return 2 * s.vocabulary * s.hidden * count.scored 
 ---@param s lucid.Shape
 ---@param count lucid.ForestCount
 ---@param adapters boolean
+---@return integer
 function M.forward(s, count, adapters) return blocks(s, count, adapters) + head(s, count) end
 
 --- The pass back: gradients of inputs and adapters (of the weights, where they are trained); none goes into the first
 --- block's input. Attention's products are made again there, and so are the logits.
 ---@param s lucid.Shape
 ---@param count lucid.ForestCount
+---@return integer
 function M.backward(s, count)
   local block, first = linears(s)
   local weights = s.layers * block
@@ -97,6 +100,7 @@ end
 --- What recomputing activations adds: the blocks once more.
 ---@param s lucid.Shape
 ---@param count lucid.ForestCount
+---@return integer
 function M.recompute(s, count) return blocks(s, count, true) end
 
 return M

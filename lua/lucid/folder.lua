@@ -38,12 +38,16 @@ end
 
 --- A published shard's name as this program writes it: pytorch_model-00001-of-00002.bin becomes
 --- model-00001-of-00002.safetensors.
+---@param path string
+---@return string
 function M.shard_name(path)
   return (path:match("[^/]+$"):gsub("%.bin$", ".safetensors"):gsub("^pytorch_model", "model"))
 end
 
 --- A tensor's dtype in this program's words, from the file's; nil for what is not loaded: the integer and
 --- boolean buffers of older files.
+---@param word string
+---@return string|nil
 function M.dtype(word)
   local dtype = word:lower()
   return BYTES[dtype] and dtype or nil

@@ -24,6 +24,8 @@ M.IMAGE = -200
 ---@field score boolean|nil      whether its tokens' log-probabilities are wanted
 
 --- What decides whether two pictures are one: a file's content, a tensor's identity, the text with it and the crop.
+---@param image lucid.Tensor|string|table|nil
+---@return string
 function M.image_key(image)
   if image == nil then return "" end
   if type(image) == "string" then return file.hash(image) end
@@ -58,9 +60,13 @@ local function check_image(image, what)
 end
 
 --- A segment's picture without the text that the bridge reads with it: a path, a tensor; nil: there is none.
+---@param image lucid.Tensor|string|table|nil
+---@return lucid.Tensor|string|nil
 function M.picture(image) return type(image) == "table" and image.picture or image end
 
+--- A forest of segments.
 ---@param segments lucid.Segment[]
+---@return table
 function M.new(segments)
   is_list(segments, "forest")
   for i, s in ipairs(segments) do
@@ -75,9 +81,12 @@ function M.new(segments)
 end
 
 --- Whether a value is a forest.
+---@param value table
+---@return boolean
 function M.is(value) return getmetatable(value) == Forest end
 
 --- How many tokens a segment list holds (a picture counts as one).
+---@return integer
 function Forest:tokens()
   local n = 0
   for _, s in ipairs(self.segments) do n = n + #s.tokens end
@@ -85,6 +94,7 @@ function Forest:tokens()
 end
 
 --- How many times the rows of a picture stand in it.
+---@return integer
 function Forest:pictures()
   local n = 0
   for _, s in ipairs(self.segments) do
@@ -184,6 +194,7 @@ end
 --- Merges the common prefixes of sequences, as far as none of their tokens is scored. The scored
 --- segments of the result are the sequences' ends, in the given order.
 ---@param sequences lucid.Sequence[]
+---@return table
 function M.of(sequences)
   is_list(sequences, "forest.of")
   local root = new_node({}, nil, "")
@@ -233,6 +244,7 @@ local TOGETHER = { image = math.huge, pair = 2, none = 1 }
 --- "none", nothing: separate sequences. The last two give the same results with more work.
 ---@param pairs_list lucid.Pair[]
 ---@param group string|nil
+---@return table
 function M.pairs(pairs_list, group)
   is_list(pairs_list, "forest.pairs")
   local together = TOGETHER[group or "image"] or error(("forest.pairs: there is no group '%s'"):format(group), 2)

@@ -345,6 +345,7 @@ local function batch_end(requests, from, s)
 end
 
 --- Raises where a model has no tokenizer.
+---@param model lucid.Model
 function M.check_model(model)
   if not model.tokenizer then error(model.dir .. ": there is no tokenizer.model; put the model's own there", 0) end
 end

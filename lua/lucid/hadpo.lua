@@ -61,6 +61,7 @@ local PAIRS = { title = "pairs",
 
 --- The groups of options that a model's recipe has.
 ---@param name string            "llava", "minigpt4", "instructblip"
+---@return table[]
 function M.options(name)
   return { PAIRS, ADAPTER, LENGTH, dpo.OPTIONS, dpo.WORK, quirks.options(name), overlong.OPTIONS, train.OPTIONS,
     resume.OPTIONS, dist.OPTIONS }

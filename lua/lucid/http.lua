@@ -54,7 +54,9 @@ local function proxy(base)
   end
 end
 
+--- A client of one endpoint.
 ---@param opt lucid.HttpOptions
+---@return table
 function M.open(opt)
   FIELDS:check("http.open", opt)
   local handle = C.lc_http_open(opt.base, opt.ca_file)

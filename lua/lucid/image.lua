@@ -27,6 +27,7 @@ local PICTURE = "a picture, u8 [H, W, 3],"
 
 --- Reads a picture file. Alpha is dropped, EXIF orientation ignored, as in Pillow's convert("RGB").
 ---@param path string
+---@return lucid.Tensor
 function M.load(path)
   if type(path) ~= "string" then native.bad_argument("image.load", 1, path, "a path") end
   return take(C.lc_image_load, path)
@@ -36,6 +37,7 @@ local Reader = {}
 Reader.__index = Reader
 
 --- Reads pictures ahead, on a thread of its own: ask for some, then take each.
+---@return table
 function M.reader()
   return setmetatable({ handle = ffi.gc(native.check(C.lc_reader_new()), C.lc_reader_free) }, Reader)
 end
@@ -49,11 +51,13 @@ end
 
 --- A picture as M.load gives it, or its error.
 ---@param path string
+---@return lucid.Tensor
 function Reader:take(path) return take(C.lc_reader_take, self.handle, path) end
 
 --- Decodes a picture from a string of bytes; name is for messages.
 ---@param bytes string
 ---@param name string|nil
+---@return lucid.Tensor
 function M.decode(bytes, name) return take(C.lc_image_decode, bytes, #bytes, name or "picture") end
 
 --- Writes a picture; the suffix says how: .png, .jpg, .bmp. The file is complete or absent.
@@ -94,6 +98,7 @@ local FILTERS = { nearest = C.LC_NEAREST, bilinear = C.LC_BILINEAR, bicubic = C.
 ---@param height integer
 ---@param width integer
 ---@param filter string|nil  "bicubic" (default), "bilinear", "nearest"
+---@return lucid.Tensor
 function M.resize(t, height, width, filter)
   if not native.is_tensor(t) then native.bad_argument("resize", 1, t, PICTURE) end
   local number = FILTERS[filter or "bicubic"]
@@ -110,6 +115,7 @@ end
 ---@param left integer
 ---@param height integer
 ---@param width integer
+---@return lucid.Tensor
 function M.crop(t, top, left, height, width)
   if not native.is_tensor(t) then native.bad_argument("crop", 1, t, PICTURE) end
   return take(C.lc_image_crop, t, top - 1, left - 1, height, width)
@@ -118,6 +124,7 @@ end
 --- The picture in the middle of a square of one colour { red, green, blue }.
 ---@param t any
 ---@param colour integer[]
+---@return lucid.Tensor
 function M.pad_square(t, colour)
   if not native.is_tensor(t) then native.bad_argument("pad_square", 1, t, PICTURE) end
   return take(C.lc_image_pad_square, t, colour[1], colour[2], colour[3])
@@ -125,6 +132,7 @@ end
 
 --- The picture turned left to right.
 ---@param t any
+---@return lucid.Tensor
 function M.mirror(t)
   if not native.is_tensor(t) then native.bad_argument("mirror", 1, t, PICTURE) end
   return take(C.lc_image_mirror, t)
@@ -135,6 +143,7 @@ end
 ---@param scale number
 ---@param mean number[]
 ---@param std number[]
+---@return lucid.Tensor
 function M.normalize(t, scale, mean, std)
   if not native.is_tensor(t) then native.bad_argument("normalize", 1, t, PICTURE) end
   return take(C.lc_image_normalize, t, scale, ffi.new("float[3]", mean), ffi.new("float[3]", std))

@@ -14,6 +14,7 @@ local M = {
 }
 
 --- Sets the number of threads; 0: all cores. Results do not depend on it.
+---@param n integer
 function M.threads(n) native.C.lc_threads(n) end
 
 --- How long f(...) takes: it is called several times (for about half a second), and waited for the device. Without f:
@@ -27,9 +28,12 @@ function M.time(f, ...)
 end
 
 --- Whether a stream is a terminal: 0 input, 1 output, 2 errors.
+---@param stream integer
+---@return boolean
 function M.is_terminal(stream) return native.C.lc_is_terminal(stream) ~= 0 end
 
 --- Native memory in bytes: { used, peak }.
+---@return table
 function M.memory()
   return { used = tonumber(native.C.lc_memory_used()), peak = tonumber(native.C.lc_memory_peak()) }
 end
@@ -46,6 +50,8 @@ end
 
 --- The names that completion offers for a value: a table's keys, a tensor's methods; for lucid itself
 --- its ops and modules, too.
+---@param value any
+---@return string[]
 function M.complete(value)
   local names, seen = {}, {}
   local function collect(t)

@@ -46,8 +46,10 @@ local function follow(self, i)
   end
 end
 
+--- Requests that are followed until each has its reply.
 ---@param opt table    requests, journal, question: function(request, attempt) -> { key = }; retries: of an answer that
 ---   request.accept does not take
+---@return table
 function M.new(opt)
   local self = setmetatable({ requests = opt.requests, journal = opt.journal, question = opt.question,
     retries = opt.retries or 2, replies = {}, answered = 0, attempt = {}, waiting = {}, queue = {}, asked = 0 }, Inquiry)
@@ -62,6 +64,7 @@ function M.new(opt)
 end
 
 --- The question whose turn it is: { key, request, attempt, ... }; nil: none is open that was not handed out.
+---@return table|nil
 function Inquiry:next()
   local question = self.queue[self.asked + 1]
   if question then self.asked = self.asked + 1 end
@@ -69,9 +72,13 @@ function Inquiry:next()
 end
 
 --- How many questions were not handed out yet.
+---@return integer
 function Inquiry:open() return #self.queue - self.asked end
 
 --- The journal's line for a question's answer.
+---@param question table
+---@param reply table
+---@return table
 function M.record(question, reply)
   local request = question.request
   return { key = question.key, kind = request.kind, image_id = request.image_id, sample = request.sample,
@@ -90,6 +97,7 @@ function Inquiry:keep(records)
 end
 
 --- Adds what the replies are like to a judge's counts.
+---@param counts table
 function Inquiry:count(counts)
   local function add(name) counts[name] = (counts[name] or 0) + 1 end
   for _, reply in ipairs(self.replies) do

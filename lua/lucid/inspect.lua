@@ -275,7 +275,7 @@ function M.fit(found, parts)
     error(("inspect: %s: there is no model to open"):format(found.path), 0)
   end
   parts = parts or {}
-  local ok, m = pcall(model.open, found.path, { dtype = dtype, vision = parts.vision, bridge = parts.bridge })
+  local ok, m = pcall(model.open, found.path, { dtype = dtype, device = "cpu", vision = parts.vision, bridge = parts.bridge })
   if not ok then error("inspect: " .. reason_of(m), 0) end
   return m.kind, #m:all_parameters()
 end
@@ -283,6 +283,8 @@ end
 -- ---- for people -----------------------------------------------------------------------------------------------------
 
 --- 13.5 GB, 512 kB, 12 bytes.
+---@param bytes integer
+---@return string
 function M.size(bytes)
   for _, unit in ipairs { { 1e9, "GB" }, { 1e6, "MB" }, { 1e3, "kB" } } do
     if bytes >= unit[1] then return ("%.3g %s"):format(bytes / unit[1], unit[2]) end
@@ -325,6 +327,7 @@ end
 --- What was found, as lines for people.
 ---@param found lucid.Found
 ---@param tensors boolean|nil    with every tensor
+---@return string
 function M.text(found, tensors)
   local lines = {}
   describe(found, "", lines, tensors)
@@ -336,6 +339,9 @@ function M.text(found, tensors)
 end
 
 --- The same as a table for JSON.
+---@param found lucid.Found
+---@param tensors boolean|nil
+---@return table
 function M.plain(found, tensors)
   local out = { path = found.path, kind = found.kind, by = found.by, reason = found.reason, tensors = found.tensors,
     bytes = found.bytes, files = found.files and json.array(found.files), dtypes = found.dtypes

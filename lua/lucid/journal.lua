@@ -51,6 +51,7 @@ end
 --- Opens a journal, or begins one.
 ---@param path string
 ---@param quiet boolean|nil     nothing on stderr
+---@return table
 function M.open(path, quiet)
   if opened[path] then return opened[path] end
   local folder = path:match("^(.*)/[^/]*$")
@@ -62,12 +63,16 @@ function M.open(path, quiet)
 end
 
 --- The record of a key, or nil.
+---@param key string
+---@return table|nil
 function Journal:get(key) return self.records[key] end
 
 --- Every record, in no order.
+---@return function, table
 function Journal:each() return pairs(self.records) end
 
 --- The key of some record; nil: there is none yet.
+---@return string|nil
 function Journal:first() return (next(self.records)) end
 
 --- Keeps records whose keys it does not have, on the disk before it returns; those that it kept.
@@ -88,6 +93,7 @@ function Journal:add(records)
 end
 
 --- A journal that no file keeps.
+---@return table
 function M.memory() return setmetatable({ records = {} }, Journal) end
 
 --- Lets other processes write.

@@ -19,12 +19,17 @@ local ARRAY = { __jsontype = "array" }
 
 --- Marks a table as a list: it is written as [] also when it is empty.
 ---@param t table|nil
+---@return table
 function M.array(t) return setmetatable(t or {}, ARRAY) end
 
 --- Whether a value is a list that was read, or marked.
+---@param v any
+---@return boolean
 function M.is_list(v) return getmetatable(v) == ARRAY end
 
 --- Whether a value is an object that was read, which may be empty.
+---@param v any
+---@return boolean
 function M.is_object(v) return type(v) == "table" and v ~= M.null and not M.is_list(v) end
 
 -- ---- reading ------------------------------------------------------------------------------------
@@ -90,6 +95,7 @@ end
 --- The value of a text; of members with one key the last counts. Errors are "NAME:line:column: what".
 ---@param text string
 ---@param name string|nil    what errors call the text
+---@return any
 function M.decode(text, name)
   if type(text) ~= "string" then error("json.decode: a string is expected, not a " .. type(text), 2) end
   local root = C.lc_json_parse(text, #text, name or "json", 0)
@@ -126,6 +132,7 @@ end
 --- Keys that stand twice in an object are counted, and told on stderr when the file has ended.
 ---@param path string
 ---@param member string|nil    the records are the elements of this list, a member of the file's object
+---@return function
 function M.each(path, member)
   local reader = member and C.lc_json_open_list(path, member)
   if not member then reader = C.lc_json_open(path) end
@@ -178,6 +185,7 @@ end
 ---@param path string
 ---@param keys string
 ---@param folder string|nil
+---@return table
 function M.index(path, keys, folder)
   local index, how = open_index(path, keys, folder)
   return setmetatable({ handle = ffi.gc(index, C.lc_json_index_free), how = how,
@@ -186,6 +194,7 @@ end
 
 --- The record with a key and its number in the file, or nil.
 ---@param key integer
+---@return table|nil, integer
 function Index:get(key)
   local row = C.lc_json_index_find(self.handle, key)
   if row < 0 then return nil end
@@ -327,6 +336,7 @@ end
 ---@param value any
 ---@param opt table|nil     indent: spaces a level; without it everything stands on one line. floats: the keys
 ---                         whose whole numbers are written with a point, { key = true }
+---@return string
 function M.encode(value, opt)
   local ok, text = pcall(write, value, {}, opt or {}, 0)
   if not ok then error(text, 2) end

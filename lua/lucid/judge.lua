@@ -59,6 +59,7 @@ local FIELD = { judge_model = "model", judge_adapter = "adapter", judge_retries 
 --- The settings that a recipe's parsed options ask of a judge: what was not given or is 0 or empty is nil.
 ---@param opt table
 ---@param more table|nil     what the recipe adds, as nouns
+---@return table
 function M.settings(opt, more)
   local settings = {}
   for _, o in ipairs(M.options) do

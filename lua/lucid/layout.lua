@@ -50,6 +50,8 @@ function M.vision_config(config, vision)
 end
 
 --- Whether the class token's row stays among the features.
+---@param config table
+---@return boolean
 function M.keeps_class(config)
   return config.vision_feature_select_strategy == "full" or config.mm_vision_select_feature == "cls_patch"
 end
@@ -68,6 +70,7 @@ end
 ---@param kind string           "llava" ...
 ---@param size integer          side of the tower's input
 ---@param vision string|nil     what --vision names
+---@return table, string
 function M.processor(dir, config, kind, size, vision)
   local path = dir .. "/preprocessor_config.json"
   local own = read(path)

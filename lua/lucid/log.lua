@@ -40,6 +40,7 @@ end
 
 --- Starts the log of a run's folder, which is made. An older log there is replaced.
 ---@param dir string
+---@return table
 function M.open(dir)
   file.mkdir(dir)
   local path = dir .. "/log.jsonl"

@@ -65,9 +65,13 @@ local Run = {}
 Run.__index = Run
 
 --- A stage's file, or its stamp ("json").
+---@param name string
+---@param kind string
+---@return string
 function Run:file(name, kind) return ("%s/stages/%d-%s.%s"):format(self.out, NUMBER[name], name, kind or "jsonl") end
 
 --- Says a line, unless the run is quiet.
+---@param ... any
 function Run:say(...)
   if not self.opt.quiet and dist.first() then io.stderr:write("mine: ", string.format(...), "\n") end
 end
@@ -75,12 +79,14 @@ end
 -- ---- what is opened when it is first needed -----------------------------------------------------------
 
 --- The annotated pictures.
+---@return table
 function Run:source()
   self.opened_source = self.opened_source or sources.open(self.opt, self.cache)
   return self.opened_source
 end
 
 --- The noun table, or nil: only language models know what is meant then.
+---@return table
 function Run:nouns()
   if self.found_nouns == nil then
     self.found_nouns = M.nouns(self.opt, function() return self:source() end) or false
@@ -89,12 +95,15 @@ function Run:nouns()
 end
 
 --- The judge.
+---@return table
 function Run:judge()
   self.opened_judge = self.opened_judge or judges.open(self.opt, { nouns = self:nouns(), quiet = true })
   return self.opened_judge
 end
 
 --- What a request of a kind is worded by: --prompt-KIND, or recipes/prompts/KIND.lua.
+---@param kind string
+---@return function
 function Run:prompt(kind)
   local known = self.prompts[kind]
   if not known then
@@ -107,6 +116,7 @@ function Run:prompt(kind)
 end
 
 --- The model that is mined.
+---@return table
 function Run:model()
   local opt = self.opt
   self.opened_model = self.opened_model or models(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant,
@@ -115,6 +125,8 @@ function Run:model()
 end
 
 --- Its descriptions, by the settings of the options.
+---@param requests table[]
+---@return table[]
 function Run:generate(requests)
   local settings = generate.settings(self.opt)
   settings.batch = self.opt.batch
@@ -228,6 +240,7 @@ M.text = report.text
 --- The pictures that a selection takes, in Lua of one's own: a list of { image_id, image, objects, regions, facts }.
 ---@param root string     Visual Genome's
 ---@param opt table|nil   limit, seed, min_objects, max_objects, cache
+---@return table[]
 function M.records(root, opt)
   opt = opt or {}
   local source, list = sources.open({ images = root }, opt.cache), {}

@@ -77,6 +77,7 @@ end
 --- Opens a model folder. Raises one line when something is missing or does not fit.
 ---@param dir string
 ---@param opt lucid.ModelOptions|nil
+---@return lucid.Model
 function M.open(dir, opt)
   OPENED:check("model", opt)
   opt = opt or {}
@@ -135,6 +136,7 @@ function M.open(dir, opt)
 end
 
 --- The same weights with the adapters off.
+---@return lucid.Model
 function Model:base()
   local base = {}
   for k, v in pairs(self) do base[k] = v end
@@ -165,6 +167,7 @@ end
 -- ---- parameters ------------------------------------------------------------------------------
 
 --- Every parameter: a list of { name, part, tensor }, adapters last.
+---@return table[]
 function Model:all_parameters()
   local list = {}
   for i = 0, C.lc_model_parameters(self.handle) - 1 do
@@ -178,6 +181,7 @@ function Model:all_parameters()
 end
 
 --- The parameters that are trained now: a list of { name, part, tensor }.
+---@return table[]
 function Model:parameters()
   local list = {}
   for _, p in ipairs(self:all_parameters()) do
@@ -187,6 +191,9 @@ function Model:parameters()
 end
 
 --- Switches gradients of a part on or off: "vision", "projector", "language" or "adapter".
+---@param part string
+---@param on boolean|nil     default: true
+---@return lucid.Model
 function Model:train(part, on)
   native.check(C.lc_model_train(self.handle, part, on == false and 0 or 1))
   if part == "vision" and on ~= false then self.seen:forget() end
@@ -204,6 +211,7 @@ M.TARGETS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
 
 --- Attaches a new adapter and trains it alone.
 ---@param opt lucid.LoraOptions
+---@return lucid.Model
 function Model:lora(opt)
   ADAPTED:check("lora", opt)
   if type(opt.rank) ~= "number" or type(opt.alpha) ~= "number" then native.raise("lora: rank and alpha are numbers") end
@@ -219,6 +227,7 @@ end
 --- with the adapter off, so it sees what becomes of them.
 ---@param pattern string
 ---@param saved boolean|nil      they are written with the adapter, as whole modules
+---@return lucid.Model
 function Model:train_beside(pattern, saved)
   local found = false
   for _, p in ipairs(self:all_parameters()) do
@@ -232,12 +241,16 @@ function Model:train_beside(pattern, saved)
 end
 
 --- Recomputes each decoder block in the backward pass: less memory, a third more time.
+---@param on boolean|nil     default: true
+---@return lucid.Model
 function Model:recompute(on)
   native.check(C.lc_model_recompute(self.handle, on == false and 0 or 1))
   return self
 end
 
 --- Loads an adapter: a PEFT folder, a checkpoint or a run that holds one.
+---@param dir string
+---@return lucid.Model
 function Model:load_adapter(dir)
   dir = adapter.folder(dir)
   local loaded = adapter.load(dir)
@@ -252,6 +265,7 @@ function Model:load_adapter(dir)
 end
 
 --- Writes the adapter in PEFT's format; what of the base was trained or loaded with it is one of its modules_to_save.
+---@param dir string
 function Model:save_adapter(dir)
   if not self.lora_config then error("save_adapter: the model has no adapter", 2) end
   local tensors = {}
@@ -285,6 +299,7 @@ local function copy_reader(from, to)
 end
 
 --- Writes a whole model folder: weights, config.json, tokenizers and processor.
+---@param dir string
 function Model:save(dir)
   if self.quant then
     error(("save: the weights of %s are quantised (%s) and not what its files hold; open it without quant to save "
@@ -313,6 +328,8 @@ end
 
 --- The tower's features of a picture (path, u8 tensor [H, W, 3], features already, or a table with one
 --- of these as its picture): [rows, width], without gradients. Those of files are kept: lucid.features.
+---@param picture lucid.Tensor|string|table
+---@return lucid.Tensor
 function Model:features(picture)
   if type(picture) == "table" then
     return picture.crop and self.seen:part(picture) or self:features(picture.picture)
@@ -330,6 +347,7 @@ local QUESTION_MAX = 128            -- ids that InstructBLIP's Q-Former was trai
 ---@param seen any           a path, a u8 tensor or features; nil: there is none
 ---@param question string
 ---@param part lucid.Crop|nil    a random part of it
+---@return string|table|nil
 function Model:picture(seen, question, part)
   if seen == nil or self.kind ~= "instructblip" then return part and { picture = seen, crop = part } or seen end
   if not self.reader then
@@ -340,6 +358,8 @@ function Model:picture(seen, question, part)
 end
 
 --- Features of one u8 picture, outside the tape.
+---@param pictures table
+---@return lucid.Tensor
 function Model:vision(pictures)
   if not self.processor then
     error(self.dir .. ": there is no preprocessor_config.json, so pictures cannot be read", 2)
@@ -370,19 +390,23 @@ end
 --- rows); differentiable.
 ---@param features any
 ---@param text integer[]|nil    the question, for a bridge that reads it: ids of its own vocabulary
+---@return lucid.Tensor
 function Model:project(features, text)
   local ids, n = id_array(text or {})
   return native.adopt(C.lc_model_bridge(self.handle, features, ids, n))
 end
 
 --- The word embeddings [V, D].
+---@return lucid.Tensor
 function Model:word_embeddings()
   return native.borrow(C.lc_model_word_embeddings(self.handle))
 end
 
 -- ---- passes over a forest -----------------------------------------------------------------------
 
--- The C side of a forest: segments and pictures, each picture once.
+--- The C side of a forest: segments and pictures, each picture once.
+---@param f table
+---@return ffi.cdata*
 function Model:batch(f)
   if not forest.is(f) then native.raise("a forest is expected, as lucid.forest makes it from a list") end
   local b = ffi.gc(native.check(C.lc_batch_new()), C.lc_batch_free)
@@ -412,6 +436,9 @@ end
 --- Log-probabilities of every scored token, on the host whatever the model's device (losses are small and may mix
 --- them with anything), and where each scored segment's values begin (a Lua list from 1, one longer than there are
 --- scored segments; and as a tensor, from 0). With opt.log_squares also the log of the sum of p^2 over the vocabulary at each token, without gradient.
+---@param f table
+---@param opt table|nil
+---@return lucid.Tensor, number[], lucid.Tensor, lucid.Tensor|nil
 function Model:token_logps(f, opt)
   local b = self:batch(f)
   if opt and opt.log_squares then C.lc_batch_want_log_squares(b) end
@@ -424,17 +451,22 @@ function Model:token_logps(f, opt)
 end
 
 --- One log-probability per scored segment: the sum over its tokens.
+---@param f table
+---@return lucid.Tensor
 function Model:logps(f)
   local tokens, _, first = self:token_logps(f)
   return tokens:segment_sum(first)
 end
 
 --- The logits f32 [rows, V] of a forest, rows in packed (depth-first) order.
+---@param f table
+---@return lucid.Tensor
 function Model:logits(f)
   return native.adopt(C.lc_model_logits(self.handle, self:batch(f), self.adapters))
 end
 
 --- Scores the pairs of lucid.forest.pairs.
+---@param f table
 ---@param opt table|nil         { log_squares = true }: with them, which WPO's weights need
 ---@return lucid.PairLogps
 function Model:pairs(f, opt)
@@ -456,6 +488,7 @@ end
 function Model:generate_all(requests, opt) return generate.all(self, requests, opt) end
 
 --- Answers one request { image=, prompt=, ...GenerateOptions }: the text and its details.
+---@param request table
 ---@return string, lucid.Answer
 function Model:generate(request)
   local opt = {}

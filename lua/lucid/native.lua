@@ -100,6 +100,8 @@ end
 function M.fail() M.raise(ffi.string(C.lc_error())) end
 
 --- Passes a result on, or raises when it is NULL or -1.
+---@param result ffi.cdata*|integer
+---@return ffi.cdata*|integer
 function M.check(result)
   if result == nil or (type(result) == "number" and result < 0) then M.fail() end
   return result
@@ -119,6 +121,8 @@ end
 local release = C.lc_tensor_release
 
 --- Takes over a pending tensor: it lives until the collector finds it, or its scope ends.
+---@param pending lucid.Tensor
+---@return lucid.Tensor
 function M.adopt(pending)
   if pending == nil then M.fail() end
   C.lc_tensor_adopt(pending)
@@ -127,6 +131,8 @@ function M.adopt(pending)
 end
 
 --- One more holder of a tensor that the library owns; nil for NULL.
+---@param t lucid.Tensor
+---@return lucid.Tensor|nil
 function M.borrow(t)
   if t == nil then return nil end
   C.lc_tensor_retain(t)
@@ -156,11 +162,19 @@ local function kind_of(v)
 end
 
 --- Raises "op: argument i is ..., ... is expected" at the caller of the op.
+---@param op string
+---@param i integer
+---@param value boolean
+---@param expected string
 function M.bad_argument(op, i, value, expected)
   M.raise(("%s: argument %d is %s; %s is expected"):format(op, i, kind_of(value), expected))
 end
 
 --- A dim as the library counts it, from 0, of one that is counted from 1; -1 is the last in both.
+---@param op string
+---@param i integer
+---@param dim integer
+---@return integer
 function M.dim(op, i, dim)
   if type(dim) ~= "number" then M.bad_argument(op, i, dim, "a dim") end
   if dim == 0 or dim % 1 ~= 0 then
@@ -170,6 +184,8 @@ function M.dim(op, i, dim)
 end
 
 --- Whether a value is a tensor.
+---@param v boolean|integer|lucid.Tensor
+---@return boolean
 function M.is_tensor(v) return ffi.istype(tensor_type, v) end
 
 -- One Lua function an op, written out so that it compiles well: checks, call, adopt.
@@ -242,6 +258,8 @@ for name, parameters in pairs(M.ops) do
 end
 
 --- What tells a tensor from every other one that lives, whatever they hold.
+---@param t lucid.Tensor
+---@return string
 function M.address(t) return tostring(ffi.cast("void *", t)):match("0x%x+") end
 
 -- ---- scopes and modes ----------------------------------------------------------------------------------
@@ -288,6 +306,8 @@ end
 --- Calls f(...): the storage of every tensor that is made meanwhile is freed at the end, but for those
 --- that f returns and those that were kept. Closes also when f raises.
 ---@param f function
+---@param ... any
+---@return any, table, integer
 function M.scope(f, ...)
   local thread = coroutine.running()
   return end_scope(C.lc_scope_depth(), thread, pcall(in_scope, thread, f, ...))
@@ -301,6 +321,8 @@ end
 
 --- Calls f(...) with recording off: nothing made in it has a gradient.
 ---@param f function
+---@param ... any
+---@return lucid.Tensor|number|table, number|number[], lucid.Tensor
 function M.no_grad(f, ...)
   return end_no_grad(C.lc_grad_mode(0), pcall(f, ...))
 end
@@ -317,6 +339,8 @@ end
 --- Calls f(...) and returns its values; SIGINT and SIGTERM wait meanwhile, a second one ends the process. f looks at
 --- signalled() where it can stop; after a signal held raises.
 ---@param f function
+---@param ... any
+---@return string|table[]|nil
 function M.held(f, ...)
   C.lc_signals_hold(1)
   return end_held(pcall(f, ...))
@@ -330,12 +354,15 @@ end
 
 --- Calls f(...) as held does, but a signal that f has obeyed is no error: f ends what it does, and so does the program.
 ---@param f function
+---@param ... any
+---@return any
 function M.obeying(f, ...)
   C.lc_signals_hold(1)
   return end_obeying(pcall(f, ...))
 end
 
 --- Whether a signal waits.
+---@return boolean
 function M.signalled() return C.lc_signal_noted() ~= 0 end
 
 -- ---- dtypes and devices --------------------------------------------------------------------------------
@@ -343,6 +370,8 @@ function M.signalled() return C.lc_signal_noted() ~= 0 end
 local DTYPES = { f32 = 0, bf16 = 1, f16 = 2, i32 = 3, u8 = 4 }
 
 --- The number of a dtype's name.
+---@param name string
+---@return integer
 function M.dtype(name)
   return DTYPES[name] or M.raise(("there is no dtype '%s'; f32, bf16, f16, i32 and u8 are known"):format(
     tostring(name)))
@@ -351,6 +380,8 @@ end
 local QUANTS = { none = 0, q8_0 = 1, nf4 = 2, fp4 = 3 }
 
 --- The number of a kind of quantised weights.
+---@param name string
+---@return integer
 function M.quant(name)
   return QUANTS[name] or M.raise(("there are no '%s' weights; none, q8_0, nf4 and fp4 are known"):format(
     tostring(name)))
@@ -359,6 +390,7 @@ end
 --- The number of a device's name: "cpu" is the host, "cuda" the first GPU (of several processes on a machine each has its
 --- own), "auto" that GPU where it can be used.
 ---@param name string|nil      default: "cpu"
+---@return integer
 function M.device(name)
   if name == nil or name == "cpu" then return C.LC_HOST end
   local number = tonumber(tostring(name):match("^cuda:(%d+)$"))
@@ -385,9 +417,12 @@ end
 --- Takes over what M.products gave, so that a run that goes on has the same bits; false: it is of another device or
 --- library, and nothing is taken.
 ---@param choices string
+---@return boolean
 function M.take_products(choices) return M.check(C.lc_device_choose(choices)) > 0 end
 
 --- The name of a device's number.
+---@param device integer
+---@return string
 function M.device_name(device) return device == C.LC_HOST and "cpu" or "cuda:" .. device end
 
 return M

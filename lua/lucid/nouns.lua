@@ -40,6 +40,8 @@ local RULES = {
 }
 
 --- The plural of a phrase: of its last word.
+---@param phrase string
+---@return string
 function M.plural(phrase)
   local head, word = phrase:match("^(.-)(%S+)$")
   if not word then return phrase end
@@ -50,6 +52,8 @@ function M.plural(phrase)
 end
 
 --- "a" or "an", by the letter.
+---@param word string
+---@return string
 function M.article(word)
   return word:find("^[aeiouAEIOU]") and "an" or "a"
 end
@@ -84,8 +88,10 @@ end
 ---@field name string
 ---@field synonyms string[]|nil
 
+--- A noun table of categories.
 ---@param categories lucid.Category[]
 ---@param opt table|nil    closed: boolean; colours: string[]; ignore: string[]; before: { words, of }[]
+---@return table
 function M.new(categories, opt)
   opt = opt or {}
   local self = setmetatable({ names = {}, known = {}, forms = {}, longest = 1, colours = {},
@@ -143,6 +149,7 @@ end
 
 --- Reads a table: .json as above, any other file as lines.
 ---@param path string
+---@return table
 function M.read(path)
   if not path:find("%.json$") then return M.new(from_lines(path)) end
   local root = json.read(path)
@@ -161,14 +168,19 @@ function M.read(path)
 end
 
 --- The table of COCO's 80 categories.
+---@return table
 function M.coco() return M.read(native.root .. "lua/lucid/metric/coco.json") end
 
 --- The name that a word or phrase stands for, or nil.
+---@param phrase string
+---@return string|nil
 function Nouns:lookup(phrase)
   return self.forms[(phrase:lower():gsub("%s+", " "))] or nil
 end
 
 --- The words of a text, without a genitive's "'s": a list of { text (lower case), first, last }.
+---@param text string
+---@return table[]
 function M.words(text)
   local list = {}
   for first, word in text:gmatch("()(%a[%a'%-]*)") do
@@ -186,6 +198,7 @@ end
 ---@field words integer     how many it has
 
 --- Every mention of a known thing in a text, the longest phrase first at each word.
+---@param text string
 ---@return lucid.Mention[], table[] words
 function Nouns:mentions(text)
   local words = M.words(text)

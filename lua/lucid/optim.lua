@@ -16,6 +16,7 @@ AdamW.__index = AdamW
 --- AdamW (Loshchilov and Hutter 2019) with f32 state.
 ---@param parameters table[]         { name, tensor }, as model:parameters() gives them
 ---@param opt lucid.AdamWOptions|nil
+---@return table
 function M.adamw(parameters, opt)
   opt = opt or {}
   local betas = opt.betas or { 0.9, 0.999 }
@@ -53,10 +54,14 @@ function AdamW:step(lr, norm)
 end
 
 --- Steps taken so far.
+---@return integer
 function AdamW:steps() return tonumber(C.lc_adamw_steps(self.handle)) end
 
 --- Adds the state to a checkpoint that is being written; reads it back from one.
+---@param writer ffi.cdata*
 function AdamW:save(writer) native.check(C.lc_adamw_save(self.handle, writer)) end
+--- Takes over a saved state.
+---@param checkpoint ffi.cdata*
 function AdamW:load(checkpoint) native.check(C.lc_adamw_load(self.handle, checkpoint)) end
 
 return M

@@ -25,6 +25,7 @@ end
 --- The name of a list that is nearest to a mistyped one; nil when none is near.
 ---@param name string
 ---@param names string[]
+---@return string|nil
 function M.nearest(name, names)
   local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
   for _, candidate in ipairs(names) do

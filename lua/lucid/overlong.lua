@@ -16,6 +16,7 @@ local function length_of(model, sample)
 end
 
 --- The samples that fit, and how many do not. Raises their ids unless they are to be skipped.
+---@param model lucid.Model
 ---@param samples table[]      encoded pairs or sequences
 ---@param opt table            { max_length, over_long }
 ---@param path string|nil      the data file, for the message

@@ -88,6 +88,7 @@ end
 --- The tokens and operations of a run, by what they are for: of all its processes together. busiest is the share of a
 --- step that the process with the most tokens of it has.
 ---@param o lucid.PlanOptions
+---@return table
 function M.work(o)
   local accumulate, none = o.accumulate or 1, { tokens = 0, seen = 0, scored = 0 }
   local w = { steps = o.steps, pairs = 0, computed = 0, parts = 0, largest = 0, scored = 0, pictures = 0, met = {}, policy = {},
@@ -156,6 +157,7 @@ end
 ---@param tokens integer        of the largest part
 ---@param pictures integer      that are remembered
 ---@param scored integer        rows of the largest part whose logits are asked for
+---@return table
 function M.bytes(model, shape, tokens, pictures, scored)
   local size = BYTES[model.dtype]
   local b = { weights = 0, optimizer = 0 }
@@ -217,6 +219,7 @@ local ROWS = 256              -- of the product that is timed
 
 --- Operations a second of this machine's products, measured on a weight of the model.
 ---@param model lucid.Model
+---@return number
 function M.speed(model)
   local weight
   for _, p in ipairs(model:all_parameters()) do
@@ -248,6 +251,7 @@ end
 
 --- The plan of a run.
 ---@param o lucid.PlanOptions
+---@return table
 function M.make(o)
   local model, all, seen = o.model, {}, 0
   o.shape = flops.shape(model)
@@ -310,6 +314,7 @@ end
 
 --- The plan as lines of text.
 ---@param p table      what M.make gave
+---@return string
 function M.text(p)
   local w, b, lines = p.work, p.bytes, {}
   local parts = w.parts * w.factor / w.steps / w.processes

@@ -89,6 +89,7 @@ end
 
 --- The things of a kind by their names.
 ---@param kind string    "loss", "metric", "judge" or "data"
+---@return table
 function M.open(kind)
   local known = M.cache()
   return setmetatable({}, { __index = function(_, name)

@@ -30,6 +30,7 @@ end
 
 --- What a question file's set is called: coco_pope_random.json is "random".
 ---@param path string
+---@return string
 function M.name(path) return (path:match("[^/]*$"):gsub("%.%w+$", ""):gsub("^coco_pope_", "")) end
 
 -- What results.json holds beside sets.
@@ -37,6 +38,7 @@ local RESERVED = { config = true, versions = true, hashes = true, generation = t
 
 --- What is wrong with the names of question files, or nil.
 ---@param paths string[]
+---@return string|nil
 function M.fault(paths)
   local named = {}
   if #paths == 0 then return "it names no file" end
@@ -63,6 +65,7 @@ end
 --- The hashes of files, by the names of their sets.
 ---@param sets lucid.PopeSet[]
 ---@param paths string[]|nil     default: the question files
+---@return table
 function M.file_hashes(sets, paths)
   local hashes = {}
   for i, set in ipairs(sets) do hashes[set.name] = file.hash(paths and paths[i] or set.path) end
@@ -134,6 +137,7 @@ end
 --- text is taken away at last, which may then stand behind what was decided.
 ---@param metric lucid.Metric
 ---@param settings lucid.GenerateOptions
+---@return function
 function M.enough(metric, settings)
   local clean = settings.clean or {}
   return not clean.after and not clean.strip and metric.decided or nil
@@ -167,6 +171,7 @@ end
 ---@param model lucid.Model
 ---@param settings lucid.GenerateOptions
 ---@param folder string|nil     the cache folder, where the hashes of weights are kept
+---@return table
 function M.hashes(model, settings, folder)
   local adapter = filehash.of_adapter(model)
   return { weights = cache.key(filehash.of_weights(model, folder)), adapter = adapter and cache.key(adapter),
@@ -257,6 +262,7 @@ end
 
 --- All questions with their answers, as samples.jsonl has them.
 ---@param sets lucid.PopeSet[]
+---@return table[]
 function M.samples(sets)
   local list = {}
   for _, set in ipairs(sets) do
@@ -272,6 +278,7 @@ end
 ---@param all table
 ---@param sets lucid.PopeSet[]
 ---@param metric lucid.Metric
+---@return table
 function M.shape(all, sets, metric)
   for _, set in ipairs(metric.shape and sets or {}) do
     local shaped = metric.shape(all[set.name])

@@ -65,17 +65,21 @@ Loss.__index = Loss
 
 --- Whether a loss makes something of an option.
 ---@param name string
+---@return boolean
 function Loss:takes(name) return self.taken[name] == true end
 
 --- Whether what the loss makes of a pair depends on which others are in its batch, so that parts of a batch do not
 --- add up to the whole.
 ---@param opt table
+---@return boolean
 function Loss:joint(opt)
   if type(self.is_joint) == "function" then return self.is_joint(self:options(opt)) end
   return self.is_joint == true
 end
 
--- A loss's own options of those that are given, which may be another loss's of the same sum; the rest are defaults.
+--- A loss's own options of those that are given, which may be another loss's of the same sum; the rest are defaults.
+---@param opt table
+---@return table
 function Loss:options(opt)
   local own = { weights = opt.weights, state = opt.state, whole = opt.whole }
   for _, o in ipairs(M.OPTIONS) do
@@ -203,6 +207,10 @@ local function average(losses, weights, whole)
 end
 
 --- The loss without the check of its options, among which another loss's may be.
+---@param policy lucid.Model
+---@param reference table|nil
+---@param opt table
+---@return lucid.Tensor, table
 function Loss:run(policy, reference, opt)
   local own = self:options(opt)
   local s = scores(policy, reference, own)
@@ -232,7 +240,9 @@ end
 ---@field across boolean|nil         and sums over processes what it needs to know of that (lucid.dist)
 ---@field demand (fun(opt: table): string|nil)|nil   what is missing: "OPTION: why"
 
+--- A loss, which is called as loss(policy, reference, opt).
 ---@param spec lucid.PreferenceSpec
+---@return table
 function M.new(spec)
   local taken = { beta = true, ld_alpha = true }
   for name in (spec.options or ""):gmatch("%S+") do taken[name] = true end

@@ -28,7 +28,9 @@ end
 ---@field unit string|nil      what stats.count counts: "pairs"
 ---@field quiet boolean|nil
 
+--- A bar that nothing has moved yet.
 ---@param opt lucid.ProgressOptions
+---@return table
 function M.new(opt)
   return setmetatable({
     total = opt.total, from = opt.from or 0, label = opt.label or "", unit = opt.unit or "records", quiet = opt.quiet,
@@ -37,6 +39,10 @@ function M.new(opt)
   }, Progress)
 end
 
+--- The line of the bar.
+---@param done integer
+---@param stats table|nil
+---@return string
 function Progress:text(done, stats)
   local spent = math.max(1e-9, C.lc_seconds() - self.started)
   local parts = { ("%s %d/%d"):format(self.label, done, self.total) }
@@ -56,6 +62,8 @@ function Progress:text(done, stats)
 end
 
 --- Says that `done` of the total are done; stats may hold count, tokens and what a log line holds.
+---@param done integer
+---@param stats table
 function Progress:step(done, stats)
   if self.quiet then return end
   self.count = self.count + (stats and stats.count or 0)

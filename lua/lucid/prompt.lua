@@ -30,10 +30,12 @@ local NEEDS = {                 -- what a field's text has to hold
 }
 
 --- The names of the templates that come along, sorted.
+---@return string[]
 function M.names() return keys(templates) end
 
 --- The name of the template that a kind of model ("llava") has by default, or nil.
 ---@param kind string
+---@return string
 function M.default(kind)
   for _, name in ipairs(M.names()) do
     if templates[name].model == kind then return name end
@@ -171,12 +173,17 @@ local function go_on(self, tokenizer, ids, question)
 end
 
 --- The ids of a further question after history, the ids of all before it with its end token.
+---@param tokenizer lucid.Tokenizer
+---@param history number[]
+---@param question string
 ---@return integer[]
 function Template:continue(tokenizer, history, question)
   return (go_on(self, tokenizer, append({}, history), question))
 end
 
 --- The ids of an answer, with its end token unless answer_max cuts it off.
+---@param tokenizer lucid.Tokenizer
+---@param answer string
 ---@return integer[]
 function Template:answer(tokenizer, answer)
   local ids = tokenizer:encode(fill(self.form.answer or "{a}", "{a}", answer))

@@ -38,6 +38,7 @@ end
 
 --- The options of a model's quirks (groups = { quirks.options "llava" }).
 ---@param model string           "llava", "minigpt4", "instructblip"
+---@return table[]
 function M.options(model)
   local list = { title = "as published" }
   local names = {}
@@ -60,6 +61,8 @@ function M.apply(model, opt)
 end
 
 --- Which are on and which are off, in lines.
+---@param model string
+---@param opt table
 ---@return string
 function M.report(model, opt)
   local words = {}

@@ -7,9 +7,11 @@ local M = {}
 local depth = 0
 
 --- Whether a recipe is running on behalf of another, which then does the talking.
+---@return boolean
 function M.nested() return depth > 0 end
 
 --- Where recipes are looked for, in order.
+---@return string[]
 function M.folders()
   local list = { "recipes" }
   for dir in (os.getenv("LUCID_PATH") or ""):gmatch("[^:]+") do list[#list + 1] = dir end
@@ -32,6 +34,7 @@ end
 
 --- The file of a command: a name, or a path with a slash or ending in .lua. nil: there is none.
 ---@param name string
+---@return string
 function M.find(name)
   if name:find("/", 1, true) or name:find("%.lua$") then
     return file.exists(name) and name or nil
@@ -44,6 +47,7 @@ end
 
 --- What a Lua file returns: one of the recipes' own (prompts/judge), or any path that ends in .lua.
 ---@param name string
+---@return function
 function M.load(name)
   local path = name
   if not name:find("%.lua$") then
@@ -60,6 +64,7 @@ end
 --- Runs a recipe with options { model = "...", ["dry-run"] = true }; what it returns.
 ---@param name string
 ---@param options table
+---@return table, table[]
 function M.run(name, options)
   local path = M.find(name) or error(("there is no recipe '%s'"):format(name), 2)
   local chunk = assert(loadfile(path))

@@ -58,6 +58,7 @@ end
 ---@param base lucid.Model      adapters off
 ---@param folder string
 ---@param dry boolean|nil       nothing is written, and nothing removed
+---@return lucid.References
 function M.open(base, folder, dry)
   local parts = settings(base, folder, dry)
   local path = ("%s/reference/%s.safetensors"):format(folder, cache.key(parts))
@@ -137,6 +138,7 @@ end
 
 --- Whether both answers of a pair are kept already.
 ---@param pair lucid.EncodedPair
+---@return boolean
 function References:has(pair)
   local kept, all = self:count { pair }
   return kept == all

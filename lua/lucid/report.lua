@@ -35,6 +35,7 @@ end
 --- Adds all there is to say of runs: folders of runs, of several runs, of a demo.
 ---@param folders string[]
 ---@param opt lucid.ReportOptions|nil
+---@return lucid.Page
 function Page:runs(folders, opt)
   opt = with_defaults(opt)
   local runs = source.read(source.find(folders))
@@ -51,6 +52,7 @@ end
 
 --- Adds the training curves of runs.
 ---@param folders string[]
+---@return lucid.Page
 function Page:training(folders)
   local runs, names = source.read(folders), {}
   for i, run in ipairs(runs) do names[i] = run.label end
@@ -60,6 +62,8 @@ function Page:training(folders)
 end
 
 --- Writes the page, atomically.
+---@param path string
+---@return lucid.Page
 function Page:write(path)
   file.write(path, self:html())
   return self

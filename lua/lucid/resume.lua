@@ -223,6 +223,8 @@ end
 -- ---- going on ---------------------------------------------------------------------------------------
 
 --- Gives a model and its optimizer the checkpoint's numbers.
+---@param model lucid.Model
+---@param optimizer table
 function Run:restore(model, optimizer)
   if not self.from then return end
   local own = {}
@@ -254,6 +256,7 @@ end
 
 --- The run's log: a new one, or the old one cut back to the checkpoint and mended. A checkpoint of another folder
 --- brings none.
+---@return table
 function Run:log()
   if not self.own then return log.open(self.out) end
   local record, mended = log.continue(self.out, self.step, self.saved.log)
@@ -264,6 +267,9 @@ end
 -- ---- saving -----------------------------------------------------------------------------------------
 
 --- Whether a checkpoint comes after a step: every --save-steps and at the end.
+---@param step integer
+---@param steps integer
+---@return boolean
 function Run:due(step, steps)
   local every = self.opt.save_steps
   return every > 0 and (step % every == 0 or step == steps)

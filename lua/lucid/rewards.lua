@@ -12,6 +12,7 @@ local function mean(list, counts)
   return n > 0 and sum / n or 0
 end
 
+--- What a step logs of its pairs.
 ---@param s table           { chosen =, rejected =, ref_chosen =, ref_rejected = }: [N] each, the last two or nil
 ---@param beta number
 ---@param counts any|nil    [N]: how often each pair counts; nil: once

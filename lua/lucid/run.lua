@@ -13,6 +13,7 @@ local Run = {}
 Run.__index = Run
 
 --- What a result depends on beside its options.
+---@return table
 function M.versions()
   return {
     lucid = native.version,
@@ -26,6 +27,7 @@ end
 --- Hashes of the files that options name: { option = sha256 }.
 ---@param opt table          parsed options
 ---@param names string[]     which of them are files (absent ones are skipped)
+---@return table
 function M.hashes(opt, names)
   local list = {}
   for _, name in ipairs(names) do
@@ -56,6 +58,7 @@ end
 ---@param command string     the recipe's name
 ---@param opt table          parsed options
 ---@param hashes table|nil
+---@return table
 function M.config(command, opt, hashes)
   return { command = command, options = plain(opt), versions = M.versions(), hashes = hashes or {} }
 end
@@ -65,6 +68,7 @@ end
 ---@param command string     the recipe's name
 ---@param opt table          parsed options
 ---@param hashes table|nil
+---@return table
 function M.open(out, command, opt, hashes)
   native.check(C.lc_make_folder(out))
   json.write(out .. "/config.json", M.config(command, opt, hashes))
@@ -75,6 +79,7 @@ end
 ---@param results table      { TASK = { METRIC = { value, stderr, n } } }
 ---@param opt table          parsed options
 ---@param hashes table|nil
+---@return table
 function M.result(results, opt, hashes)
   local all = { config = plain(opt), versions = M.versions(), hashes = hashes or {} }
   for task, metrics in pairs(results) do all[task] = metrics end
@@ -85,6 +90,7 @@ end
 --- hashes } and samples.jsonl, one record a line.
 ---@param results table
 ---@param samples table[]
+---@return table
 function Run:results(results, samples)
   local lines = {}
   for i, s in ipairs(samples) do lines[i] = json.encode(s) end

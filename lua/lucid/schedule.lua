@@ -19,22 +19,29 @@ end
 
 --- Half a cosine down to 0.
 ---@param opt lucid.ScheduleOptions
+---@return function
 function M.cosine(opt)
   return with_warmup(opt, function(x) return 0.5 * (1 + math.cos(math.pi * x)) end)
 end
 
 --- A straight line down to 0.
+---@param opt table
+---@return function
 function M.linear(opt)
   return with_warmup(opt, function(x) return 1 - x end)
 end
 
 --- Warm-up, stable, decay: the peak for three fifths of what follows the warm-up, then a straight
 --- line down to 0.
+---@param opt table
+---@return function
 function M.wsd(opt)
   return with_warmup(opt, function(x) return math.min(1, (1 - x) / 0.4) end)
 end
 
 --- The peak throughout.
+---@param opt table
+---@return function
 function M.constant(opt)
   return with_warmup(opt, function() return 1 end)
 end

@@ -22,12 +22,15 @@ end
 
 --- Sentences back to a text: each with its full stop, one space between.
 ---@param list string[]
+---@return string
 function M.join(list)
   if #list == 0 then return "" end
   return table.concat(list, ". ") .. "."
 end
 
 --- "1. First sentence\n2. Second\n", as a judge is shown them.
+---@param list string[]
+---@return string
 function M.numbered(list)
   local lines = {}
   for i, sentence in ipairs(list) do lines[i] = ("%d. %s\n"):format(i, sentence) end

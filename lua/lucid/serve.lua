@@ -99,6 +99,11 @@ end
 -- ---- answering -------------------------------------------------------------------------------------
 
 --- Sends a whole answer.
+---@param number integer
+---@param status integer
+---@param kind string
+---@param text string
+---@param headers table<string, string>|nil
 function Server:answer(number, status, kind, text, headers)
   for name, value in pairs(headers or {}) do check(C.lc_server_header(self.handle, number, name, value)) end
   check(C.lc_server_answer(self.handle, number, status, kind, text, #text))
@@ -110,6 +115,7 @@ local function log(self, status, message)
 end
 
 --- Sends a refusal.
+---@param number integer
 ---@param r table      of lucid.serve.refusal
 function Server:refuse(number, r)
   local headers = (r.status == 429 or r.status == 503) and { ["Retry-After"] = "1" } or r.headers
@@ -127,6 +133,8 @@ function Server:broken_off(one, r)
 end
 
 --- A job has been answered whole.
+---@param one lucid.ServedJob
+---@param tokens integer
 function Server:finished(one, tokens)
   self.jobs[one.number] = nil
   local seconds = C.lc_seconds() - one.arrived

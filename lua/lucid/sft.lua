@@ -42,6 +42,9 @@ end
 
 --- Turns conversation records { id, image, turns = { {question, answer}, ... } } into sequences, one
 --- for every answer: what came before it is given, its own tokens and the end token are scored.
+---@param model lucid.Model
+---@param records table[]
+---@param kind string
 ---@return lucid.SftSequence[]
 function M.encode(model, records, kind)
   local tk, out, prompts = model.tokenizer, {}, {}
@@ -74,6 +77,7 @@ end
 --- share its rows.
 ---@param sequences lucid.SftSequence[]
 ---@param opt table        { seed, batch, pictures }
+---@return fun(): table, number
 function M.sampler(sequences, opt)
   local groups, of = {}, {}
   for _, s in ipairs(sequences) do
@@ -100,6 +104,7 @@ end
 ---@param batch lucid.SftSequence[]
 ---@param kind_weights table<string, number>|nil   what a kind's mean counts in the sum, default 1
 ---@param whole lucid.SftSequence[]|nil            what the batch is a part of: its loss is then a part of the whole's
+---@return lucid.Tensor, table
 function M.step(model, batch, kind_weights, whole)
   local tokens, first = model:token_logps(forest.of(batch))
   local count = {}
@@ -117,6 +122,7 @@ end
 --- computes one.
 ---@param model table
 ---@param kind_weights table<string, number>|nil
+---@return table
 function M.steps(model, kind_weights)
   local by = microbatch.sharing("image", model.image_rows)
   return {

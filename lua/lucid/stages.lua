@@ -20,12 +20,18 @@ end
 --- Stages under a folder. note(name, seconds, skipped) is called after each.
 ---@param out string
 ---@param note fun(name: string, seconds: number, skipped: boolean)|nil
+---@return table
 function M.new(out, note)
   native.check(C.lc_make_folder(out .. "/.stages"))
   return setmetatable({ out = out, note = note or function() end, seconds = {} }, Stages)
 end
 
 --- Runs f unless the stage is done. settings: any JSON value; inputs and outputs: files.
+---@param name string
+---@param settings table
+---@param inputs string[]
+---@param outputs string[]
+---@param f function
 ---@return boolean ran
 function Stages:run(name, settings, inputs, outputs, f)
   local stamp = ("%s/.stages/%s.json"):format(self.out, name)

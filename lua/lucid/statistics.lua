@@ -27,6 +27,8 @@ function M.ratio(clusters, n)
 end
 
 --- The mean of a list of numbers.
+---@param list number[]
+---@return number
 function M.mean(list)
   local clusters = {}
   for i, v in ipairs(list) do clusters[i] = { v, 1 } end

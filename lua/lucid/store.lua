@@ -44,6 +44,7 @@ end
 
 --- Opens a store; the folder is made when the first tensors are written.
 ---@param folder string
+---@return table
 function M.open(folder)
   local self = setmetatable({ folder = folder, index = folder .. "/index", data = folder .. "/data", records = {},
     read = 0, done = 0, ends = 0, waiting = {}, order = {}, bytes = 0 }, Store)
@@ -52,9 +53,13 @@ function M.open(folder)
 end
 
 --- Whether there is a tensor of this key.
+---@param key string
+---@return boolean
 function Store:has(key) return self.waiting[key] ~= nil or self.records[key] ~= nil end
 
 --- The tensor [rows, width] of a key; nil: there is none, or its bytes are not what they were.
+---@param key string
+---@return lucid.Tensor|nil
 function Store:get(key)
   if self.waiting[key] then return self.waiting[key] end
   local r = self.records[key]
@@ -71,6 +76,8 @@ function Store:get(key)
 end
 
 --- Takes a tensor [rows, width], which stays alive until it is written.
+---@param key string
+---@param t lucid.Tensor
 function Store:put(key, t)
   if self:has(key) then return end
   self.waiting[key] = t:keep()

@@ -63,6 +63,7 @@ end
 --- A tensor of the values of a nested list, or of one number.
 ---@param values table|number
 ---@param opt lucid.TensorOptions|nil
+---@return lucid.Tensor
 function M.tensor(values, opt)
   if type(values) ~= "table" and type(values) ~= "number" then
     native.bad_argument("tensor", 1, values, "a nested list of numbers")
@@ -91,15 +92,30 @@ local function filled(op, shape, value, opt)
 end
 
 --- A tensor filled with one value.
+---@param shape integer[]
+---@param value number
+---@param opt lucid.TensorOptions|nil
+---@return lucid.Tensor
 function M.full(shape, value, opt)
   if type(value) ~= "number" then native.bad_argument("full", 2, value, "a number") end
   return filled("full", shape, value, opt)
 end
 
+--- A tensor of zeros.
+---@param shape integer[]
+---@param opt lucid.TensorOptions|nil
+---@return lucid.Tensor
 function M.zeros(shape, opt) return filled("zeros", shape, 0, opt) end
+--- A tensor of ones.
+---@param shape integer[]
+---@param opt lucid.TensorOptions|nil
+---@return lucid.Tensor
 function M.ones(shape, opt) return filled("ones", shape, 1, opt) end
 
 --- A tensor whose contents are not set.
+---@param shape integer[]
+---@param opt lucid.TensorOptions|nil
+---@return lucid.Tensor
 function M.empty(shape, opt)
   local n, sizes = dims(shape, "empty")
   local dtype, device = place_of("empty", opt)
@@ -109,6 +125,7 @@ end
 local seed, calls = 0, 0
 
 --- Sets the seed of randn and rand; the sequence of calls begins anew.
+---@param n integer
 function M.seed(n) seed, calls = n, 0 end
 
 local function random(make, op)
@@ -121,12 +138,15 @@ local function random(make, op)
   end
 end
 
---- Normal numbers, mean 0 and standard deviation 1.
+--- Normal numbers, mean 0 and standard deviation 1: a function of shape and lucid.TensorOptions.
 M.randn = random(C.lc_tensor_randn, "randn")
 --- Uniform numbers in [0, 1).
 M.rand = random(C.lc_tensor_rand, "rand")
 
 --- Joins tensors along a dim.
+---@param list table
+---@param dim integer
+---@return lucid.Tensor
 function M.cat(list, dim)
   local n = #list
   local pointers = ffi.new("lc_tensor *[?]", math.max(n, 1))
@@ -140,6 +160,9 @@ end
 -- ---- looking --------------------------------------------------------------------------------------
 
 --- The size of dim i, from 1; -1 is the last.
+---@param t lucid.Tensor
+---@param i integer
+---@return integer
 function methods.size(t, i)
   local size = tonumber(C.lc_tensor_size(t, native.dim("size", 2, i)))
   if size < 0 then native.fail() end
@@ -147,18 +170,35 @@ function methods.size(t, i)
 end
 
 --- All sizes, a list of numbers.
+---@param t lucid.Tensor
+---@return table
 function methods.shape(t)
   local shape = {}
   for i = 1, C.lc_tensor_ndim(t) do shape[i] = tonumber(C.lc_tensor_size(t, i - 1)) end
   return shape
 end
 
+--- How many dims it has.
+---@param t lucid.Tensor
+---@return integer
 function methods.dim(t) return C.lc_tensor_ndim(t) end
+--- How many elements it has.
+---@param t lucid.Tensor
+---@return integer
 function methods.count(t) return tonumber(C.lc_tensor_count(t)) end
+--- Its dtype: "f32", "bf16", "f16", "i32" or "u8".
+---@param t lucid.Tensor
+---@return string
 function methods.dtype(t) return ffi.string(C.lc_dtype_name(C.lc_tensor_dtype(t))) end
 
+--- Its device: "cpu", "cuda:0".
+---@param t lucid.Tensor
+---@return string
 function methods.device(t) return native.device_name(C.lc_tensor_device(t)) end
 
+--- Whether its storage is still there: false once its scope has freed it.
+---@param t lucid.Tensor
+---@return boolean
 function methods.alive(t) return C.lc_tensor_alive(t) ~= 0 end
 
 -- The elements in row-major order: a C array of floats or int32s, and their number.
@@ -175,6 +215,8 @@ local function elements(t)
 end
 
 --- The values as a nested list; a number for rank 0.
+---@param t lucid.Tensor
+---@return number|table
 function methods.tolist(t)
   local values = elements(t)
   local shape, at = methods.shape(t), 0
@@ -191,6 +233,8 @@ function methods.tolist(t)
 end
 
 --- The value of a tensor of one element.
+---@param t lucid.Tensor
+---@return number
 function methods.item(t)
   if methods.count(t) ~= 1 then
     error(("item: the tensor has %d elements; one is expected"):format(methods.count(t)), 2)
@@ -202,6 +246,9 @@ end
 -- ---- what takes lists, and defaults -------------------------------------------------------------------
 
 --- The same elements under another shape; one size may be -1.
+---@param t lucid.Tensor
+---@param ... any
+---@return lucid.Tensor
 function methods.view(t, ...)
   local shape = type(...) == "table" and ... or { ... }
   local n, sizes = dims(shape, "view")
@@ -216,6 +263,11 @@ local function place(i, at, size)
 end
 
 --- Places first to last (inclusive, from 1; -1 is the last) of a dim: a view.
+---@param t lucid.Tensor
+---@param dim integer
+---@param first integer
+---@param last integer
+---@return lucid.Tensor
 function methods.slice(t, dim, first, last)
   local size = methods.size(t, dim)
   first, last = place(3, first, size), place(4, last or first, size)
@@ -223,13 +275,24 @@ function methods.slice(t, dim, first, last)
 end
 
 --- The sum of everything, or over one dim.
+---@param t lucid.Tensor
+---@param dim integer
+---@return lucid.Tensor
 function methods.sum(t, dim) return dim and native.ops.sum_dim(t, dim) or native.ops.sum(t) end
 --- The mean of everything, or over one dim.
+---@param t lucid.Tensor
+---@param dim integer|nil
+---@return lucid.Tensor
 function methods.mean(t, dim) return dim and native.ops.mean_dim(t, dim) or native.ops.mean(t) end
 --- The transpose of a matrix.
+---@param t lucid.Tensor
+---@return lucid.Tensor
 function methods.t(t) return native.ops.transpose(t, -2, -1) end
 
 --- Another dtype or device: t:to("bf16"), t:to("cpu").
+---@param t lucid.Tensor
+---@param where string
+---@return lucid.Tensor
 function methods.to(t, where)
   if where == "cpu" or where == "auto" or tostring(where):match("^cuda") then
     return native.adopt(C.lc_to(t, native.device(where)))
@@ -238,8 +301,10 @@ function methods.to(t, where)
 end
 
 --- The values that a quantised copy gives back: "q8_0", "nf4" or "fp4", in a dtype; not recorded.
+---@param t lucid.Tensor
 ---@param kind string
 ---@param dtype string|nil     default: f32
+---@return lucid.Tensor
 function methods.quantise(t, kind, dtype)
   return native.adopt(C.lc_quantise(t, native.quant(kind), native.dtype(dtype or "f32")))
 end
@@ -260,6 +325,9 @@ function methods.packed(t) return C.lc_tensor_dtype(t) >= C.LC_PACKED_Q8_0 end
 function methods.bytes(t) return tonumber(C.lc_tensor_bytes(t)) end
 
 --- Rows by number, from 1; they may repeat.
+---@param t lucid.Tensor
+---@param list number[]
+---@return lucid.Tensor
 function methods.rows(t, list)
   if type(list) ~= "table" then native.bad_argument("rows", 2, list, "a list of row numbers") end
   local index, size = {}, methods.size(t, 1)
@@ -274,6 +342,8 @@ function methods.rows(t, list)
 end
 
 --- The elements of a list in ascending order, NaN last; equal ones keep theirs.
+---@param t lucid.Tensor
+---@return lucid.Tensor
 function methods.sort(t)
   if methods.dim(t) ~= 1 then
     error(("sort: the tensor has %d dims; one is expected"):format(methods.dim(t)), 2)
@@ -293,12 +363,17 @@ function methods.sort(t)
 end
 
 --- Storage that outlives every scope.
+---@param t lucid.Tensor
+---@return lucid.Tensor
 function methods.keep(t)
   if C.lc_tensor_keep(t) < 0 then native.fail() end
   return t
 end
 
 --- Values of another tensor of the same shape, in place; not recorded.
+---@param t lucid.Tensor
+---@param source lucid.Tensor
+---@return lucid.Tensor
 function methods.copy(t, source)
   if not native.is_tensor(source) then native.bad_argument("copy", 2, source, "a tensor") end
   if C.lc_tensor_copy(t, source) < 0 then native.fail() end
@@ -306,12 +381,17 @@ function methods.copy(t, source)
 end
 
 --- Marks a leaf whose gradient backward is to compute.
+---@param t lucid.Tensor
+---@param on boolean|nil
+---@return lucid.Tensor
 function methods.requires_grad(t, on)
   if C.lc_tensor_requires_grad(t, on == false and 0 or 1) < 0 then native.fail() end
   return t
 end
 
 --- Gradients of everything that made this, by the chain rule; of one element, or given its gradient.
+---@param t lucid.Tensor
+---@param gradient lucid.Tensor|nil
 function methods.backward(t, gradient)
   if gradient ~= nil and not native.is_tensor(gradient) then native.bad_argument("backward", 2, gradient, "a tensor") end
   local done
@@ -319,6 +399,8 @@ function methods.backward(t, gradient)
   if done < 0 then native.fail() end
 end
 
+--- Drops its gradient.
+---@param t lucid.Tensor
 function methods.zero_grad(t) C.lc_tensor_zero_grad(t) end
 
 -- ---- operators ---------------------------------------------------------------------------------------------

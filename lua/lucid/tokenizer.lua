@@ -42,6 +42,7 @@ local SPACE = "\226\150\129"    -- U+2581, a space in a piece
 --- Registers a string that is cut out of texts, and gives its id.
 ---@param content string
 ---@param opt lucid.Registered|nil
+---@return integer
 function Tokenizer:add(content, opt)
   opt = opt or {}
   if type(content) ~= "string" or content == "" then error("add: a string is expected", 2) end
@@ -509,6 +510,7 @@ function Stream:push(id)
 end
 
 --- What is still held back.
+---@return string
 function Stream:finish() return spaced(self, drain(self, true)) end
 
 --- Decodes ids as they come: all that push and finish return, joined, is what decode returns.
@@ -521,6 +523,7 @@ end
 
 --- A piece's text, "\226\150\129the".
 ---@param id integer
+---@return string
 function Tokenizer:piece(id)
   if id >= self.pieces and self.names[id] then return self.names[id] end
   local piece = C.lc_tokenizer_piece(self.handle, id)
@@ -530,6 +533,7 @@ end
 
 --- The id of a piece or special string, or nil.
 ---@param piece string
+---@return integer|nil
 function Tokenizer:id(piece)
   if self.special[piece] then return self.special[piece].id end
   local id = C.lc_tokenizer_id(self.handle, piece)
@@ -538,9 +542,11 @@ end
 
 --- Whether an id stands for something; a model may have more rows than its tokenizer has pieces.
 ---@param id integer
+---@return boolean
 function Tokenizer:has(id) return id >= 0 and id < self.pieces or self.names[id] ~= nil end
 
 --- How many ids there are, those of special strings included.
+---@return integer
 function Tokenizer:size() return self.count end
 
 -- ---- training ----------------------------------------------------------------------------------

@@ -172,6 +172,7 @@ end
 --- Runs the loop; returns the list of log records of the steps that were taken now. A run finishes the step and saves a
 --- checkpoint when SIGINT or SIGTERM comes.
 ---@param opt lucid.TrainOptions
+---@return table[]
 function M.run(opt)
   local parameters, run = opt.model:parameters(), opt.run
   if #parameters == 0 then error("train: the model has nothing to train; call m:lora or m:train", 2) end

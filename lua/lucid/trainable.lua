@@ -14,6 +14,7 @@ end
 ---@field numbers integer
 
 --- The modules of a list of { name, tensor }, in its order.
+---@param parameters table[]
 ---@return lucid.TrainedModule[]
 function M.modules(parameters)
   local list, at = {}, {}
@@ -30,6 +31,7 @@ function M.modules(parameters)
 end
 
 --- The same as lines of a table, the sum last.
+---@param parameters table[]
 ---@return string
 function M.table(parameters)
   local list = M.modules(parameters)

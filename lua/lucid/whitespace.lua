@@ -32,6 +32,7 @@ end
 
 --- A text without the white space at its ends.
 ---@param text string
+---@return string
 function M.trim(text)
   local first, last = 1, #text
   local n = space_at(text, first)
@@ -68,6 +69,7 @@ end
 
 --- The characters of a UTF-8 text.
 ---@param text string
+---@return integer
 function M.characters(text)
   return #text - select(2, text:gsub("[\128-\191]", ""))
 end

@@ -9,6 +9,7 @@
 #include "base/json.h"
 
 #include "base/error.h"
+#include "base/foreign.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -434,7 +435,10 @@ lc_json *lc_json_parse_at(const char *text, size_t n, const char *name, int stri
                      .strict_keys = strict_keys != 0};
     if (line == 1 && column == 1 && n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
         s.text = s.at = text + 3;
+    skip_space(&s);
+    const char *start = s.at;
     cJSON *root = scan_value(&s);
+    if (!root && s.at == start) lc_refuse_foreign(s.name, text, n, "JSON");
     skip_space(&s);
     if (root && s.at < s.end) {
         cJSON_Delete(root);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/foreign.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -149,6 +150,7 @@ static int begin(lc_json_reader *r) {
     do got = more(r);
     while (got > 0 && r->end < 3);
     if (got < 0) return -1;
+    if (lc_refuse_foreign(r->path, r->data, r->end, "JSON") < 0) return -1;
     if (r->end >= 3 && memcmp(r->data, "\xEF\xBB\xBF", 3) == 0) r->at = 3;
     int c = peek(r);
     if (c == '{') {

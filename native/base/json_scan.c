@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "base/error.h"
 #include "base/file.h"
+#include "base/foreign.h"
 #include "base/json.h"
 #include "base/json_index.h"
 #include "base/memory.h"
@@ -298,6 +299,7 @@ static int expect(struct window *w, const char *what) {
 static int scan_file(struct lc_json_index *x, struct window *w) {
     if (skip_mark(w) < 0) return -1;
     int c = expect(w, "the '[' of a list of records is expected here");
+    if (c > 0 && c != '[' && lc_refuse_foreign(w->path, w->data, w->end, "JSON") < 0) return -1;
     if (c > 0 && c != '[') return refuse_here(w, "the '[' of a list of records is expected here");
     if (c < 0) return -1;
     w->at++;

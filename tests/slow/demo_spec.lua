@@ -39,6 +39,11 @@ describe("the demo", function()
     assert.is_nil(page:find("<script", 1, true))
   end)
 
+  it("is what README.md's commands and its Lua work on", function()
+    run(("tests/readme.lua %s/demo"):format(dir))
+    assert.truthy(file.read(dir .. "/log"):find("its Lua ran", 1, true))
+  end)
+
   it("skips the stages that are done", function()
     run(("demo --fast --seed 5 --out %s/demo"):format(dir))
     local _, done = file.read(dir .. "/log"):gsub("already there", "")

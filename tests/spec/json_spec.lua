@@ -283,6 +283,19 @@ describe("json.each", function()
     end
   end)
 
+  it("says what lies in a file's place, whichever way it is read", function()
+    for text, what in pairs { ["version https://git-lfs.github.com/spec/v1\n"] = "it is a Git LFS pointer",
+      ["\n<!DOCTYPE html>"] = "it is an HTML page, not JSON", ["\31\139\8\0"] = "it is compressed with gzip" } do
+      file.write(path, text)
+      for _, read in ipairs { json.read, function() json.each(path)() end,
+        function() json.index(path, "image_id") end } do
+        local ok, why = pcall(read, path)
+        assert.is_false(ok)
+        assert.truthy(why:find(path .. ": " .. what, 1, true), why)
+      end
+    end
+  end)
+
   it("goes over the edges of its buffer, whatever the lengths", function()
     local lines, sizes = {}, { 1, 65520, 65530, 65536, 70000, 131072, 300000, 17 }
     for i, n in ipairs(sizes) do lines[i] = json.encode { id = i, text = ("ä\n"):rep(n) } end

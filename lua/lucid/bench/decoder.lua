@@ -36,6 +36,7 @@ end
 
 --- Weights that every token reads, in bytes: all of the decoder but the table of words.
 ---@param model lucid.Model
+---@return number
 function M.weights(model)
   local bytes = 0
   for _, p in ipairs(model:all_parameters()) do
@@ -94,6 +95,7 @@ local function step(model, o)
   end }
 end
 
+--- Times the decoder's rows: a prompt, an answer, a preference pair's step.
 ---@param add fun(row: lucid.BenchRow)
 ---@param o lucid.BenchOptions
 function M.rows(add, o)

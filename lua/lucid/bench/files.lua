@@ -64,6 +64,7 @@ local function start()
   end }
 end
 
+--- Times the rows of reading files.
 ---@param add fun(row: lucid.BenchRow)
 ---@param o lucid.BenchOptions
 function M.rows(add, o)

@@ -16,6 +16,7 @@ local function with(o, fields)
   return fields
 end
 
+--- Times the rows of single layers.
 ---@param add fun(row: lucid.BenchRow)
 ---@param o lucid.BenchOptions
 function M.rows(add, o)

@@ -15,6 +15,10 @@ M.SHAPES = { { 4096, 4096 }, { 11008, 4096 }, { 4096, 11008 } }
 M.ROWS = 1024
 
 --- A product's shape as text.
+---@param rows integer
+---@param n integer
+---@param k integer
+---@return string
 function M.shape(rows, n, k) return ("%d x %d x %d"):format(rows, n, k) end
 
 local function buffer(o) return tensor.full({ o.size(BUFFER, 2 ^ 16) / 4 }, 1, { device = o.device }) end

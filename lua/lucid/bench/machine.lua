@@ -22,6 +22,7 @@ end
 
 --- { cpu, threads, memory = bytes, gemm, version, device }.
 ---@param device string
+---@return table
 function M.describe(device)
   local kilobytes = first_line("/proc/meminfo", "^MemTotal:%s*(%d+)")
   return { cpu = first_line("/proc/cpuinfo", "^model name%s*:%s*(.*)") or "unknown", threads = C.lc_threads_used(),

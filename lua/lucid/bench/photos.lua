@@ -8,6 +8,7 @@ local HEIGHT, WIDTH, COARSE, GRAIN, QUALITY = 480, 640, 32, 24, 90
 
 --- One picture, u8 [480, 640, 3].
 ---@param seed integer
+---@return lucid.Tensor
 function M.picture(seed)
   local coarse = (tensor.rand({ HEIGHT / COARSE, WIDTH / COARSE, 3 }, { seed = seed }) * (255 - GRAIN)):to "u8"
   local smooth = image.resize(coarse, HEIGHT, WIDTH, "bicubic"):to "f32"

@@ -38,6 +38,7 @@ end
 --- A model of random weights in a folder that has all that a model folder has.
 ---@param dir string
 ---@param o lucid.BenchOptions
+---@return lucid.Model
 function M.model(dir, o)
   base.write(dir)                        -- its tokenizer
   models.write(dir, o.size(models.SMALL, models.TINY))
@@ -48,6 +49,7 @@ end
 ---@param m lucid.Model
 ---@param sets lucid.PopeSet[]
 ---@param images string
+---@return table
 function M.ask(m, sets, images)
   m:forget_features()
   local silent = { step = function() end, done = function() end }
@@ -64,6 +66,7 @@ local function work(o)
     close = function() scratch.remove(dir) end }
 end
 
+--- Times the rows of yes/no questions.
 ---@param add fun(row: lucid.BenchRow)
 ---@param o lucid.BenchOptions
 function M.rows(add, o)

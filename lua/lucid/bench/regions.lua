@@ -25,6 +25,8 @@ local function url(id)
 end
 
 --- The id of the i-th picture. As the published ones: some thousands from 1, the others seven digits long.
+---@param i integer
+---@return integer
 function M.id(i) return i <= 5000 and i or 2312000 + i end
 
 --- Writes image_data.json.

@@ -45,6 +45,7 @@ end
 ---@param rows lucid.TimedRow[]
 ---@param others number|nil     cores that others kept busy; nil: nobody knows
 ---@param small boolean|nil     sizes were small, so nothing was measured
+---@return table
 function M.make(rows, others, small)
   for _, row in ipairs(rows) do row.median, row.spread = timing.median(row.seconds) end
   local best, here = best_of(rows)
@@ -63,6 +64,8 @@ function M.make(rows, others, small)
 end
 
 --- Whether every share that there could be was given.
+---@param result table
+---@return boolean
 function M.complete(result)
   for _, row in ipairs(result.rows) do
     if row.withheld then return false end

@@ -18,6 +18,7 @@ end
 ---@param work lucid.Work
 ---@param n integer
 ---@param wait fun()
+---@return number
 function M.seconds(work, n, wait)
   if work.before then work.before() end
   wait()

@@ -25,6 +25,7 @@ local ANSWERS = { yes = "yes", no = "no" }
 
 --- The annotations: by_id[id] = { kind, truth, hallu }, kind "description" or what a question is about.
 ---@param path string
+---@return table[]
 function M.annotations(path)
   local by_id, seen, number = {}, {}, 0
   for value in json.each(path) do
@@ -47,6 +48,7 @@ end
 --- The words of the benchmark: related[thing] = words that may stand for it; safe[word].
 ---@param relations string      relation.json
 ---@param safe_words string     safe_words.txt
+---@return table
 function M.words(relations, safe_words)
   local words = { related = {}, safe = {} }
   local r = record.of(json.read(relations), relations, 1)
@@ -67,6 +69,7 @@ end
 --- The queries of a file: { id, image, question, kind, truth, hallu }.
 ---@param path string
 ---@param annotations table     of M.annotations
+---@return table[]
 function M.queries(path, annotations)
   local list, seen = {}, {}
   for value in json.each(path) do
@@ -84,6 +87,7 @@ end
 ---@param path string
 ---@param annotations table
 ---@param limit integer|nil
+---@return table[]
 function M.answered(path, annotations, limit)
   local texts, ids = responses.read(path)
   local list = {}
@@ -96,6 +100,8 @@ function M.answered(path, annotations, limit)
 end
 
 --- Gives records what the queries of the same ids say: the picture and the question.
+---@param list table[]
+---@param queries table[]
 function M.name(list, queries)
   local by_id = {}
   for _, q in ipairs(queries) do by_id[q.id] = q end
@@ -106,6 +112,8 @@ function M.name(list, queries)
 end
 
 --- Gives records their pictures' files under a root; a picture that is not there is an error.
+---@param root string
+---@param list table[]
 function M.locate(root, list)
   for _, r in ipairs(list) do
     local path = root .. "/" .. r.image

@@ -67,6 +67,7 @@ end
 ---@param path string
 ---@param pictures table[]       of M.read
 ---@param limit integer|nil      records; nil or 0: all
+---@return table[]
 function M.answered(path, pictures, limit)
   local by_id, list = {}, {}
   for _, p in ipairs(pictures) do by_id[p.image_id] = p end
@@ -82,6 +83,8 @@ function M.answered(path, pictures, limit)
 end
 
 --- Gives pictures their files under a root; a picture that is not there is an error.
+---@param root string
+---@param pictures table[]
 function M.locate(root, pictures)
   for _, p in ipairs(pictures) do
     local path = root .. "/" .. p.image

@@ -18,6 +18,7 @@ end
 
 --- The pictures, in the file's order: for p in coco.images(path): { image_id, file_name, width, height }.
 ---@param path string
+---@return function
 function M.images(path)
   local each, seen = records(path, "images", "image"), {}
   return function()
@@ -62,6 +63,7 @@ end
 ---@param by_id table<integer, table>        pictures { width, height } by id
 ---@param names table<integer, string>
 ---@param opt table|nil                      crowds: those, too
+---@return function
 function M.boxes(path, by_id, names, opt)
   local each = records(path, "annotations", "annotation")
   return function()
@@ -104,6 +106,7 @@ end
 
 --- Whether a file is one object with one of COCO's lists. No list is read for that.
 ---@param path string
+---@return boolean
 function M.is(path)
   for _, list in ipairs { "images", "annotations", "categories" } do
     if pcall(json.each, path, list) then return true end

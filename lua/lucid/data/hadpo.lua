@@ -34,6 +34,7 @@ M.MODELS = {
 
 --- The row of MODELS with a name.
 ---@param name string
+---@return table
 function M.model(name)
   return M.MODELS[name] or error(("hadpo: '%s' is none of instructblip, llava, minigpt4"):format(tostring(name)), 0)
 end
@@ -59,6 +60,8 @@ local function image_id(r, key, seen)
 end
 
 --- The records of a description file, list or object: { image_id, chosen, rejected }.
+---@param path string
+---@return table
 function M.descriptions(path)
   local list, seen = {}, {}
   for r, key in records(path) do
@@ -69,6 +72,8 @@ function M.descriptions(path)
 end
 
 --- The records of a question file: { image_id, question, chosen, rejected, answer, correct }.
+---@param path string
+---@return table
 function M.questions(path)
   local list, seen = {}, {}
   for r, key in records(path) do

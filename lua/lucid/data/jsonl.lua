@@ -78,6 +78,11 @@ function M.conversations(path, opt)
 end
 
 --- One conversation record of one question.
+---@param id string
+---@param image string
+---@param question string
+---@param answer string
+---@return table
 function M.conversation(id, image, question, answer)
   return { id = id, image = image, conversations = {
     { from = "human", value = "<image>\n" .. question },

@@ -38,17 +38,22 @@ local function part(path, open, close)
   return setmetatable({ path = path, closing = close, pieces = {}, bytes = 0, count = 0 }, Part)
 end
 
+--- Hands what was collected to the file.
+---@param sync boolean
 function Part:flush(sync)
   file.append(self.path .. ".part", table.concat(self.pieces), sync)
   self.pieces, self.bytes = {}, 0
 end
 
+--- Adds a record's text.
+---@param text string
 function Part:add(text)
   text = (self.count > 0 and ",\n" or "\n") .. text
   self.pieces[#self.pieces + 1], self.bytes, self.count = text, self.bytes + #text, self.count + 1
   if self.bytes > FULL then self:flush() end
 end
 
+--- Ends the list; only now is the file there under its name.
 function Part:close()
   self.pieces[#self.pieces + 1] = "\n" .. self.closing .. "\n"
   self:flush(true)
@@ -58,6 +63,7 @@ end
 --- Begins both files in a folder.
 ---@param dir string
 ---@param form string      a name of FORMS
+---@return table
 function M.open(dir, form)
   local f = M.FORMS[form] or error(("pairfile: '%s' is none of instructblip, list, llava, minigpt4"):format(tostring(form)), 2)
   return setmetatable({ form = f, desc = part(dir .. "/desc_data.json", f.by_id and "{" or "[", f.by_id and "}" or "]"),
@@ -116,6 +122,7 @@ end
 ---@param form string
 ---@param descriptions table[]
 ---@param questions table[]
+---@return table
 function M.write(dir, form, descriptions, questions)
   local out = M.open(dir, form)
   for _, r in ipairs(descriptions) do out:description(r) end

@@ -17,6 +17,7 @@ local LABELS = { yes = "yes", no = "no" }
 
 --- A row's id: a whole number, also one in quotes, or any other text; nil: it has none.
 ---@param r table     of lucid.data.record
+---@return integer|nil
 function M.id(r)
   local v = r:find("question_id")
   if v == nil then return nil end
@@ -54,6 +55,7 @@ end
 --- Where a question's picture is: under the root, whatever folders the file names before it.
 ---@param root string
 ---@param name string
+---@return string
 function M.picture(root, name)
   local path = root .. "/" .. name
   if file.exists(path) then return path end
@@ -71,6 +73,7 @@ end
 --- Whether the answers' ids are the questions', line by line, or as much further everywhere.
 ---@param answers table[]     { id }
 ---@param questions lucid.PopeQuestion[]
+---@return boolean
 function M.in_step(answers, questions)
   if #answers < #questions or #answers == 0 then return false end
   local shift = shift_of(answers, questions)
@@ -119,6 +122,8 @@ function M.answers(path, questions)
 end
 
 --- Writes a question file as the official ones are: JSON lines, ids from 1.
+---@param list table[]
+---@return string
 function M.lines(list)
   local lines = {}
   for i, q in ipairs(list) do
@@ -132,6 +137,7 @@ end
 
 --- The keys of counts, those of the highest first.
 ---@param counts table<string, integer>
+---@return string[]
 function M.ranked(counts)
   local list = {}
   for name in pairs(counts) do list[#list + 1] = name end
@@ -144,6 +150,7 @@ end
 
 --- Names by the number of pictures that hold them, most first; and the numbers.
 ---@param pictures table[]    { image, names }
+---@return string[], table
 function M.frequencies(pictures)
   local counts = {}
   for _, p in ipairs(pictures) do
@@ -153,6 +160,8 @@ function M.frequencies(pictures)
 end
 
 --- name -> the names it occurs together with, most often first.
+---@param pictures table[]
+---@return table
 function M.cooccurrence(pictures)
   local counts = {}
   for _, p in ipairs(pictures) do

@@ -62,6 +62,7 @@ end
 
 --- random.Random(seed).
 ---@param seed integer    0 to 2^53
+---@return table
 function M.new(seed)
   local words = {}
   repeat
@@ -74,6 +75,7 @@ function M.new(seed)
 end
 
 --- The next 32 bits, 0 to 2^32 - 1.
+---@return integer
 function Random:word()
   if self.at >= N then
     refill(self.state)
@@ -88,6 +90,8 @@ function Random:word()
 end
 
 --- random.choice over n things: 1 to n.
+---@param n integer
+---@return integer
 function Random:choice(n)
   local bits, k = n, 0
   while bits > 0 do bits, k = math.floor(bits / 2), k + 1 end

@@ -9,6 +9,8 @@ local Record = {}
 Record.__index = Record
 
 --- Whether a value is a JSON list.
+---@param v table|nil
+---@return boolean
 function M.is_list(v)
   local meta = type(v) == "table" and getmetatable(v)
   return meta and meta.__jsontype == "array" or false
@@ -22,6 +24,7 @@ local is_list = M.is_list
 ---@param number integer
 ---@param noun string|nil       what errors call it, default "record"
 ---@param outer table|nil       the record that it is part of
+---@return table
 function M.of(value, path, number, noun, outer)
   local r = setmetatable({ value = value, path = path, number = number, noun = noun or "record", outer = outer }, Record)
   if type(value) ~= "table" or value == json.null or is_list(value) then r:fail(" is no object") end
@@ -31,6 +34,7 @@ end
 --- for value, number in record.rows(path): the records of a file that holds a list of them, of any form. Where json.each
 --- takes a single one for an object of members, it is one here.
 ---@param path string
+---@return function
 function M.rows(path)
   local each, number = json.each(path), 0
   return function()
@@ -52,16 +56,23 @@ local function place(r)
 end
 
 --- Raises what is wrong with the record; the text goes on behind "record 3".
+---@param what string
+---@param ... any
 function Record:fail(what, ...)
   error(("%s: %s%s"):format(self.path, place(self), what:format(...)), 0)
 end
 
 --- Raises what is wrong with a key of the record.
+---@param name string
+---@param what string
+---@param ... any
 function Record:wrong(name, what, ...)
   self:fail(": its '%s' %s", name, what:format(...))
 end
 
 --- The value of the first of these keys that is there and not null, and that key; or nil.
+---@param ... any
+---@return any, string
 function Record:find(...)
   for i = 1, select("#", ...) do
     local name = select(i, ...)
@@ -88,6 +99,8 @@ local function text_fault(v)
 end
 
 --- A text that is not blank.
+---@param ... any
+---@return string
 function Record:text(...)
   local v, name = need(self, ...)
   local fault = text_fault(v)
@@ -106,6 +119,8 @@ function Record:picture(name)
 end
 
 --- A text that may be blank: what a model said.
+---@param ... any
+---@return string
 function Record:answer(...)
   local v, name = need(self, ...)
   if type(v) ~= "string" then self:wrong(name, "is no text") end
@@ -113,6 +128,8 @@ function Record:answer(...)
 end
 
 --- A list of objects or other values; it may be empty.
+---@param ... any
+---@return table, string
 function Record:list(...)
   local v, name = need(self, ...)
   if not is_list(v) then self:wrong(name, "is no list") end
@@ -120,6 +137,8 @@ function Record:list(...)
 end
 
 --- A list of texts that are not blank, at least one.
+---@param ... any
+---@return string[]
 function Record:texts(...)
   local list, name = self:list(...)
   if #list == 0 then self:wrong(name, "is an empty list") end
@@ -131,6 +150,8 @@ function Record:texts(...)
 end
 
 --- A number.
+---@param ... any
+---@return integer
 function Record:count(...)
   local v, name = need(self, ...)
   if type(v) ~= "number" then self:wrong(name, "is no number") end
@@ -138,6 +159,8 @@ function Record:count(...)
 end
 
 --- A number above 0.
+---@param name string
+---@return integer
 function Record:size(name)
   local v = self:count(name)
   if v <= 0 then self:wrong(name, "is not above 0: %g", v) end
@@ -145,6 +168,8 @@ function Record:size(name)
 end
 
 --- true or false; false where there is none.
+---@param name string
+---@return boolean
 function Record:truth(name)
   local v = self:find(name)
   if v ~= nil and type(v) ~= "boolean" then self:wrong(name, "is neither true nor false") end
@@ -154,12 +179,16 @@ end
 local EXACT = 2 ^ 53            -- whole numbers below are what they are in the file, and found again as keys of a table
 
 --- The whole number that a value stands for (7 or "7"), or nil.
+---@param v any
+---@return integer
 function M.whole(v)
   if type(v) == "string" and v:find("^%d+$") and #v < 17 then v = tonumber(v) end
   if type(v) == "number" and v >= 0 and v < EXACT and v == math.floor(v) then return v end
 end
 
 --- The id under these keys: a whole number, also one in quotes.
+---@param ... any
+---@return integer
 function Record:id(...)
   local v, name = need(self, ...)
   local id = M.whole(v)
@@ -173,6 +202,8 @@ end
 
 --- Notes that this record has an id, which no earlier one may have.
 ---@param seen table       id -> the number of the record; filled here
+---@param id integer|string
+---@param name string
 function Record:once(seen, id, name)
   if seen[id] then self:wrong(name, "is that of %s %d, too: %s", self.noun, seen[id], tostring(id)) end
   seen[id] = self.number
@@ -181,6 +212,7 @@ end
 --- The id that the record's own key is, where a file is an object of records; no two have the same.
 ---@param key string
 ---@param seen table       id -> the number of the record; filled here
+---@return integer
 function Record:key(key, seen)
   local id = M.whole(key) or self:fail(": its key is no image id: '%s'", key)
   if seen[id] then self:fail(" has the key of record %d: '%s'", seen[id], key) end
@@ -189,6 +221,9 @@ function Record:key(key, seen)
 end
 
 --- The objects of a list under a key: for k, r in record:parts("regions", "region").
+---@param name string
+---@param noun string
+---@return function
 function Record:parts(name, noun)
   local list, k = self:list(name), 0
   return function()

@@ -13,6 +13,7 @@ local M = {}
 --- The number at the end of a picture's file name, before its ending, or nil: COCO_val2014_000000000042.jpg
 --- is 42.
 ---@param name any
+---@return integer|nil
 function M.picture_id(name)
   return type(name) == "string" and record.whole(name:match("(%d+)%.?%a*$")) or nil
 end

@@ -14,6 +14,9 @@ M.QUESTION = "Describe this image in detail."
 
 --- The factual sentences of a file: id -> list. `into` may hold those of an earlier file, which these
 --- override; within one file an id stands once.
+---@param path string
+---@param into table
+---@return table
 function M.facts(path, into)
   into = into or {}
   local seen, number = {}, 0
@@ -29,7 +32,11 @@ function M.facts(path, into)
   return into
 end
 
-local function ids_of(path, limit)
+--- The image ids of a list of pictures, in its order.
+---@param path string
+---@param limit integer|nil      so many at most
+---@return integer[]
+function M.ids(path, limit)
   local ids, seen = {}, {}
   for value in json.each(path) do
     if #ids == limit then break end
@@ -47,9 +54,10 @@ end
 ---@param folder string      of the lists
 ---@param images string      Visual Genome's root
 ---@param opt table|nil      limit: pictures (0: all); cache: where indices are kept
+---@return table[]
 function M.read(folder, images, opt)
   local path = folder .. "/val_images_final.json"
-  local ids = ids_of(path, (opt and opt.limit or 0) > 0 and opt.limit or math.huge)
+  local ids = M.ids(path, (opt and opt.limit or 0) > 0 and opt.limit or nil)
   local facts = {}
   for _, part in ipairs { "shr_factual_part1.jsonl", "shr_factual_part2.jsonl" } do
     if file.exists(folder .. "/" .. part) then M.facts(folder .. "/" .. part, facts) end
@@ -68,6 +76,8 @@ end
 
 --- Answers that were made elsewhere (lucid.data.responses). Every record must have one; it becomes
 --- record.response.
+---@param path string
+---@param records table[]
 ---@return table[] records, integer unused    answers about other pictures
 function M.answers(path, records)
   local texts, ids = responses.read(path)

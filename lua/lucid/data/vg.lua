@@ -67,6 +67,7 @@ end
 ---@param root string
 ---@param images table<integer, lucid.VgImage>
 ---@param cache string|nil     where the file's index is kept, if the file is large
+---@return table
 function M.regions(root, images, cache)
   local path = root .. "/region_descriptions.json"
   local index = index_of(path, "regions/image_id", cache)
@@ -104,6 +105,7 @@ end
 ---@param images table<integer, lucid.VgImage>
 ---@param cache string|nil
 ---@param name string|nil      the file, default objects.json; attributes.json has the same form
+---@return table
 function M.objects(root, images, cache, name)
   local path = root .. "/" .. (name or "objects.json")
   local index = index_of(path, "image_id", cache)
@@ -147,6 +149,8 @@ function M.annotations(root, ids, cache)
 end
 
 --- A region as SHR's judge reads it: "[0.5, 0.25, 1.0, 0.75]: phrase".
+---@param region table
+---@return string
 function M.region_line(region)
   local numbers = {}
   for i, v in ipairs(region.box) do

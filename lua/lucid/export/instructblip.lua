@@ -145,6 +145,8 @@ local function vocabulary(path)
 end
 
 --- LAVIS's parts as one folder.
+---@param source table
+---@return table[]
 function M.hf(source)
   if not source.tower or not source.connector then
     error("export: InstructBLIP's parts are named by --model (the language model), --vision and --bridge", 0)
@@ -178,6 +180,8 @@ local function belongs(rules)
 end
 
 --- Hugging Face's folder as parts: language/, eva_vit_g.safetensors, instructblip.safetensors, bert/.
+---@param source table
+---@return table[]
 function M.original(source)
   local weights, config = source.weights, source.config
   local language = export.planned(weights, TO_LANGUAGE, belongs(TO_LANGUAGE))

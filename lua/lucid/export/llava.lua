@@ -96,6 +96,8 @@ local function hf_tokenizer(source, words)
 end
 
 --- LLaVA's own folder and CLIP's, or a language model, a projector and CLIP's, as one folder.
+---@param source table
+---@return table[]
 function M.hf(source)
   local skip = source.tower and copied_tower or no_skip
   local list = export.planned(source.weights, TO_HF, skip)
@@ -149,6 +151,8 @@ local function original_tokenizer(source)
 end
 
 --- Hugging Face's folder as LLaVA's own, with CLIP's in vision_tower/.
+---@param source table
+---@return table[]
 function M.original(source)
   local main, tower = {}, {}
   for _, t in ipairs(export.planned(source.weights, TO_ORIGINAL, no_skip)) do

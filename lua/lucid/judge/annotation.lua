@@ -24,7 +24,9 @@ Judge.__index = Judge
 ---@field regions table[]|nil      { phrase, box }
 ---@field facts string[]|nil       sentences that are true
 
+--- The judge.
 ---@param opt table    nouns: a noun table or its file
+---@return table
 function M.new(opt)
   local nouns = opt.nouns
   if type(nouns) == "string" then nouns = noun_table.read(nouns) end

@@ -29,7 +29,9 @@ local AGAIN = 0.7             -- temperature of an answer that is drawn anew
 ---@field cache string|nil           folder of what runs share
 ---@field quiet boolean|nil
 
+--- The judge; its model is opened with the first request.
 ---@param opt lucid.LocalOptions
+---@return table
 function M.new(opt)
   if not opt.model then error("judge local: needs model, a model folder (--judge-model)", 0) end
   local m = opt.model

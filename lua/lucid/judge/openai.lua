@@ -35,7 +35,9 @@ local PATH = "/chat/completions"
 ---@field price_out number|nil       and of answers
 ---@field batch_file string|nil      ask by this file instead
 
+--- The judge; nothing is sent before it is asked.
 ---@param opt lucid.OpenaiOptions
+---@return table
 function M.new(opt)
   if not opt.journal then
     error("judge openai: answers that are paid for are kept in a journal; give --journal FILE, or --out", 0)
@@ -71,6 +73,7 @@ end
 -- ---- asking ----------------------------------------------------------------------------------------------
 
 --- Opens the client: endpoint, key and certificates are looked at, nothing is sent.
+---@return table
 function Judge:connect()
   if self.client and self.client.handle then return self.client end
   local opt = self.opt

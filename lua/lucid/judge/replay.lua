@@ -30,6 +30,8 @@ local function canonical(v)
 end
 
 --- The key of a request: the SHA-256 of its fields.
+---@param request table
+---@return string
 function M.key(request)
   local text = canonical(request)
   local hex = ffi.new("char[65]")
@@ -37,7 +39,9 @@ function M.key(request)
   return ffi.string(hex, 64)
 end
 
+--- The judge.
 ---@param opt table    path: the recording; judge: whom to ask what it lacks (optional)
+---@return table
 function M.new(opt)
   if not opt.path then error("judge replay: needs path, the recording", 2) end
   -- From a recipe's options, judge is this one's own name.
@@ -60,6 +64,8 @@ function M.new(opt)
 end
 
 --- Answers requests, in their order.
+---@param requests table[]
+---@return table[]
 function Judge:ask(requests)
   local replies, missing, at, asked = {}, {}, {}, {}
   for i, request in ipairs(requests) do

@@ -38,6 +38,7 @@ for _, colour in ipairs(nouns.COLOURS) do ADJECTIVES[colour] = true end
 
 --- What finds the benchmark's words in texts: a noun table in which every word is itself.
 ---@param words table       of lucid.data.amber.words
+---@return table
 function M.table(words)
   local categories, known = {}, {}
   local function add(word)

@@ -13,6 +13,8 @@ local NO = { No = true, ["not"] = true, no = true }
 
 --- The benchmark's own reading: up to the first full stop, commas deleted, cut at single spaces; no
 --- when a piece is No, not or no, else yes (so an empty answer is yes).
+---@param answer string
+---@return string
 function M.official(answer)
   local text = sentence(answer):gsub(",", "")
   for word in (text .. " "):gmatch("([^ ]*) ") do
@@ -25,6 +27,8 @@ local CLEAR = { yes = "yes", yeah = "yes", no = "no", nope = "no" }
 
 --- A strict reading: the first word decides when it is yes or no; else whichever of the two the first sentence holds
 --- alone; else nil, and the answer counts as wrong.
+---@param answer string
+---@return string|nil
 function M.strict(answer)
   local text = sentence(answer):lower():gsub("</s>%s*$", "")
   local first = text:match("%a+")
@@ -41,6 +45,7 @@ end
 --- Whether nothing that may follow a text changes how it is read, neither officially nor strictly: its first sentence is
 --- over, or there is an official no in it that is a whole word and its first word is a strict yes or no.
 ---@param text string
+---@return boolean
 function M.decided(text)
   if text:find(".", 1, true) then return true end
   text = text:gsub("^%s+", "")                    -- which is cut off at last
@@ -232,6 +237,7 @@ end
 --- Metrics as --json prints them: { official = { accuracy = 0.9, ... }, strict = { ... }, ... }, plain numbers; what is
 --- known of their spread stands beside them.
 ---@param metrics table<string, table>
+---@return table
 function M.shape(metrics)
   local shaped = { n = metrics.accuracy.n, images = metrics.images.value, unclear = metrics.unclear.value }
   for name, prefix in pairs { official = "", strict = "strict_" } do

@@ -9,6 +9,9 @@ local M = { needs = "descriptions" }
 M.LONGEST = 4
 
 --- Distinct n-grams / all n-grams of a text; true as second value when it has none.
+---@param text string
+---@param n integer
+---@return number, boolean
 function M.gram(text, n)
   local words = whitespace.words((text:gsub("[.:\n?,]", "")))
   local total = #words - n + 1
@@ -24,6 +27,7 @@ end
 --- The mean over descriptions, under gram_1 to gram_4.
 ---@param records table[]    { response }
 ---@param opt table|nil      bootstrap and seed of the intervals
+---@return table
 function M.score(records, opt)
   local grams, short, parts = {}, {}, {}
   for i, r in ipairs(records) do

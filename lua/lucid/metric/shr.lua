@@ -27,6 +27,8 @@ M.LONGEST_PROMPT = 15000
 -- ---- asking the judge ------------------------------------------------------------------------------
 
 --- The request about one record. opt.prompt writes the text for judges that are language models.
+---@param record table
+---@param opt table
 ---@return lucid.JudgeRequest
 function M.request(record, opt)
   local request = { kind = "judge", image_id = record.image_id, regions = record.regions,
@@ -92,6 +94,7 @@ end
 ---@param records table[]
 ---@param judge table        judge:ask(requests) -> replies
 ---@param opt lucid.ShrOptions|nil
+---@return table[]
 function M.judge(records, judge, opt)
   opt = opt or {}
   local requests, asked = {}, {}
@@ -128,6 +131,8 @@ local function words(text)
 end
 
 --- The counts of a judged record, over all of its sentences, the labelled ones and the hallucinations.
+---@param record table
+---@return table
 function M.count(record)
   local c = { texts = 1, sentences = 0, words = 0, judged = 0, judged_words = 0, bad = 0, bad_words = 0 }
   for _, s in ipairs(record.sentences) do
@@ -151,6 +156,9 @@ local METRICS = {
 local RECALL = { object_recall = function(c) return c.hit, c.present end }
 
 --- Which annotated things a description mentions, and which there are: two numbers.
+---@param record table
+---@param nouns table
+---@return integer, integer
 function M.mentioned(record, nouns)
   local facts = claims.facts({ objects = record.objects }, nouns)
   local said, hit = {}, 0
@@ -176,6 +184,8 @@ local LOST = {
 }
 
 --- Fails unless every record has been judged; the caller's name stands in front.
+---@param records table[]
+---@param name string
 function M.need_judged(records, name)
   for i, record in ipairs(records) do
     if not record.sentences then

@@ -111,6 +111,9 @@ function M.ask(run, requests, parse)
 end
 
 --- The line of a picture whose answer is lost.
+---@param image_id integer|string
+---@param answer lucid.MineAnswer
+---@return table
 function M.lost(image_id, answer)
   return { image_id = image_id, left_out = answer.lost, reply = answer.reply, tries = answer.tries }
 end
@@ -118,6 +121,8 @@ end
 -- ---- replies ----------------------------------------------------------------------------------------
 
 --- A judgement: one known label for each of the request's sentences, or nil.
+---@param text string
+---@param request table
 ---@return table[]|nil labels    { label, reason }
 function M.judgement(text, request)
   local labels = shr.parse(text)
@@ -129,6 +134,8 @@ function M.judgement(text, request)
 end
 
 --- A correction: a judgement, and behind "Description:" the text as it should be; or nil.
+---@param text string
+---@param request table
 ---@return { labels: table[], description: string }|nil
 function M.correction(text, request)
   local verdict, description = text:match("^(.-)\n%s*Description:%s*(.-)%s*$")
@@ -137,6 +144,8 @@ function M.correction(text, request)
 end
 
 --- A rewriting: as many numbered lines as versions were asked for; or nil.
+---@param text string
+---@param request table
 ---@return string[]|nil
 function M.versions(text, request)
   local list = {}
@@ -159,6 +168,7 @@ local function question_of(line)
 end
 
 --- Questions: lines "1. Is there a dog? | no | No, there is no dog. | Yes, there is a dog."; nil where no line is one.
+---@param text string
 ---@return table[]|nil     { question, answer, chosen, rejected }
 function M.questions(text)
   local list = {}

@@ -10,6 +10,9 @@ local M = {
 
 local function enough(text) return text:find(".", 1, true) ~= nil end
 
+--- What the stage keeps between its parts of the pictures.
+---@param run lucid.Mining
+---@return table
 function M.begin(run) return { find = lines.ahead(run:file "select") } end
 
 --- Marks questions by the model's answers, in the same order.
@@ -21,6 +24,10 @@ function M.mark(questions, answers)
   end
 end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   local requests, all = {}, {}
   for _, r in ipairs(inputs) do

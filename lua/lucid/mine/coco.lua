@@ -61,6 +61,7 @@ end
 ---@param path string            instances_*.json
 ---@param images string          the folder that file names are in
 ---@param captions string|nil    captions_*.json
+---@return table
 function M.open(path, images, captions)
   local self = setmetatable({ path = path, images = images, ids = {}, pictures = {}, files = { path, captions } }, Coco)
   for p in data.images(path) do
@@ -80,11 +81,17 @@ local function range(self, id)
   return self.first[row], self.first[row + 1]
 end
 
+--- How many objects and sentences a picture has, and its file.
+---@param id integer
+---@return integer|nil, integer, string
 function Coco:size(id)
   local from, to = range(self, id)
   return to - from, #(self.pictures[id].captions or {}), self.images .. "/" .. self.pictures[id].file_name
 end
 
+--- All that is known of a picture.
+---@param id integer
+---@return table
 function Coco:get(id)
   local p, objects = self.pictures[id], {}
   local from, to = range(self, id)
@@ -97,6 +104,7 @@ function Coco:get(id)
 end
 
 --- Annotations that could not be used.
+---@return table
 function Coco:passed() return { annotations = self.skipped } end
 
 return M

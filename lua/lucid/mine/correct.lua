@@ -23,8 +23,15 @@ local function made_up(list, labels, picture, nouns)
   return names
 end
 
+--- What the stage keeps between its parts of the pictures.
+---@param run lucid.Mining
+---@return table
 function M.begin(run) return { find = lines.ahead(run:file "select"), nouns = run:nouns() } end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   local requests, pictures, list = {}, {}, {}
   for i, input in ipairs(inputs) do

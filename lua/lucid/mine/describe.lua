@@ -12,6 +12,9 @@ local M = {
 for name in require("lucid.generate").OPTIONS:gmatch "%S+" do table.insert(M.options, name) end
 
 --- The instruction that a picture is described under: one of the published four.
+---@param seed integer
+---@param id integer
+---@return string
 function M.instruction(seed, id)
   return hadpo.INSTRUCTIONS[rng(seed, "mine:ask:" .. id):integer(#hadpo.INSTRUCTIONS)]
 end
@@ -39,6 +42,10 @@ local function answers_to(run, requests)
   return list
 end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   local requests, list = {}, {}
   for i, input in ipairs(inputs) do
@@ -59,6 +66,8 @@ function M.work(run, inputs)
 end
 
 --- What the report and the form of the files go by.
+---@param run lucid.Mining
+---@return table
 function M.facts(run) return { kind = run:model().kind } end
 
 --- Lets the model describe records' pictures, in Lua of one's own; its text becomes record.response.

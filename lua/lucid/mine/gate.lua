@@ -14,6 +14,8 @@ local M = {
 }
 
 --- The words of a text.
+---@param text string
+---@return integer
 function M.words(text)
   local _, n = text:gsub("%S+", "")
   return n
@@ -147,13 +149,18 @@ end
 
 -- ---- the stage -------------------------------------------------------------------------------------------
 
+--- What the stage keeps between its parts of the pictures.
+---@param run lucid.Mining
+---@return table
 function M.begin(run)
   local surplus, bound = M.surplus(run:file "check", run.opt)
   return { find = lines.ahead(run:file "select"), rewritten = lines.beside(run:file "rewrite"),
     checked = lines.beside(run:file "check"), surplus = surplus, bound = bound }
 end
 
--- The corrected pictures, each with its line of the stages after, where it has one.
+--- The corrected pictures, each with its line of the stages after, where it has one.
+---@param run lucid.Mining
+---@return function
 function M.each(run)
   local each, s = lines.kept(run:file "correct"), run.state
   return function()
@@ -164,6 +171,10 @@ function M.each(run)
   end
 end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   local requests, asked, list = {}, {}, {}
   for i, input in ipairs(inputs) do asked[i] = add_requests(run, requests, input.corrected, input.rewritten) end

@@ -10,6 +10,7 @@ local M = {}
 
 --- Every line: for r in lines.each(path).
 ---@param path string
+---@return function
 function M.each(path)
   local each, number, check = json.each(path), 0, shape.of(path)
   return function()
@@ -25,6 +26,7 @@ end
 
 --- Every picture that is not left out.
 ---@param path string
+---@return function
 function M.kept(path)
   local each = M.each(path)
   return function()

@@ -63,6 +63,7 @@ end
 --- Opens a file; every record is looked at once.
 ---@param path string
 ---@param images string      the folder that images are named in
+---@return table
 function M.open(path, images)
   local self = setmetatable({ path = path, images = images, ids = {}, places = {}, numbers = {}, categories = {}, named = {},
     files = { path } }, Plain)
@@ -78,16 +79,24 @@ local function read(self, id)
   return record.of(json.decode(self.handle:read "*l", self.path), self.path, self.numbers[id])
 end
 
+--- How many objects and sentences a picture has, and its file.
+---@param id integer
+---@return integer|nil, integer, string
 function Plain:size(id)
   local r = read(self, id)
   return #objects_of(r), #texts_of(r, "sentences"), self.images .. "/" .. r:picture "image"
 end
 
+--- All that is known of a picture.
+---@param id integer
+---@return table
 function Plain:get(id)
   local r = read(self, id)
   return { image_id = id, image = self.images .. "/" .. r:picture "image", objects = objects_of(r), regions = {}, facts = texts_of(r, "sentences") }
 end
 
+--- What the files hold that is passed over: nothing.
+---@return table
 function Plain:passed() return {} end
 
 return M

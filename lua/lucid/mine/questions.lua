@@ -101,6 +101,9 @@ function M.of(picture, made_up, statistics, opt)
   return list
 end
 
+--- What the stage keeps between its parts of the pictures.
+---@param run lucid.Mining
+---@return table
 function M.begin(run)
   local nouns = run:nouns()
   return { find = lines.ahead(run:file "select"), how = { nouns = nouns, present = run.opt.present, absent = run.opt.absent,
@@ -123,6 +126,10 @@ local function asked(run, inputs)
   return list
 end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   if run.opt.questions == "judge" then return asked(run, inputs) end
   local list = {}

@@ -81,6 +81,8 @@ end
 local function words(l) return l.texts > 0 and ("%.1f words (%d to %d)"):format(l.mean, l.min, l.max) or "no words" end
 
 --- The numbers as text.
+---@param numbers table
+---@return string
 function M.text(numbers)
   local list = {}
   local function say(...) list[#list + 1] = string.format(...) end
@@ -104,6 +106,7 @@ end
 --- Why nothing was mined, in one line; nil: something was.
 ---@param numbers table
 ---@param out string
+---@return string|nil
 function M.fault(numbers, out)
   if numbers.records.desc + numbers.records.pope > 0 then return nil end
   local list = {}
@@ -117,6 +120,8 @@ function M.fault(numbers, out)
 end
 
 --- Reads the report of a run.
+---@param out string
+---@return table
 function M.read(out) return json.read_object(out .. "/report.json") end
 
 return M

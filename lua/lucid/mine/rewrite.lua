@@ -22,6 +22,9 @@ local function count_made_up(path)
   return counts
 end
 
+--- What the stage keeps between its parts of the pictures.
+---@param run lucid.Mining
+---@return table
 function M.begin(run)
   return { find = lines.ahead(run:file "select"), nouns = run:nouns(), counts = count_made_up(run:file "correct") }
 end
@@ -31,6 +34,7 @@ end
 ---@param list string[]          the sentences of the true text
 ---@param count integer
 ---@param opt table              omit: sentences that go, image_id, seed, nouns, counts: how often a thing was made up
+---@return table
 function M.shortened(list, count, opt)
   local random, ranked, versions = rng(opt.seed, "mine:omit:" .. opt.image_id), {}, {}
   for i, sentence in ipairs(list) do
@@ -106,6 +110,10 @@ local function line(r, drafts, answers)
   return asking.lost(r.image_id, lost)
 end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   local requests, drafts, reasons, list = {}, {}, {}, {}
   local how = { omission = run.opt.omission, omit = run.opt.omit, seed = run.opt.seed, nouns = run.state.nouns,

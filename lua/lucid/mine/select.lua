@@ -51,6 +51,9 @@ function M.choose(source, opt)
   return present(kept, missing, opt, counts), counts
 end
 
+--- What the stage keeps between its parts of the pictures.
+---@param run lucid.Mining
+---@return table
 function M.begin(run)
   local source = run:source()
   local ids, left_out = M.choose(source, run.opt)
@@ -62,6 +65,9 @@ function M.begin(run)
   return { ids = ids, facts = { pictures = #source.ids, passed_over = left_out, annotations_passed_over = source:passed() } }
 end
 
+--- The inputs of the stage: the ids of the pictures.
+---@param run lucid.Mining
+---@return function
 function M.each(run)
   local i = 0
   return function()
@@ -70,12 +76,19 @@ function M.each(run)
   end
 end
 
+--- One line of each input, in the same order.
+---@param run lucid.Mining
+---@param inputs table[]
+---@return table[]
 function M.work(run, inputs)
   local list = {}
   for i, input in ipairs(inputs) do list[i] = run:source():get(input.image_id) end
   return list
 end
 
+--- What the stamp of the stage says of it.
+---@param run lucid.Mining
+---@return table
 function M.facts(run) return run.state.facts end
 
 return M

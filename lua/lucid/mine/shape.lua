@@ -60,6 +60,7 @@ local CHECKS = {
 
 --- The check of a stage's lines by its file's name: function(record), or nil.
 ---@param path string       .../3-correct.jsonl
+---@return function
 function M.of(path) return CHECKS[path:match("(%l+)%.jsonl$")] end
 
 return M

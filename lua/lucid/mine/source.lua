@@ -26,20 +26,29 @@ local function open_vg(root, cache)
   return self
 end
 
+--- How many objects and regions a picture has, and its file.
+---@param id integer
+---@return integer|nil, integer, string
 function Vg:size(id)
   local a = self.annotations[id]
   return a.objects and #a.objects, #a.regions, a.path
 end
 
+--- All that is known of a picture.
+---@param id integer
+---@return table
 function Vg:get(id)
   local a = self.annotations[id]
   return { image_id = id, image = a.path, objects = a.objects, regions = a.regions, facts = {} }
 end
 
 --- What the files hold that is passed over, so far: records without a region, regions without a word.
+---@return table<string, integer>
 function Vg:passed() return { records = self.regions.empty, regions = self.regions.blank } end
 
 --- Whether options name COCO's annotations.
+---@param opt table
+---@return boolean
 function M.is_coco(opt) return (opt.annotations or "") ~= "" and not opt.annotations:find "%.jsonl$" end
 
 ---@class lucid.MineSource

@@ -27,6 +27,9 @@ local M = {}
 -- ---- stamps -----------------------------------------------------------------------------------------
 
 --- A stage's stamp, or nil.
+---@param run lucid.Mining
+---@param name string
+---@return table|nil
 function M.stamp(run, name)
   local path = run:file(name, "json")
   return file.exists(path) and json.read_object(path) or nil
@@ -88,6 +91,8 @@ local function changed_input(run, stage, stamp)
 end
 
 --- Raises what speaks against going on with a stage: other settings than it was made with.
+---@param run lucid.Mining
+---@param stage table
 function M.refuse(run, stage)
   local stamp = M.stamp(run, stage.name)
   if not stamp or changed_input(run, stage, stamp) then return end
@@ -244,6 +249,8 @@ function M.run(run, stage)
 end
 
 --- Removes what a stage has made.
+---@param run lucid.Mining
+---@param stage table
 function M.clear(run, stage)
   for _, kind in ipairs { "json", "jsonl" } do
     if file.exists(run:file(stage.name, kind)) then file.remove(run:file(stage.name, kind)) end

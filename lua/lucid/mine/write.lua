@@ -8,6 +8,9 @@ local file = require "lucid.file"
 
 local M = { from = { "gate", "check", "questions", "rewrite", "correct", "describe", "select" }, options = { "form", "annotations" } }
 
+--- The files that the stage makes.
+---@param run lucid.Mining
+---@return string[]
 function M.outputs(run)
   local list = {}
   for _, name in ipairs { "desc_data.json", "pope_data.json", "report.json", "report.txt" } do list[#list + 1] = run.out .. "/" .. name end
@@ -30,6 +33,8 @@ local function write_pictures(run)
   file.rename(path .. ".part", path)
 end
 
+--- Writes HA-DPO's files from the gate's lines.
+---@param run lucid.Mining
 function M.finish(run)
   local form = run.opt.form ~= "" and run.opt.form or stage.stamp(run, "describe").facts.kind
   local out = pairfile.open(run.out, form)

@@ -163,6 +163,7 @@ end
 ---@param series table[]
 ---@param title string|nil
 ---@param range number[]|nil     { low, high }; default: that of the values
+---@return string
 function M.distributions(series, title, range)
   local low, high = math.huge, -math.huge
   for _, s in ipairs(series) do
@@ -191,6 +192,8 @@ function M.distributions(series, title, range)
 end
 
 --- What stands for the n-th series in a legend.
+---@param n integer
+---@return string
 function M.sample(n)
   return ('<svg viewBox="0 0 30 8" aria-hidden="true"><path class="curve" %s d="M0 4H30"/></svg>'):format(stroke(n))
 end

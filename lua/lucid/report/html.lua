@@ -5,6 +5,8 @@ local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&qu
 local NO_CHARACTER = "\239\191\189"     -- U+FFFD, for control characters: a page may not hold them
 
 --- A value as text of a page, in an element or between the quotes of an attribute.
+---@param text string
+---@return string
 function M.escape(text)
   return (tostring(text):gsub("[%z\1-\8\11\12\14-\31\127]", NO_CHARACTER):gsub("[&<>\"']", ENTITIES))
 end
@@ -12,6 +14,7 @@ end
 --- At most so many bytes of a text, not cut within a character; what was left out is said.
 ---@param text string
 ---@param bytes integer
+---@return string
 function M.clip(text, bytes)
   if #text <= bytes then return text end
   local at = bytes
@@ -20,6 +23,8 @@ function M.clip(text, bytes)
 end
 
 --- A value as people read it: whole numbers as they are, others to four digits.
+---@param v boolean|number|string|nil
+---@return string
 function M.shown(v)
   if v == nil then return "" end
   if type(v) ~= "number" then return tostring(v) end

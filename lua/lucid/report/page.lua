@@ -29,6 +29,7 @@ end
 
 --- Adds HTML as it is; what comes from elsewhere has been escaped.
 ---@param text string
+---@return lucid.Page
 function Page:put(text)
   flush(self)
   self.body[#self.body + 1] = text
@@ -36,14 +37,21 @@ function Page:put(text)
 end
 
 --- A section's heading; it is also listed on top of the page.
+---@param text string
+---@return lucid.Page
 function Page:heading(text)
   self.sections[#self.sections + 1] = text
   return self:put(('<h2 id="s%d">%s</h2>'):format(#self.sections, escape(text)))
 end
 
 --- A heading within a section.
+---@param text string
+---@return lucid.Page
 function Page:subheading(text) return self:put("<h3>" .. escape(text) .. "</h3>") end
 
+--- Adds a paragraph in small print.
+---@param text string
+---@return lucid.Page
 function Page:note(text) return self:put('<p class="note">' .. escape(text) .. "</p>") end
 
 -- ---- tables -----------------------------------------------------------------------------------------
@@ -93,6 +101,7 @@ end
 ---@param heads string[]
 ---@param rows table[]
 ---@param opt table|nil     caption, code: the columns of code
+---@return string
 function Page.table_html(heads, rows, opt)
   opt = opt or {}
   local columns, out = columns_of(heads, rows), { "<table>" }
@@ -123,6 +132,7 @@ end
 ---@param heads string[]
 ---@param rows table[]
 ---@param opt table|nil
+---@return lucid.Page
 function Page:table(heads, rows, opt)
   return self:put('<div class="wide">' .. Page.table_html(heads, rows, opt) .. "</div>")
 end
@@ -135,15 +145,23 @@ local function figure(page, title, drawing)
 end
 
 --- A chart with its title; series { name=, x=, y=, index= }.
+---@param title string
+---@param series table[]
+---@return lucid.Page
 function Page:curves(title, series) return figure(self, title, chart.lines(series, title)) end
 
 --- Distributions with their title; series { name=, values=, index= }.
+---@param title string
+---@param series table[]
+---@param range number[]|nil
+---@return lucid.Page
 function Page:distributions(title, series, range)
   return figure(self, title, chart.distributions(series, title, range))
 end
 
 --- Which line is whose, for the charts that follow.
 ---@param names string[]
+---@return lucid.Page
 function Page:legend(names)
   local out = { '<ul class="legend">' }
   for i, name in ipairs(names) do out[#out + 1] = ("<li>%s%s</li>"):format(chart.sample(i), escape(name)) end
@@ -159,6 +177,7 @@ local HEAD = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
   .. "<title>%s</title>\n<style>%s</style></head>\n"
 
 --- The whole page as text.
+---@return string
 function Page:html()
   flush(self)
   local links = {}

@@ -26,6 +26,7 @@ M.NOTE = "Published: the HA-DPO paper's figures, from the confusion counts behin
 
 --- The published model that a folder's path names, or nil.
 ---@param path string
+---@return table
 function M.of(path)
   local text = path:lower():gsub("_", "-")
   for _, model in ipairs(M.MODELS) do

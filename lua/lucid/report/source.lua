@@ -52,6 +52,8 @@ local function config_of(dir, notes)
 end
 
 --- Whether a folder holds something that a page shows of a run.
+---@param dir string
+---@return boolean
 function M.is_run(dir)
   for _, name in ipairs(PARTS) do
     if file.kind(dir .. "/" .. name) == "file" then return true end
@@ -98,6 +100,7 @@ end
 
 --- What tells paths apart, as short as it can be: a/before/shr and a/after/shr are "before" and "after".
 ---@param paths string[]
+---@return string[]
 function M.names(paths)
   local parts, common, names = {}, 0, {}
   for i, path in ipairs(paths) do
@@ -278,6 +281,7 @@ end
 
 --- Runs in the order of a results table: by model, the model alone first.
 ---@param runs lucid.ReportRun[]
+---@return table[]
 function M.by_model(runs)
   local order, list = {}, {}
   for _, run in ipairs(runs) do
@@ -294,6 +298,7 @@ end
 
 --- The whole records of a run's samples.jsonl, one by one; none when it is not there.
 ---@param run lucid.ReportRun
+---@return function
 function M.samples(run)
   local each, left = run.samples > 0 and json.each(run.dir .. "/samples.jsonl"), run.samples
   return function()
@@ -303,6 +308,8 @@ function M.samples(run)
 end
 
 --- The names of a table's entries that are metrics: { value = number }.
+---@param task table
+---@return string[]
 function M.metrics(task)
   local names = {}
   for _, name in ipairs(keys(task)) do

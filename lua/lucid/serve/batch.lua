@@ -41,6 +41,7 @@ end
 --- A batch of a model: what joins is answered with the adapter where the model has it on.
 ---@param model lucid.Model
 ---@param opt table         trunk_budget: bytes of keys and values that trunks may hold
+---@return table
 function M.new(model, opt)
   local self = setmetatable({ model = model, budget = opt.trunk_budget, made = 0 }, Batch)
   start(self)
@@ -102,6 +103,7 @@ function Batch:join(item)
 end
 
 --- A sequence is done, or not wanted any more.
+---@param sequence table
 function Batch:leave(sequence)
   if self.sequences[sequence.leaf] ~= sequence then return end
   self:rest(sequence, false)
@@ -110,6 +112,8 @@ function Batch:leave(sequence)
 end
 
 --- A sequence whose reader is slow takes no part until it is woken.
+---@param sequence table
+---@param on boolean
 function Batch:rest(sequence, on)
   if (sequence.rests or false) == on or self.sequences[sequence.leaf] ~= sequence then return end
   check(C.lc_generator_rest(self.g, sequence.leaf, on and 1 or 0))

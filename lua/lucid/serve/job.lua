@@ -23,6 +23,7 @@ local SLOW, CAUGHT_UP = 64 * 1024, 16 * 1024      -- bytes that a client has not
 ---@param server table        the lucid.Server
 ---@param number integer
 ---@param request lucid.ServedCompletion
+---@return lucid.ServedJob
 function M.new(server, number, request)
   local batch = server.batches[request.model]
   if not batch then
@@ -79,6 +80,7 @@ local function see(self)
 end
 
 --- What the batch takes; made once.
+---@return table
 function Job:item()
   if self.made then return self.made end
   local image, key = native.scope(function()
@@ -193,6 +195,8 @@ local function end_stream(self)
 end
 
 --- A sequence has grown, or is over.
+---@param choice integer
+---@param sequence table
 function Job:grown(choice, sequence)
   if not self.first then
     self.first = true
@@ -207,6 +211,7 @@ end
 
 --- Ends with an error: as an answer, or within the stream that has begun.
 ---@param reason any       a caught error
+---@return any
 function Job:fail(reason)
   self:leave()
   self.server.jobs[self.number] = nil

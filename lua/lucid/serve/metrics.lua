@@ -8,15 +8,19 @@ local BOUNDS = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60 }     
 local function histogram() return { sum = 0, count = 0, buckets = {} } end
 
 --- Counters that begin at 0.
+---@return table
 function M.new()
   return setmetatable({ answers = {}, prompt_tokens = 0, completion_tokens = 0, left = 0, broken = 0,
     first_token = histogram(), request = histogram() }, Metrics)
 end
 
 --- An answer with a status was sent.
+---@param status integer
 function Metrics:answered(status) self.answers[status] = (self.answers[status] or 0) + 1 end
 
 --- Seconds go into a histogram: "first_token" or "request".
+---@param name string
+---@param seconds number
 function Metrics:observe(name, seconds)
   local h = self[name]
   h.sum, h.count = h.sum + seconds, h.count + 1

@@ -28,6 +28,8 @@ end
 function M.raise(...) error(M.new(...), 0) end
 
 --- Whether a caught error is a refusal.
+---@param value any
+---@return boolean
 function M.is(value) return getmetatable(value) == Refusal end
 
 --- The text of the error object.
@@ -38,6 +40,8 @@ function Refusal:text()
 end
 
 --- A refusal of any caught error: what was not raised as one is the server's own fault.
+---@param value any
+---@return table
 function M.of(value)
   if M.is(value) then return value end
   local text = tostring(value):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("\n.*", "")

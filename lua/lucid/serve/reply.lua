@@ -23,6 +23,9 @@ local function scored(tokenizer, entry)
 end
 
 --- The log-probabilities of tokens { id, logp, top }; null for nil.
+---@param tokenizer lucid.Tokenizer
+---@param tokens table[]
+---@return table
 function M.logprobs(tokenizer, tokens)
   if not tokens then return json.null end
   local content = json.array {}
@@ -35,9 +38,14 @@ function M.logprobs(tokenizer, tokens)
 end
 
 --- finish_reason of what ended an answer; null while it grows.
+---@param reason string|nil
+---@return any
 function M.reason(reason) return reason and REASONS[reason] or json.null end
 
 --- What a request cost.
+---@param prompt integer
+---@param completion integer
+---@return table
 function M.usage(prompt, completion)
   return { prompt_tokens = prompt, completion_tokens = completion, total_tokens = prompt + completion }
 end
@@ -47,6 +55,7 @@ end
 ---@param object string
 ---@param choices table[]
 ---@param usage table|nil
+---@return table
 function M.completion(job, object, choices, usage)
   return { id = job.id, object = object, created = job.created, model = job.model, choices = json.array(choices),
     system_fingerprint = json.null, usage = usage }
@@ -54,6 +63,7 @@ end
 
 --- One event of a stream.
 ---@param value table|string     an object, or "[DONE]"
+---@return string
 function M.event(value)
   return ("data: %s\n\n"):format(type(value) == "string" and value or json.encode(value))
 end

@@ -12,6 +12,7 @@ Trunks.__index = Trunks
 --- An empty set.
 ---@param budget number         bytes that may be held
 ---@param drop fun(leaf: integer)   lets a trunk's leaf go
+---@return table
 function M.new(budget, drop)
   return setmetatable({ budget = budget, drop = drop, kept = {}, count = 0, bytes = 0, clock = 0, hits = 0,
     misses = 0 }, Trunks)

@@ -48,6 +48,7 @@ local PROCESSOR = {
 }
 
 --- Every word that must be one piece.
+---@return string[]
 function M.words()
   local list, seen = {}, {}
   for _, line in ipairs(captions.corpus()) do

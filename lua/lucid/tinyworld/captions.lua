@@ -71,11 +71,16 @@ function M.describe(scene, r, opt)
 end
 
 --- "Is there a car in the image?"
+---@param name string
+---@return string
 function M.question(name)
   return ("Is there %s %s in the image?"):format(nouns.article(name), name)
 end
 
 --- "Yes, there is a car." or "No, there is no car."
+---@param name string
+---@param yes boolean
+---@return string
 function M.answer(name, yes)
   if yes then return ("Yes, there is %s %s."):format(nouns.article(name), name) end
   return ("No, there is no %s."):format(name)
@@ -122,6 +127,7 @@ function M.questions(scene, r, count, opt)
 end
 
 --- Every sentence form of the world, for the tokenizer: each of its words occurs.
+---@return string[]
 function M.corpus()
   local lines = {}
   for _, instruction in ipairs(M.INSTRUCTIONS) do lines[#lines + 1] = instruction end

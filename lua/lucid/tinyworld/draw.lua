@@ -203,6 +203,7 @@ end
 ---@param seed integer
 ---@param stream integer    of the noise
 ---@param pixels any|nil    a buffer to reuse
+---@return ffi.cdata*
 function M.bytes(scene, seed, stream, pixels)
   pixels = pixels or ffi.new("uint8_t[?]", SIDE * SIDE * 3)
   paint_background(pixels, scene.background, scene.slope)
@@ -215,6 +216,10 @@ local buffer = ffi.new("uint8_t[?]", SIDE * SIDE * 3)
 local shape = ffi.new("int64_t[3]", SIDE, SIDE, 3)
 
 --- The picture of a scene as a u8 tensor [64, 64, 3].
+---@param scene table
+---@param seed integer
+---@param stream integer
+---@return lucid.Tensor
 function M.picture(scene, seed, stream)
   local t = native.adopt(C.lc_tensor_new(3, shape, C.LC_U8, C.LC_HOST))
   native.check(C.lc_tensor_write(t, M.bytes(scene, seed, stream, buffer), SIDE * SIDE * 3))

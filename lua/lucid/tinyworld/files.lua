@@ -33,6 +33,10 @@ local FOLDER = "VG_100K"
 local URL = "https://example.org/tiny-world/"
 
 --- The scenes of a split: a function of the seed and the split's numbers alone.
+---@param split string
+---@param seed integer
+---@param count integer
+---@return table[]
 function M.scenes(split, seed, count)
   local s = M.SPLITS[split] or error("tiny world: there is no split " .. tostring(split), 2)
   local list = {}
@@ -83,6 +87,7 @@ local function annotate(dir, split, scenes, format)
 end
 
 --- The noun table of the world: closed, for its pictures hold nothing else.
+---@return table
 function M.categories()
   local list, colours = {}, {}
   for i, name in ipairs(world.NAMES) do list[i] = { name = name, synonyms = json.array {} } end
@@ -114,6 +119,10 @@ end
 -- ---- benchmarks ---------------------------------------------------------------------------------------------
 
 --- What POPE's sampling and mining look at: { image, names } of every scene.
+---@param split string
+---@param scenes table[]
+---@param format string
+---@return table[]
 function M.contents(split, scenes, format)
   local list = {}
   for i, scene in ipairs(scenes) do
@@ -177,6 +186,7 @@ end
 --- Which thing is in which cell, from a picture's annotated objects: a list of { cell, name,
 --- colour, position }, cells counted from 1 in reading order.
 ---@param objects table[]    { name, attributes, box }, as lucid.data.vg gives them
+---@return table[]
 function M.cells(objects)
   local list = {}
   for i, o in ipairs(objects) do

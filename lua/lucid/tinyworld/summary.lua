@@ -10,6 +10,7 @@ local POPE = { "accuracy", "precision", "recall", "f1", "yes_ratio" }
 --- The numbers of an evaluation's folder: SHR's, and pope[set] of each question set; fractions.
 ---@param dir string      holds shr/results.json and pope/results.json
 ---@param sets string[]
+---@return table
 function M.read(dir, sets)
   local shr, pope = json.read(dir .. "/shr/results.json").shr, json.read(dir .. "/pope/results.json")
   local summary = { pope = {} }
@@ -22,6 +23,7 @@ function M.read(dir, sets)
 end
 
 --- Preference training cannot teach a model to see: a base that does not is an error.
+---@param before table
 function M.check_base(before)
   local accuracy, recall = before.pope.random.accuracy, before.object_recall
   if accuracy < 0.85 or recall < 0.93 then

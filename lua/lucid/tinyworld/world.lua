@@ -48,16 +48,26 @@ local STREAMS = 2 ^ 32      -- pictures a purpose may have
 ---@param purpose string    "sft", "wild", "eval" or "clean"
 ---@param aspect string     "scene", "noise", "caption" or "questions"
 ---@param index integer     the picture's number in its split, from 1
+---@return integer
 function M.stream(purpose, aspect, index)
   local p = PURPOSES[purpose] or error("tiny world: there is no split " .. tostring(purpose), 2)
   return (p * 16 + ASPECTS[aspect]) * STREAMS + index
 end
 
+--- The random numbers of one aspect of one picture.
+---@param seed integer
+---@param purpose string
+---@param aspect string
+---@param index integer
+---@return table
 function M.rng(seed, purpose, aspect, index)
   return rng(seed, M.stream(purpose, aspect, index))
 end
 
 --- "top left" and so on: the quarter of the picture that a cell is in.
+---@param row integer
+---@param column integer
+---@return string
 function M.position(row, column)
   local half = M.CELLS / 2
   return (row <= half and "top" or "bottom") .. " " .. (column <= half and "left" or "right")
@@ -92,8 +102,10 @@ local function names(r, p)
   return list
 end
 
+--- A scene: which things lie in which cells.
 ---@param r table       random numbers: r:uniform(), r:integer(n), r:shuffle(list)
 ---@param p number      probability that a trigger brings its partner
+---@return table
 function M.scene(r, p)
   local cells = {}
   for i = 1, M.CELLS * M.CELLS do cells[i] = i - 1 end
@@ -119,6 +131,8 @@ function M.scene(r, p)
 end
 
 --- The box of an object: left, top, width and height in pixels.
+---@param object table
+---@return integer, integer, integer, integer
 function M.box(object)
   return (object.column - 1) * M.CELL + object.dx, (object.row - 1) * M.CELL + object.dy,
     object.size, object.size
