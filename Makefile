@@ -455,4 +455,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
+.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help

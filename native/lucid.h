@@ -208,8 +208,8 @@ int         lc_tensor_ndim(const lc_tensor *t);              /* 0 for a single n
 int64_t     lc_tensor_size(const lc_tensor *t, int i); /* dim i, from 0; -1 is the last */
 int64_t     lc_tensor_count(const lc_tensor *t);       /* elements */
 int64_t     lc_tensor_bytes(const lc_tensor *t);       /* that they take */
-int         lc_tensor_dtype(const lc_tensor *t);
-int         lc_tensor_device(const lc_tensor *t);
+int         lc_tensor_dtype(const lc_tensor *t);       /* LC_F32 ... */
+int         lc_tensor_device(const lc_tensor *t);      /* LC_HOST, or n of CUDA n */
 int         lc_tensor_alive(const lc_tensor *t);       /* 0 once its scope has freed the storage */
 int         lc_tensor_read(const lc_tensor *t, void *dst, size_t nbytes);        /* row-major, in its own dtype */
 int         lc_tensor_read_f32(const lc_tensor *t, float *dst, int64_t count);   /* any dtype, converted */

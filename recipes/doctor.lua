@@ -31,7 +31,7 @@ end
 
 local found = lucid.doctor({ unpack(opt) }, { ["for"] = asked, check = opt.check, hash = opt.hash, cache = opt.cache,
   progress = (opt.check or opt.hash) and progress or nil })
-print(opt.json and lucid.json.encode(lucid.doctor.plain(found), { indent = 2 }) or lucid.doctor.text(found))
+lucid.run.show(opt, lucid.doctor.plain(found), lucid.doctor.text(found))
 if found.missing + found.wrong > 0 then
   error(("doctor: %d missing, %d wrong"):format(found.missing, found.wrong), 0)
 end

@@ -81,6 +81,7 @@ M.COMMON = {
 }
 
 --- Ends the program as a wrong option does: one line, exit status 2. A recipe that was called from Lua raises it.
+---@param message string
 function M.usage(message)
   if recipe.nested() then error(message, 0) end
   native.C.lc_comm_turn()

@@ -107,6 +107,7 @@ local WHOLE = 256 * 2 ^ 20     -- bytes of a file that is read whole, at most
 
 --- The value of a file.
 ---@param path string
+---@return any
 function M.read(path)
   if file.exists(path) and file.size(path) > WHOLE then
     error(("%s: it has %.0f MiB; JSON that is read whole has at most 256"):format(path, file.size(path) / 2 ^ 20), 0)

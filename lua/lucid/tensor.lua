@@ -311,17 +311,25 @@ end
 
 --- A weight [N, K] packed as "q8_0", "nf4" or "fp4": 1.06 or 0.53 bytes an element. Linear layers multiply by it,
 --- expand gives its values back, and nothing else takes it.
+---@param t lucid.Tensor
 ---@param kind string
+---@return lucid.Tensor
 function methods.pack(t, kind) return native.adopt(C.lc_pack_weight(t, native.quant(kind))) end
 
 --- The values of a packed weight.
+---@param t lucid.Tensor
 ---@param dtype string|nil     default: f32
+---@return lucid.Tensor
 function methods.expand(t, dtype) return native.adopt(C.lc_expand(t, native.dtype(dtype or "f32"))) end
 
 --- Whether it is a packed weight.
+---@param t lucid.Tensor
+---@return boolean
 function methods.packed(t) return C.lc_tensor_dtype(t) >= C.LC_PACKED_Q8_0 end
 
 --- Bytes that its elements take.
+---@param t lucid.Tensor
+---@return integer
 function methods.bytes(t) return tonumber(C.lc_tensor_bytes(t)) end
 
 --- Rows by number, from 1; they may repeat.

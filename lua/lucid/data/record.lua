@@ -112,6 +112,8 @@ end
 local function climbs(path) return path:find("..", 1, true) and ("/" .. path .. "/"):find("/../", 1, true) end
 
 --- The name of a picture's file, below the folder of pictures: one that climbs out of it is refused.
+---@param name string
+---@return string
 function Record:picture(name)
   local v = self:text(name)
   if climbs(v) then self:wrong(name, "leads out of the folder of pictures: '%s'", v) end

@@ -20,6 +20,9 @@ local SLASH, DOT = ("/."):byte(1, 2)
 local function climbs(url, i) return url:byte(i + 1) == DOT and url:byte(i + 2) == DOT and url:byte(i + 3) == SLASH end
 
 --- A picture's file: the last two parts of its url, under the root; nil: they are none, or lead out of it.
+---@param root string
+---@param url string
+---@return string|nil
 function M.path(root, url)
   -- Byte by byte from the end: patterns are not compiled, and there are 108,077 urls.
   local last = #url + 1

@@ -113,6 +113,7 @@ end
 --- A line chart of series { name=, x=, y=, index = which colour, default its place }.
 ---@param series table[]
 ---@param title string|nil
+---@return string
 function M.lines(series, title)
   local out, drawn = curves(series)
   return element(("%s: %s"):format(title or "curves", names_of(drawn)), out)
