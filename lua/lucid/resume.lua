@@ -128,12 +128,31 @@ local function is_own(out, dir)
   return file.exists(own) and C.lc_file_inode(own) == C.lc_file_inode(dir .. "/trainer_state.json")
 end
 
+-- Refuses a folder that holds another run, which this one neither goes on with nor replaces.
+local function refuse_others(self)
+  local opt = self.opt
+  local continues = self.own or (opt.resume == "auto" and not self.from)
+  if not continues and not opt.overwrite and holds_run(opt.out) then
+    error(("%s holds a run already; --resume auto goes on with it, --overwrite replaces it, or give another --out"):format(
+      opt.out), 0)
+  end
+end
+
+-- Holds the folder against other processes, which would drop this one's checkpoints and mix their log with its own. The
+-- system lets go of it when the process ends, however that is.
+local held = {}                 -- by folder
+
+local function hold(out)
+  if dist.first() and not held[out] then held[out] = file.lock(out .. "/.lock") end
+end
+
 ---@class lucid.TrainingRun
 ---@field out string
 ---@field from string|nil       the checkpoint that it goes on from
 ---@field step integer          steps that are done already
 
---- The run of a recipe's options (M.OPTIONS among them): looks at its folder and writes nothing yet.
+--- The run of a recipe's options (M.OPTIONS among them): holds its folder where there is one, looks at it, and writes
+--- nothing of its own yet.
 ---@param command string
 ---@param opt table
 ---@return lucid.TrainingRun
@@ -144,13 +163,10 @@ function M.open(command, opt)
   end
   local self = setmetatable({ command = command, opt = opt, out = opt.out, step = 0, skipped = 0, samples = 0 }, Run)
   if opt.dry_run then return self end
+  if file.kind(opt.out) == "folder" then hold(opt.out) end
   if opt.resume ~= "" then self.from = choose(opt.out, opt.resume) end
   self.own = self.from and is_own(opt.out, self.from)
-  local continues = self.own or (opt.resume == "auto" and not self.from)
-  if not continues and not opt.overwrite and holds_run(opt.out) then
-    error(("%s holds a run already; --resume auto goes on with it, --overwrite replaces it, or give another --out"):format(
-      opt.out), 0)
-  end
+  refuse_others(self)
   if self.from then
     self.saved = json.read(self.from .. "/trainer_state.json")
     self.step, self.skipped, self.samples = self.saved.step, self.saved.skipped, self.saved.samples
@@ -205,6 +221,11 @@ function Run:begin(facts)
   self.config = config
   dist.wait()
   if not dist.first() then return end
+  file.mkdir(self.out)
+  if not held[self.out] then            -- there was no folder yet: another process may have begun one since
+    hold(self.out)
+    refuse_others(self)
+  end
   if opt.overwrite then
     checkpoints.clear(self.out)
     events.clear(self.out)
@@ -326,9 +347,17 @@ function Run:report()
   page:write(self.out .. "/report.html")
 end
 
---- Ends a run whose result is written: the page, and with --json the last step's numbers on standard output.
+-- Lets other processes have the folder.
+local function close(self)
+  if held[self.out] then file.unlock(held[self.out]) end
+  held[self.out] = nil
+end
+
+--- Ends a run whose result is written: the page, with --json the last step's numbers on standard output, and others may
+--- have its folder.
 function Run:finish()
   self:report()
+  close(self)
   if not self.opt.json then return end
   local last = json.null
   for record in json.each(self.out .. "/log.jsonl") do last = record end

@@ -318,6 +318,24 @@ describe("a folder that holds a run", function()
   end)
 end)
 
+describe("a folder that another process trains in", function()
+  it("is refused by one line, and free again when that has ended", function()
+    for _, out in ipairs { dir .. "/shared", dir .. "/other" } do
+      if out == dir .. "/other" then succeed(training.llava(dir, out, "--quiet --steps 2")) end
+      local words = training.llava(dir, out, "--quiet --steps 3 --force-resume --resume auto")
+      file.mkdir(out)
+      local held, before = file.lock(out .. "/.lock"), table.concat(file.list(out), " ")
+      local status, stderr = run(words)
+      assert.equal(256, status)
+      assert.equal(("lucid: %s/.lock: another process works on it\n"):format(out), stderr)
+      assert.equal(before, table.concat(file.list(out), " "))
+      file.unlock(held)
+      succeed(words)
+      assert.equal(3, #log_of(out))
+    end
+  end)
+end)
+
 describe("--keep and --eval-pairs", function()
   it("leave the newest and the best checkpoint", function()
     local out = dir .. "/best"
