@@ -335,6 +335,12 @@ test-slow: all test-tools cuda test-device
 readme-check:
 	@tests/readme.sh
 
+## crash: 1,000 kills (SIGKILL) of training, mining, POPE and SHR over whole runs (15 minutes; MOMENTS= RUNS= SEED=)
+MOMENTS ?= 1000
+RUNS ?= 20
+crash: all test-tools
+	@$(BIN)/lucid tests/crash/kill.lua $(MOMENTS) $(RUNS) $(SEED)
+
 ## bench-peers: beside PyTorch, TRL, llama.cpp and others on the same work; ROW=name runs one row (hours; tests/bench/README.md)
 bench-peers: all
 	@tests/bench/peers.sh
@@ -455,4 +461,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
+.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help

@@ -5,9 +5,6 @@ local json = require "lucid.json"
 
 local M = {}
 
--- What is written in place beside the checkpoints.
-local WRITTEN = { ["config.json"] = true, ["log.jsonl"] = true, last = true, best = true }
-
 local function path_of(out, step) return ("%s/checkpoint-%d"):format(out, step) end
 
 -- Removes a folder of files; of a link to one, the link alone.
@@ -133,9 +130,9 @@ end
 function M.tidy(out)
   for _, name in ipairs(file.list(out) or {}) do
     if name:find("^checkpoint%-%d+%.tmp$") then remove(out .. "/" .. name) end
-    local written = name:match("^(.*)%.tmp%.%d+$")
-    if WRITTEN[written] then file.remove(out .. "/" .. name) end
   end
+  file.tidy(out)
+  file.tidy(out .. "/adapter")
 end
 
 --- Removes every checkpoint, and the links to them.

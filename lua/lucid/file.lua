@@ -124,6 +124,14 @@ function M.list(path)
   return names
 end
 
+--- Removes what writes that a crash cut off have left in a folder in which nobody else writes: NAME.tmp.PROCESS.
+---@param path string     nothing is done where there is none
+function M.tidy(path)
+  for _, name in ipairs(M.list(path) or {}) do
+    if name:find "%.tmp%.%d+$" then M.remove(path .. "/" .. name) end
+  end
+end
+
 local WAIT = 5                -- seconds: a process that was killed may need some to end
 
 --- Holds a file against other processes, until M.unlock or this one's end; it is made when there is none.

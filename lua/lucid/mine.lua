@@ -165,8 +165,9 @@ end
 
 -- Removes what a killed run was just about to write.
 local function tidy(folder)
+  file.tidy(folder)
   for _, name in ipairs(file.list(folder)) do
-    if name:find "%.tmp%.%d+$" or name:find "%.part$" then file.remove(folder .. "/" .. name) end
+    if name:find "%.part$" then file.remove(folder .. "/" .. name) end
   end
 end
 
@@ -184,7 +185,6 @@ end
 -- Makes the run's folder ready: what is made anew goes.
 local function begin(self, from)
   file.mkdir(self.out .. "/stages")
-  tidy(self.out)
   tidy(self.out .. "/stages")
   for i = from, #M.STAGES do stage.clear(self, stage_of(i)) end
   run_folder.open(self.out, "mine", self.opt)
@@ -202,10 +202,9 @@ end
 
 -- The same, while no other program may.
 local function go_alone(self, ...)
-  file.mkdir(self.out)
-  local held = dist.first() and file.lock(self.out .. "/.lock")
+  local taken = dist.first() and run_folder.hold(self.out)
   local ok, reason = pcall(go, self, ...)
-  if held then file.unlock(held) end
+  if taken then run_folder.release(self.out) end
   if not ok then error(reason, 0) end
 end
 

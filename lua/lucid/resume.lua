@@ -138,14 +138,6 @@ local function refuse_others(self)
   end
 end
 
--- Holds the folder against other processes, which would drop this one's checkpoints and mix their log with its own. The
--- system lets go of it when the process ends, however that is.
-local held = {}                 -- by folder
-
-local function hold(out)
-  if dist.first() and not held[out] then held[out] = file.lock(out .. "/.lock") end
-end
-
 ---@class lucid.TrainingRun
 ---@field out string
 ---@field from string|nil       the checkpoint that it goes on from
@@ -163,7 +155,7 @@ function M.open(command, opt)
   end
   local self = setmetatable({ command = command, opt = opt, out = opt.out, step = 0, skipped = 0, samples = 0 }, Run)
   if opt.dry_run then return self end
-  if file.kind(opt.out) == "folder" then hold(opt.out) end
+  if dist.first() and file.kind(opt.out) == "folder" then run_folder.hold(opt.out) end
   if opt.resume ~= "" then self.from = choose(opt.out, opt.resume) end
   self.own = self.from and is_own(opt.out, self.from)
   refuse_others(self)
@@ -189,6 +181,13 @@ end
 ---@field model lucid.Model|nil   whose weights are known by their content, where there is a cache folder
 ---@field data table|nil         { name = path } of data files
 ---@field state table|nil        what the loss remembers between steps: restored in place
+
+-- Turns the links to a step's checkpoint and drops what is too old.
+local function settle(self, step)
+  checkpoints.link(self.out, "last", step)
+  if self.best then checkpoints.link(self.out, "best", self.best.step) end
+  checkpoints.drop(self.out, step, self.opt.keep, self.best and self.best.step)
+end
 
 --- Compares the run with what it goes on from, and writes config.json. Of several processes the first one writes, when
 --- all have seen the folder as it was.
@@ -221,11 +220,7 @@ function Run:begin(facts)
   self.config = config
   dist.wait()
   if not dist.first() then return end
-  file.mkdir(self.out)
-  if not held[self.out] then            -- there was no folder yet: another process may have begun one since
-    hold(self.out)
-    refuse_others(self)
-  end
+  if run_folder.hold(self.out) then refuse_others(self) end     -- there was no folder yet: another may have begun in one since
   if opt.overwrite then
     checkpoints.clear(self.out)
     events.clear(self.out)
@@ -238,6 +233,7 @@ function Run:begin(facts)
     local gone = checkpoints.go_back(self.out, self.step)
     if gone[1] then say(("goes back; removed are the checkpoints of later steps, %s"):format(table.concat(gone, ", "))) end
   end
+  if self.own then settle(self, self.step) end          -- a kill may have come between a checkpoint and this
   run_folder.open(self.out, self.command, opt, hashes)
 end
 
@@ -313,7 +309,7 @@ end
 ---@field log lucid.LogPosition
 ---@field eval_loss number|nil       of the pairs that were held out
 
---- Writes the checkpoint of a step, turns the links and drops what is too old.
+--- Writes the checkpoint of a step, in the place of what is too old.
 ---@param model table
 ---@param optimizer table
 ---@param place lucid.TrainingPlace
@@ -332,9 +328,7 @@ function Run:save(model, optimizer, place)
     native.check(C.lc_writer_finish(writer))
     json.write(dir .. "/trainer_state.json", state, { indent = 2 })
   end)
-  checkpoints.link(self.out, "last", place.step)
-  if self.best then checkpoints.link(self.out, "best", self.best.step) end
-  checkpoints.drop(self.out, place.step, self.opt.keep, self.best and self.best.step)
+  settle(self, place.step)
 end
 
 --- Writes report.html: what was asked, and the curves.
@@ -347,17 +341,11 @@ function Run:report()
   page:write(self.out .. "/report.html")
 end
 
--- Lets other processes have the folder.
-local function close(self)
-  if held[self.out] then file.unlock(held[self.out]) end
-  held[self.out] = nil
-end
-
 --- Ends a run whose result is written: the page, with --json the last step's numbers on standard output, and others may
 --- have its folder.
 function Run:finish()
   self:report()
-  close(self)
+  run_folder.release(self.out)
   if not self.opt.json then return end
   local last = json.null
   for record in json.each(self.out .. "/log.jsonl") do last = record end

@@ -63,14 +63,34 @@ function M.config(command, opt, hashes)
   return { command = command, options = plain(opt), versions = M.versions(), hashes = hashes or {} }
 end
 
---- Makes the folder and writes config.json.
+local held = {}                 -- locks by folder
+
+--- Makes the folder and holds it against other processes, which would mix their files with this one's: until M.release,
+--- or the end of this process, however it ends.
+---@param out string
+---@return boolean first       false: this process has it already
+function M.hold(out)
+  if held[out] then return false end
+  file.mkdir(out)
+  held[out] = file.lock(out .. "/.lock")
+  return true
+end
+
+--- Lets other processes have it.
+function M.release(out)
+  if held[out] then file.unlock(held[out]) end
+  held[out] = nil
+end
+
+--- Makes the folder, holds it, takes away what a killed run was just writing there, and writes config.json.
 ---@param out string
 ---@param command string     the recipe's name
 ---@param opt table          parsed options
 ---@param hashes table|nil
 ---@return table
 function M.open(out, command, opt, hashes)
-  native.check(C.lc_make_folder(out))
+  M.hold(out)
+  file.tidy(out)
   json.write(out .. "/config.json", M.config(command, opt, hashes))
   return setmetatable({ out = out, command = command, opt = opt, hashes = hashes or {} }, Run)
 end

@@ -50,6 +50,13 @@ describe("files", function()
     assert.has_error(function() file.remove(folder .. "/a") end)
   end)
 
+  it("of a folder leave no halves of a write that was cut off", function()
+    for _, name in ipairs { "a.json", "a.json.tmp.99999999", "a.tmp", "a.tmp.1.txt" } do file.write(folder .. "/" .. name, "") end
+    require("lucid.run").open(folder, "test", {})
+    assert.same({ ".lock", "a.json", "a.tmp", "a.tmp.1.txt", "config.json" }, file.list(folder))
+    file.tidy(folder .. "/none")
+  end)
+
   it("name themselves in errors", function()
     local function reason(f, ...) return select(2, pcall(f, ...)) end
     local none = folder .. "/none"

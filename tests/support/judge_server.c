@@ -1,12 +1,12 @@
 /* judge_server.c - a judge for tests: answers chat completions on this machine alone, and misbehaves on demand.
  *
- *   judge_server [--faults PERCENT] [--delay MS] [--seed N] [--log FILE] [--key FILE --cert FILE]
+ *   judge_server [--faults PERCENT] [--delay MS] [--seed N] [--log FILE] [--key FILE --cert FILE] [--seconds N]
  *
- * prints its port and ends by a signal; with a key and a certificate it speaks TLS.
+ * prints its port and ends by a signal, or after so many seconds; with a key and a certificate it speaks TLS.
  *
  * An answer depends on nothing but the request's bytes. With --faults so many of the first three tries of a request
  * meet one of the faults below, drawn from the request's hash and the number of the try. A prompt that holds
- * [[NAME]] gets that answer, [[fault:NAME]] that fault at its first try. The log has a line for what was asked,
+ * [[NAME]] gets that answer, [[say:TEXT]] gets TEXT, [[fault:NAME]] that fault at its first try. The log has a line for what was asked,
  *   ask HASH TRY WHAT MILLISECONDS IN_FLIGHT        and, once it was served whole,        done HASH WHAT
  * so a request is paid for as often as "done HASH answer" stands there. */
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 200, MOST_TEXT = 1 << 16 };
+enum { SLOTS = 1 << 16, LARGE = 10 << 20, LONGEST = 200 /* seconds */, MOST_TEXT = 1 << 16 };
 
 static const char *const faults[] = {"busy",  "broken", "badjson", "badutf8", "half",
                                      "stall", "large",  "drop",    "page",    "garbage"};
@@ -96,7 +96,7 @@ static enum MHD_Result reply(struct MHD_Connection *c, int status, const char *t
 
 static enum MHD_Result completion(struct MHD_Connection *c, const struct request *r,
                                   const char *content, const char *refusal, const char *finish) {
-    char text[2048];
+    char text[MOST_TEXT + 512];
     snprintf(text, sizeof text,
              "{\"id\":\"t\",\"object\":\"chat.completion\",\"model\":\"test-1\",\"choices\":[{"
              "\"index\":0,"
@@ -186,6 +186,16 @@ static int most_tokens(const struct request *r) {
     return at ? atoi(at + 13) : 0;
 }
 
+/* The answer that a prompt holds itself, as JSON text already; 1: *done is it. */
+static int told(struct MHD_Connection *c, const struct request *r, enum MHD_Result *done) {
+    const char *from = strstr(r->body, "[[say:"), *to = from ? strstr(from, "]]") : NULL;
+    char text[MOST_TEXT];
+    if (!to || to - from > MOST_TEXT - 64) return 0;
+    snprintf(text, sizeof text, "\"%.*s\"", (int)(to - from - 6), from + 6);
+    *done = completion(c, r, text, "null", "stop");
+    return 1;
+}
+
 /* The answers that a prompt asks for by name; 1: *done is it. */
 static int directed(struct MHD_Connection *c, const struct request *r, enum MHD_Result *done) {
     const char *key = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
@@ -233,12 +243,11 @@ static const char *draw(const struct request *r, const char *url, uint64_t dice)
     return !strcmp(fault, "busy") && (dice >> 32) % 20 == 0 ? "busy1" : fault;
 }
 
-static enum MHD_Result judge(struct MHD_Connection *c, const struct request *r, uint64_t dice) {
+static enum MHD_Result judge(struct MHD_Connection *c, const struct request *r) {
     static const char *const labels[] = {"hallucination", "correct", "cannot judge"};
     char text[128];
     snprintf(text, sizeof text, "\"Judgement:\\n1. %s: caf\xC3\xA9 %016llx\"", labels[r->hash % 3],
              (unsigned long long)r->hash);
-    if (server.delay) pause_for((long)((dice >> 40) % (uint64_t)server.delay));
     return completion(c, r, text, "null", "stop");
 }
 
@@ -262,7 +271,8 @@ static enum MHD_Result answer(struct MHD_Connection *c, struct request *r, const
         r->what = "directed";
         return done;
     }
-    return judge(c, r, dice);
+    if (server.delay) pause_for((long)((dice >> 40) % (uint64_t)server.delay));
+    return told(c, r, &done) ? done : judge(c, r);
 }
 
 /* ---- the server ---------------------------------------------------------------------------------------- */
@@ -321,15 +331,17 @@ static char *text_of(const char *path) {
 
 int main(int argc, char **argv) {
     char *key = NULL, *certificate = NULL;
+    unsigned seconds = LONGEST;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--faults")) server.faults = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--delay")) server.delay = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--seed")) server.seed = strtoull(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--log")) server.log = fopen(argv[i + 1], "w");
+        else if (!strcmp(argv[i], "--seconds")) seconds = (unsigned)atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--key")) key = text_of(argv[i + 1]);
         else if (!strcmp(argv[i], "--cert")) certificate = text_of(argv[i + 1]);
     }
-    alarm(LONGEST); /* should the test not end it */
+    alarm(seconds); /* should the test not end it */
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_KEY, 0, key},
                                    {MHD_OPTION_HTTPS_MEM_CERT, 0, certificate},

@@ -51,19 +51,24 @@ local SAY = {
   end,
 }
 
+-- What is said to a request.
+local function reply_to(r)
+  local whole, luck = SAY[r.kind](r), chance(r, "luck")
+  if luck < 0.1 then return { text = whole:sub(1, math.floor(#whole / 3)) } end
+  if luck < 0.15 then return { text = "I am sorry, I cannot help with that." } end
+  if luck < 0.18 then return { refused = "not about this picture" } end
+  if luck < 0.2 then return { error = "503" } end
+  if luck < 0.25 then return { text = "Judgement:\n\n\nDescription" } end
+  return { text = whole }
+end
+
 function Judge.ask(_, requests)
   local replies = {}
   for i, r in ipairs(requests) do
     assert(type(r.text) == "string" and #r.text > 100, "a language model needs a prompt")
-    local whole, luck = SAY[r.kind](r), chance(r, "luck")
-    if luck < 0.1 then replies[i] = { text = whole:sub(1, math.floor(#whole / 3)) }
-    elseif luck < 0.15 then replies[i] = { text = "I am sorry, I cannot help with that." }
-    elseif luck < 0.18 then replies[i] = { refused = "not about this picture" }
-    elseif luck < 0.2 then replies[i] = { error = "503" }
-    elseif luck < 0.25 then replies[i] = { text = "Judgement:\n\n\nDescription" }
-    else replies[i] = { text = whole } end
+    replies[i] = reply_to(r)
   end
   return replies
 end
 
-return { new = function() return setmetatable({}, Judge) end }
+return { new = function() return setmetatable({}, Judge) end, reply_to = reply_to }
