@@ -115,11 +115,17 @@ end
 
 -- ---- writing ----------------------------------------------------------------------------------------
 
--- Raises what the core said of a writer, which goes.
-local function drop(writer, level)
-  local reason = ffi.string(C.lc_error())
-  C.lc_writer_drop(writer)
-  error(reason, level + 1)
+--- Writes a safetensors file by a function that is given the writer, atomically: when it raises there is no new file.
+---@param path string
+---@param fill fun(writer: ffi.cdata*)
+function M.write(path, fill)
+  local writer = native.check(C.lc_writer_new(path))
+  local ok, reason = pcall(fill, writer)
+  if not ok then
+    C.lc_writer_drop(writer)
+    error(reason, 0)
+  end
+  native.check(C.lc_writer_finish(writer))
 end
 
 --- Writes a safetensors file, atomically.
@@ -127,15 +133,10 @@ end
 ---@param tensors table<string, lucid.Tensor>
 ---@param metadata table<string, string>|nil    default: { format = "pt" }
 function M.save(path, tensors, metadata)
-  local writer = native.check(C.lc_writer_new(path))
-  local function add(done)
-    if done ~= 0 then drop(writer, 3) end
-  end
-  for key, text in pairs(metadata or { format = "pt" }) do
-    add(C.lc_writer_metadata(writer, key, text))
-  end
-  for name, t in pairs(tensors) do add(C.lc_writer_add(writer, name, t)) end
-  native.check(C.lc_writer_finish(writer))
+  M.write(path, function(writer)
+    for key, text in pairs(metadata or { format = "pt" }) do native.check(C.lc_writer_metadata(writer, key, text)) end
+    for name, t in pairs(tensors) do native.check(C.lc_writer_add(writer, name, t)) end
+  end)
 end
 
 ---@class lucid.Planned
@@ -152,24 +153,17 @@ end
 function M.stream(path, list, written)
   list = { unpack(list) }
   table.sort(list, function(a, b) return a.name < b.name end)
-  local writer = native.check(C.lc_writer_new(path))
-  local function done(result)
-    if result ~= 0 then drop(writer, 3) end
-  end
-  done(C.lc_writer_metadata(writer, "format", "pt"))
-  for _, t in ipairs(list) do
-    done(C.lc_writer_declare(writer, t.name, #t.shape, ffi.new("int64_t[5]", t.shape), native.dtype(t.dtype)))
-  end
-  for _, t in ipairs(list) do
-    local ok, reason = pcall(native.scope, function() native.check(C.lc_writer_put(writer, t.name, t.make())) end)
-    if not ok then
-      C.lc_writer_drop(writer)
-      error(reason, 0)
+  M.write(path, function(writer)
+    native.check(C.lc_writer_metadata(writer, "format", "pt"))
+    for _, t in ipairs(list) do
+      native.check(C.lc_writer_declare(writer, t.name, #t.shape, ffi.new("int64_t[5]", t.shape), native.dtype(t.dtype)))
     end
-    if t.finished then t.finished() end
-    if written then written() end
-  end
-  native.check(C.lc_writer_finish(writer))
+    for _, t in ipairs(list) do
+      native.scope(function() native.check(C.lc_writer_put(writer, t.name, t.make())) end)
+      if t.finished then t.finished() end
+      if written then written() end
+    end
+  end)
 end
 
 return setmetatable(M, { __call = function(_, ...) return M.open(...) end })

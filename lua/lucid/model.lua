@@ -310,18 +310,11 @@ function Model:save(dir)
     self.dir, dir)
   if self.reader then copy_reader(self.reader_path, dir .. "/qformer_tokenizer") end
   for name, value in pairs(layout.beside(self)) do json.write(dir .. "/" .. name, value, layout.STYLE) end
-  local writer = native.check(C.lc_writer_new(dir .. "/model.safetensors"))
-  native.check(C.lc_writer_metadata(writer, "format", "pt"))
+  local tensors = {}
   for _, p in ipairs(self:all_parameters()) do
-    if not p.name:find("%.lora_[AB]%.weight$") then
-      if C.lc_writer_add(writer, p.name, p.tensor) ~= 0 then
-        local reason = ffi.string(C.lc_error())
-        C.lc_writer_drop(writer)
-        error(reason, 2)
-      end
-    end
+    if not p.name:find("%.lora_[AB]%.weight$") then tensors[p.name] = p.tensor end
   end
-  native.check(C.lc_writer_finish(writer))
+  checkpoint.save(dir .. "/model.safetensors", tensors)
 end
 
 -- ---- pictures ---------------------------------------------------------------------------------

@@ -29,11 +29,17 @@ int lc_fail_errno(const char *path, const char *what) {
 
 /* ---- small things ---- */
 
+/* open(), again where a signal came in between. */
+static int open_surely(const char *path, int flags, mode_t mode) {
+    int fd;
+    do fd = open(path, flags | O_CLOEXEC, mode);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 int lc_open_file(const char *path) {
     struct stat s;
-    int fd;
-    do fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd < 0 && errno == EINTR);
+    int fd = open_surely(path, O_RDONLY, 0);
     if (fd < 0) return lc_fail_errno(path, "opening");
     if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) {
         close(fd);
@@ -72,7 +78,7 @@ static int open_folder_of(const char *path) {
     if (!folder) return -1;
     memcpy(folder, n ? path : ".", n ? n : 1);
     folder[n ? n : 1] = 0;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_surely(folder, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0) lc_fail_errno(folder, "opening the folder");
     lc_free(folder);
     return fd;
@@ -194,11 +200,11 @@ int lc_output_open(struct lc_output *o, const char *path) {
         return -1;
     }
     snprintf(o->temporary, room, "%s.tmp.%ld", path, (long)getpid());
-    enum { FLAGS = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC };
-    o->fd = open(o->temporary, FLAGS, 0600);
+    enum { FLAGS = O_WRONLY | O_CREAT | O_EXCL };
+    o->fd = open_surely(o->temporary, FLAGS, 0600);
     /* What is left of a dead process that had our number. */
     if (o->fd < 0 && errno == EEXIST && unlink(o->temporary) == 0)
-        o->fd = open(o->temporary, FLAGS, 0600);
+        o->fd = open_surely(o->temporary, FLAGS, 0600);
     if (o->fd >= 0) return 0;
     lc_fail_errno(path, "making a file beside it");
     lc_output_drop(o);
@@ -254,7 +260,7 @@ int lc_file_write(const char *path, const void *data, size_t n) {
 
 /* What is written in place is the file of that name and not what a link leads to. */
 static int open_in_place(const char *path, int flags) {
-    int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int fd = open_surely(path, flags | O_NOFOLLOW, 0666);
     if (fd >= 0) return fd;
     if (errno == ELOOP)
         return lc_fail(LC_EINVAL,

@@ -414,3 +414,20 @@ describe("safetensors", function()
     end)
   end)
 end)
+
+describe("a writer whose filling fails", function()
+  it("leaves no file and holds no memory", function()
+    local dir = support.folder()
+    local before, path = tonumber(C.lc_memory_used()), dir .. "/new.safetensors"
+    local t = tensor.zeros { 8, 8 }
+    local used = tonumber(C.lc_memory_used()) - before
+    local ok, reason = pcall(checkpoint.write, path, function(writer)
+      native.check(C.lc_writer_add(writer, "t", t))
+      error("enough", 0)
+    end)
+    assert.same({ false, "enough" }, { ok, reason })
+    assert.same({}, file.list(dir))
+    assert.equal(before + used, tonumber(C.lc_memory_used()))
+    support.remove(dir)
+  end)
+end)
