@@ -297,7 +297,11 @@ demo: all
 	$(BIN)/lucid demo --seed $(SEED) --out $(OUT)
 
 # The judge that the specs of the HTTP client talk to; without libmicrohttpd they are skipped.
-TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server)
+TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/faults.so
+# What refuses memory and breaks the disk under a program (LD_PRELOAD); libgcc unwinds stacks.
+$(BUILD)/faults.so: tests/crash/memory.c tests/crash/files.c $(BUILD)/features.mk
+	@echo '  cc   $@'
+	$(Q)$(CC) -std=gnu11 -O1 -g -shared -fPIC -fvisibility=hidden $(WARN) -o $@ $(filter %.c,$^) -ldl -lpthread
 $(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
 	@echo '  cc   $<'
 	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
@@ -341,6 +345,10 @@ RUNS ?= 20
 crash: all test-tools
 	@$(BIN)/lucid tests/crash/kill.lua $(MOMENTS) $(RUNS) $(SEED)
 
+## faults: a cycle that is refused memory at every call stack, whose disk fails at every call, or loses what was not synced (2 hours)
+faults: all test-tools
+	@for what in allocations disk power; do LD_PRELOAD=$(abspath $(BUILD))/faults.so $(BIN)/lucid tests/crash/$$what.lua $(CASES) || exit 1; done
+
 ## bench-peers: beside PyTorch, TRL, llama.cpp and others on the same work; ROW=name runs one row (hours; tests/bench/README.md)
 bench-peers: all
 	@tests/bench/peers.sh
@@ -373,7 +381,7 @@ gpu-check:
 gpu-bench:
 	@tests/gpu/bench.sh
 
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/fuzz/*.c tests/fuzz/*.h))
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/crash/*.c tests/fuzz/*.c tests/fuzz/*.h))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
@@ -461,4 +469,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
+.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash faults soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
