@@ -77,6 +77,7 @@ function M.hold(out)
 end
 
 --- Lets other processes have it.
+---@param out string
 function M.release(out)
   if held[out] then file.unlock(held[out]) end
   held[out] = nil
