@@ -95,13 +95,14 @@ MPI     := $(BUILD)/obj/dist/mpi.o
 TEXT    := $(BUILD)/obj/text/sentencepiece.o
 NET     := $(addprefix $(BUILD)/obj/net/,client.o key.o)
 SERVER  := $(addprefix $(BUILD)/obj/net/,server.o exchange.o gate.o key.o)
+DECODER := $(patsubst %,$(BUILD)/obj/%.o,decoder/main decoder/confine image/decode image/jpeg image/png image/pnm image/stb base/error base/memory)
 HOST    := $(patsubst native/%.c,$(BUILD)/obj/%.o,$(wildcard native/host/*.c))
 
 # Goals beside deps wait for it: this make hands them to another one when the packages are there.
 AFTER_DEPS := $(if $(filter deps,$(MAKECMDGOALS)),$(filter-out deps,$(MAKECMDGOALS)))
 
 ## all: build bin/lucid and build/liblucid.so (the default)
-all: $(if $(AFTER_DEPS),,$(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) \
+all: $(if $(AFTER_DEPS),,$(BIN)/lucid $(BUILD)/liblucid.so $(BUILD)/lucid-decode $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) \
      $(if $(HAVE_MPI),$(BUILD)/liblucid_mpi.so) $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so) \
      $(if $(HAVE_MHTTP),$(BUILD)/liblucid_server.so) \
      $(if $(and $(HAVE_CUDA),$(HAVE_GPU),$(if $(SANITIZE),,plain)),$(BUILD)/liblucid_cuda.so))
@@ -278,12 +279,17 @@ $(LUA_FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/lua.o $(BUILD)/fuzz/support.o
 	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -rdynamic -o $@ $^ $(LUA_LIBS) -lm -ldl
 -include $(wildcard $(BUILD)/fuzz/*.d)
 
+# What decodes pictures that are not trusted: a few files, since it is started for them.
+$(BUILD)/lucid-decode: $(DECODER)
+	@echo '  link $@'
+	$(Q)$(CC) $(LDFLAGS) -pie -o $@ $^ $(LIBS)
+
 $(BIN)/lucid: $(HOST)
 	@mkdir -p $(@D)
 	@echo '  link $@'
-	$(Q)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(LUA_LIBS) $(if $(HAVE_EDIT),-ledit) -lm -ldl
+	$(Q)$(CC) $(LDFLAGS) -pie -rdynamic -o $@ $^ $(LUA_LIBS) $(if $(HAVE_EDIT),-ledit) -lm -ldl
 
--include $(OBJECTS:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d) $(SERVER:.o=.d) $(CUDA:.o=.d) $(EMULATED:.o=.d)
+-include $(OBJECTS:.o=.d) $(DECODER:.o=.d) $(HOST:.o=.d) $(TEXT:.o=.d) $(MPI:.o=.d) $(NET:.o=.d) $(SERVER:.o=.d) $(CUDA:.o=.d) $(EMULATED:.o=.d)
 
 # ---- running ---------------------------------------------------------------------------------------------
 ifneq ($(AFTER_DEPS),)
@@ -302,9 +308,15 @@ TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/faults.so
 $(BUILD)/faults.so: tests/crash/memory.c tests/crash/files.c $(BUILD)/features.mk
 	@echo '  cc   $@'
 	$(Q)$(CC) -std=gnu11 -O1 -g -shared -fPIC -fvisibility=hidden $(WARN) -o $@ $(filter %.c,$^) -ldl -lpthread
+
+TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/confined
 $(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
 	@echo '  cc   $<'
 	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
+# What tries the things that the decoder of pictures may not do.
+$(BUILD)/confined: tests/support/confined.c $(BUILD)/obj/decoder/confine.o
+	@echo '  cc   $<'
+	$(Q)$(CC) -std=c11 -O1 -g $(CWARN) -Inative $(SANITIZE) -o $@ $^
 ## test-tools: what the specs need beside lucid (test, test-slow, asan and ubsan build it)
 test-tools: $(TEST_TOOLS)
 	$(if $(HAVE_MHTTP),,@echo 'test-tools: no libmicrohttpd; the specs that need a server are skipped')
@@ -370,7 +382,7 @@ BUNDLE = BUILD=build-gpu BIN=build-gpu/bin ARCH=x86-64-v3 BUNDLED=1
 gpu-bundle:
 	@$(MAKE) --no-print-directory $(BUNDLE) bundled
 	@ARCH=x86-64-v3 tests/gpu/bundle.sh build-gpu $(GPU)
-bundled: $(BIN)/lucid $(BUILD)/liblucid.so $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) \
+bundled: $(BIN)/lucid $(BUILD)/liblucid.so $(BUILD)/lucid-decode $(if $(HAVE_SPM),$(BUILD)/liblucid_text.so) \
          $(if $(HAVE_CURL),$(BUILD)/liblucid_net.so)
 
 ## gpu-check: on a machine with a GPU and build/gpu: whether the CUDA backend is right there (8 minutes)
@@ -424,6 +436,7 @@ install: all
 	@install -d "$(TREE)/include" "$(TREE)/lib/lucid"
 	@install -D -m 755 $(BIN)/lucid "$(TREE)/bin/lucid"
 	@install -m 644 $(filter-out %_emulated.so,$(wildcard $(BUILD)/liblucid*.so)) "$(TREE)/lib/lucid/"
+	@install -m 755 $(BUILD)/lucid-decode "$(TREE)/lib/lucid/"
 	@for f in $$(find lua recipes -type f ! -name '*.md') examples/*.lua; do install -D -m 644 $$f "$(SHARE)/lucid/$$f"; done
 	@install -m 644 native/lucid.h "$(SHARE)/lucid/lucid.h"
 	@ln -sf ../share/lucid/lucid.h "$(TREE)/include/lucid.h"

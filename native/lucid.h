@@ -389,6 +389,10 @@ int         lc_reader_ask(lc_reader *r, const char *path);                /* ret
 lc_tensor  *lc_reader_take(lc_reader *r, const char *path);               /* lc_image_load's picture or error, sooner when it was asked for */
 void        lc_reader_clear(lc_reader *r);                                /* what was asked for and not taken */
 void        lc_image_limits(int64_t max_bytes, int64_t max_side, int64_t max_pixels);     /* 0 keeps a limit; 32 MiB, 8192, 40 million at first */
+/* From now on pictures are decoded by a process of its own (build/lucid-decode) that can open, start and reach nothing,
+ * for at most so many seconds each: what breaks it is one refused picture. 0: here again, as at first. 0 = done,
+ * 1 = done, but this kernel filters no system calls: limits alone hold. */
+int         lc_image_sandbox(int seconds);
 
 /* ---- text: LLaMA's SentencePiece (liblucid_text.so, opened at first use) and BERT's WordPiece --------------- */
 

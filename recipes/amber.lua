@@ -19,9 +19,11 @@ local opt = lucid.args {
   { "as-published", false, "also the numbers of questions as the benchmark's program prints them" },
   { "metric", "amber", "a metric's name or a .lua file" },
   { "bootstrap", 1000, "draws of the intervals; 0: none", { whole = true } },
+  groups = { lucid.image.OPTIONS },
 }
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local first = lucid.dist.first()
 local amber = lucid.data.amber
 local metric = lucid.metric.of(opt.metric, "descriptions")

@@ -20,9 +20,11 @@ local opt = lucid.args {
   { "nouns", "", "noun table; empty: COCO's" },
   { "metric", "chair", "a metric's name or a .lua file" },
   { "bootstrap", 1000, "draws of the intervals; 0: none", { whole = true } },
+  groups = { lucid.image.OPTIONS },
 }
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local first = lucid.dist.first()
 local metric = lucid.metric.of(opt.metric, "descriptions")
 local nouns = opt.nouns ~= "" and lucid.nouns.read(opt.nouns) or lucid.nouns.coco()

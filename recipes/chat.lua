@@ -9,9 +9,11 @@ local opt = lucid.args {
     .. "repetition-penalty temperature top-k top-p stop",
   required = { "model" },
   { "image", "", "picture file" },
+  groups = { lucid.image.OPTIONS },
 }
 
 lucid.threads(opt.threads)
+lucid.image.guard(opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local chat = lucid.chat(m, lucid.generate.settings(opt))

@@ -19,6 +19,7 @@ local opt = lucid.args {
   { "explain", false, "print the ids with their pieces, the picture's place and the template; no weights are read" },
   { "answer", "", "an answer that --explain puts behind the question" },
   { "train", false, "--explain shows the form that training has" },
+  groups = { lucid.image.OPTIONS },
 }
 
 if opt.explain then
@@ -34,6 +35,7 @@ for _, path in ipairs(opt) do add(path) end
 if #requests == 0 then lucid.args.usage "--image is required; --help lists all options" end
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local published = opt.as_published ~= "" and lucid.published.settings(m.kind, opt.as_published, true) or nil

@@ -55,10 +55,12 @@ local opt = lucid.args {
       { "prompt-judge", "", "a .lua file that words the request for a judgement" },
     },
     lucid.judge.options,
+    lucid.image.OPTIONS,
   },
 }
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local numbers = lucid.mine.run(opt)
 local fault = numbers and lucid.mine.fault(numbers, opt.out)
 if fault then error(fault, 0) end

@@ -24,12 +24,14 @@ local opt = lucid.args {
   { "bootstrap", 1000, "draws of the intervals of 95 %; 0: none", { whole = true } },
   { "compare", "", "an earlier run's folder, or its samples or answers: McNemar's test and the paired difference" },
   { "metric", "pope", "a metric's name or a .lua file" },
+  groups = { lucid.image.OPTIONS },
 }
 
 local usage = lucid.args.usage
 local function tell(text) return opt.quiet or io.stderr:write(text, "\n") end
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local metric = lucid.metric.of(opt.metric, "answers")
 local questions, answers = pope.paths(opt.questions), pope.paths(opt.answers)
 if (opt.annotations ~= "") == (opt.questions ~= "") then usage "give --questions, or --annotations to sample new ones" end

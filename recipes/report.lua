@@ -14,9 +14,11 @@ local opt = lucid.args {
     { choices = lucid.report.PICKS } },
   { "side", 480, "pixels of a picture's longer side at most", { whole = true, min = 16, max = 4096 } },
   { "published", true, "the paper's figures beside runs of its models" },
+  groups = { lucid.image.OPTIONS },
 }
 if #opt == 0 then lucid.args.usage("report: name at least one run folder") end
 
+lucid.image.guard(opt)
 local folders = {}
 for i, dir in ipairs(opt) do folders[i] = dir end
 lucid.report({ title = opt.title }):runs(folders, opt):write(opt.out)

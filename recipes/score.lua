@@ -10,9 +10,11 @@ local opt = lucid.args {
   { "sampling", "offline", "which texts of a picture: offline (one of each), all, zip", { choices = "offline all zip" } },
   { "explain", 0, "print the tokens of pair N, which are scored, and their log-probabilities", { whole = true } },
   { "skip-missing", false, "leave pairs out whose picture is missing" },
+  groups = { lucid.image.OPTIONS },
 }
 
 lucid.threads(opt.threads)
+lucid.image.guard(opt)
 local list = lucid.data.hadpo.read {
   desc = opt.data .. "/desc_data.json", pope = opt.data .. "/pope_data.json", images = opt.images,
   sampling = opt.sampling, seed = opt.seed, skip_missing = opt.skip_missing, limit = opt.limit,

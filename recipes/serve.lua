@@ -19,7 +19,7 @@ local opt = lucid.args {
   common = "model vision bridge bert adapter device dtype quant template cache threads seed temperature json quiet "
     .. "images judge",
   defaults = { judge = "none" },
-  groups = { judge },
+  groups = { judge, lucid.image.LIMITS },
   required = { "model" },
   { "seed", 42, "random seed of requests without one", { whole = true } },
   { "temperature", 0, "where a request does not say; 0: the likeliest token every time" },
@@ -48,6 +48,7 @@ local opt = lucid.args {
 }
 
 lucid.threads(opt.threads)
+lucid.image.guard(opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
   adapter = opt.adapter, vision = opt.vision, bridge = opt.bridge, bert = opt.bert, cache = opt.cache })
 local names = {}

@@ -7,7 +7,7 @@ local opt = lucid.args {
   common = "model vision bridge bert data images out device dtype template cache threads seed limit batch quiet json",
   required = { "model", "data", "out" },
   processes = true,
-  groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS, lucid.dist.OPTIONS },
+  groups = { lucid.overlong.OPTIONS, lucid.train.OPTIONS, lucid.resume.OPTIONS, lucid.image.OPTIONS, lucid.dist.OPTIONS },
   { "data", "", "conversation files, separated by commas" },
   { "init", false, "begin with new weights: the model folder's config.json alone is read" },
   { "train", "language", "parts to train, separated by commas: vision, projector, language", { check = lucid.sft.parts } },
@@ -29,6 +29,7 @@ local opt = lucid.args {
 }
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local run = lucid.resume.open("sft", opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, init = opt.init,
   seed = opt.seed, template = opt.template, vision = opt.vision, bridge = opt.bridge, bert = opt.bert,

@@ -23,12 +23,13 @@ local opt = lucid.args {
   { "bootstrap", 1000, "draws of the intervals; 0: none", { whole = true } },
   { "as-published", false, "also the published programs' numbers and files; LLaVA's prompts over 15000 characters are left out, "
     .. "and any reply that says Judgement is taken" },
-  groups = { lucid.judge.options },
+  groups = { lucid.judge.options, lucid.image.OPTIONS },
 }
 
 -- ---- texts and labels -----------------------------------------------------------------------------------
 
 lucid.dist.join(opt)
+lucid.image.guard(opt)
 local first = lucid.dist.first()
 local metric = lucid.metric.of(opt.metric, "descriptions")
 local published_metric = lucid.metric.of("shr_published", "descriptions")

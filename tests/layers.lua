@@ -3,7 +3,7 @@
 -- alone, and only native.lua touches the C library.
 local FLOOR = {
   base = -1, text = 0, image = 0, net = 0, cpu = 1, cuda = 1, tensor = 2, ops = 3, io = 3, dist = 3, nn = 4,
-  models = 5, train = 5, host = 6,
+  models = 5, train = 5, host = 6, decoder = 6,
 }
 local faults = 0
 

@@ -12,6 +12,7 @@ local dist = require "lucid.dist"
 local dpo = require "lucid.dpo"
 local draw = require "lucid.draw"
 local heldout = require "lucid.heldout"
+local image = require "lucid.image"
 local model = require "lucid.model"
 local native = require "lucid.native"
 local overlong = require "lucid.overlong"
@@ -64,7 +65,7 @@ local PAIRS = { title = "pairs",
 ---@return table[]
 function M.options(name)
   return { PAIRS, ADAPTER, LENGTH, dpo.OPTIONS, dpo.WORK, quirks.options(name), overlong.OPTIONS, train.OPTIONS,
-    resume.OPTIONS, dist.OPTIONS }
+    resume.OPTIONS, image.OPTIONS, dist.OPTIONS }
 end
 
 -- The paper's number of processes, each with a batch of its own.
@@ -188,6 +189,7 @@ function M.train(name, opt)
   local mix = opt.mix ~= "" and dpo.mix(opt.mix) or nil
   local settings = dpo.settings(opt, mix and { pope = opt.pope_weight } or nil)
   dist.join(opt)
+  image.guard(opt)
   local run = resume.open(name, opt)
   local files, list, counts = read_pairs(name, opt)
   local m = open_model(name, opt)

@@ -25,6 +25,35 @@ end
 
 local PICTURE = "a picture, u8 [H, W, 3],"
 
+-- ---- pictures that are not trusted -----------------------------------------------------------
+
+-- The options of recipes that read pictures, for groups of lucid.args.
+M.LIMITS = { title = "pictures",
+  { "max-picture", 32, "MiB of a picture's file", { min = 0.001, max = 4096 } },
+  { "max-pixels", 40, "millions of pixels of a picture", { min = 0.001, max = 2000 } },
+  { "max-side", 8192, "pixels of a picture's longer side", { whole = true, min = 1, max = 65535 } },
+  { "picture-seconds", 10, "seconds that decoding a picture apart may take", { whole = true, min = 1, max = 3600 } },
+}
+M.OPTIONS = { title = M.LIMITS.title,
+  { "sandbox", false, "decode pictures in a process that can open, start and reach nothing" }, unpack(M.LIMITS) }
+
+local seconds = 10              -- that a picture may take
+local told = false              -- that limits alone hold: once
+
+--- What pictures may be, and whether a process of its own decodes them: the options of M.OPTIONS, with _ for -.
+--- What is not given stays as it is.
+---@param opt table
+function M.guard(opt)
+  seconds = opt.picture_seconds or seconds
+  C.lc_image_limits((opt.max_picture or 0) * 2 ^ 20, opt.max_side or 0, (opt.max_pixels or 0) * 1e6)
+  if opt.sandbox == nil then return end
+  local result = native.check(C.lc_image_sandbox(opt.sandbox and seconds or 0))
+  if result > 0 and not told then
+    io.stderr:write("lucid: this kernel filters no system calls: the decoder of pictures is held by limits alone\n")
+    told = true
+  end
+end
+
 --- Reads a picture file. Alpha is dropped, EXIF orientation ignored, as in Pillow's convert("RGB").
 ---@param path string
 ---@return lucid.Tensor

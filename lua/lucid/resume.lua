@@ -14,6 +14,7 @@ local dist = require "lucid.dist"
 local ffi = require "ffi"
 local file = require "lucid.file"
 local filehash = require "lucid.filehash"
+local image = require "lucid.image"
 local json = require "lucid.json"
 local log = require "lucid.log"
 local events = require "lucid.events"
@@ -38,6 +39,7 @@ M.OPTIONS = { title = "checkpoints",
 local FREE = {}
 for name in ("out resume force-resume overwrite save-steps keep quiet json threads dry-run cache recompute reference-cache")
   :gmatch("%S+") do FREE[name] = true end
+for _, o in ipairs(image.OPTIONS) do FREE[o[1]] = true end
 
 -- ---- what a run depends on ----------------------------------------------------------------------
 
@@ -51,8 +53,8 @@ end
 local function hash_of_samples(samples)
   local lines = {}
   for i, s in ipairs(samples) do
-    local image = type(s.image) == "table" and s.image.picture or s.image
-    local parts = { tostring(s.id), tostring(s.kind), tostring(image), tostring(s.score_from) }
+    local picture = type(s.image) == "table" and s.image.picture or s.image
+    local parts = { tostring(s.id), tostring(s.kind), tostring(picture), tostring(s.score_from) }
     for _, field in ipairs { "prompt", "chosen", "rejected", "ids" } do
       parts[#parts + 1] = s[field] and table.concat(s[field], " ") or ""
     end

@@ -10,6 +10,7 @@ local ffi = require "ffi"
 local batch = require "lucid.serve.batch"
 local completion = require "lucid.serve.completion"
 local generate = require "lucid.generate"
+local image = require "lucid.image"
 local job = require "lucid.serve.job"
 local json = require "lucid.json"
 local judging = require "lucid.serve.judging"
@@ -74,6 +75,7 @@ end
 function M.open(opt)
   FIELDS:check("serve", opt)
   generate.check_model(opt.model)
+  image.guard { sandbox = true }
   local self = setmetatable({ jobs = {}, waiting = {}, metrics = metrics.new(), born = os.time() }, Server)
   for name in pairs(FIELDS.known) do self[name] = opt[name] == nil and DEFAULT[name] or opt[name] end
   self.handle = ffi.gc(check(C.lc_server_new(self.host, self.port)), C.lc_server_free)

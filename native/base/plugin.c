@@ -10,18 +10,19 @@
 
 #include "base/error.h"
 
-/* Beside the file that this function is in; a path with a folder is taken as it is. */
-static void *open_beside(const char *file) {
-    if (strchr(file, '/')) return dlopen(file, RTLD_NOW | RTLD_LOCAL);
+void lc_beside(char *path, size_t size, const char *file) {
     Dl_info self;
+    snprintf(path, size, "%s", file);
+    if (!dladdr((void *)(uintptr_t)lc_beside, &self) || !self.dli_fname) return;
+    const char *slash = strrchr(self.dli_fname, '/');
+    if (slash) snprintf(path, size, "%.*s/%s", (int)(slash - self.dli_fname), self.dli_fname, file);
+}
+
+/* A path with a folder is taken as it is. */
+static void *open_beside(const char *file) {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", file);
-    if (dladdr((void *)(uintptr_t)open_beside, &self) && self.dli_fname) {
-        const char *slash = strrchr(self.dli_fname, '/');
-        if (slash)
-            snprintf(path, sizeof path, "%.*s/%s", (int)(slash - self.dli_fname), self.dli_fname,
-                     file);
-    }
+    if (strchr(file, '/')) return dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    lc_beside(path, sizeof path, file);
     return dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 

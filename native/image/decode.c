@@ -5,33 +5,36 @@
 #include "base/error.h"
 #include "image/image.h"
 
-static int64_t max_bytes = 32 << 20, max_side = 8192, max_pixels = 40000000;
+static struct lc_picture_limits most = {32 << 20, 8192, 40000000};
 
 void lc_image_limits(int64_t bytes, int64_t side, int64_t pixels) {
-    if (bytes > 0) max_bytes = bytes;
-    if (side > 0) max_side = side;
-    if (pixels > 0) max_pixels = pixels;
+    if (bytes > 0) most.bytes = bytes;
+    if (side > 0) most.side = side;
+    if (pixels > 0) most.pixels = pixels;
 }
 
-int64_t lc_picture_most_bytes(void) { return max_bytes; }
+struct lc_picture_limits lc_picture_limits(void) {
+    return most;
+}
 
 int lc_picture_check_bytes(const char *name, int64_t bytes) {
-    if (bytes <= max_bytes) return 0;
+    if (bytes <= most.bytes) return 0;
     return lc_fail(LC_EINVAL,
                    "%s: %" PRId64 " bytes; the limit for a picture file is %" PRId64
-                   ", lc_image_limits raises it",
-                   name, bytes, max_bytes);
+                   ", --max-picture or lc_image_limits raises it",
+                   name, bytes, most.bytes);
 }
 
 int lc_picture_check(const char *name, int64_t height, int64_t width) {
     if (height < 1 || width < 1)
         return lc_fail(LC_EINVAL, "%s: a picture of %" PRId64 " x %" PRId64 " pixels", name, width,
                        height);
-    if (height > max_side || width > max_side || height > max_pixels / width)
+    if (height > most.side || width > most.side || height > most.pixels / width)
         return lc_fail(LC_EINVAL,
                        "%s: a picture of %" PRId64 " x %" PRId64 " pixels; the limits are %" PRId64
-                       " a side and %" PRId64 " in all, lc_image_limits raises them",
-                       name, width, height, max_side, max_pixels);
+                       " a side and %" PRId64
+                       " in all, --max-side, --max-pixels or lc_image_limits raise them",
+                       name, width, height, most.side, most.pixels);
     return 0;
 }
 
@@ -59,7 +62,7 @@ static int is_for_stb(const uint8_t *b, size_t n, const char *name) {
     return length > 4 && !strcmp(name + length - 4, ".tga");
 }
 
-int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name) {
+int lc_picture_decode_here(struct lc_picture *p, const void *bytes, size_t n, const char *name) {
     const uint8_t *b = bytes;
     *p = (struct lc_picture){0};
     lc_error_clear();

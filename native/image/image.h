@@ -13,18 +13,25 @@ struct lc_picture {
 
 /* ---- decode.c and the formats ----
  * Limits are asked before memory is: -1 and the reason beyond them. name is for messages. */
+struct lc_picture_limits {
+    int64_t bytes, side, pixels;
+};
+struct lc_picture_limits lc_picture_limits(void);
 int lc_picture_check_bytes(const char *name, int64_t bytes);
-int64_t lc_picture_most_bytes(void);
 int lc_picture_check(const char *name, int64_t height, int64_t width);
 
 /* Decodes by what the bytes begin with. The pixels are those of Pillow's convert("RGB"): alpha is
  * dropped, not composited; EXIF orientation is ignored. p owns nothing when it fails. */
-int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name);
-int lc_picture_read(struct lc_picture *p, const char *path);
+int lc_picture_decode_here(struct lc_picture *p, const void *bytes, size_t n, const char *name);
 int lc_jpeg_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_png_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_pnm_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name);
+
+/* ---- sandbox.c ----
+ * The same, in a process of its own where lc_image_sandbox says so. */
+int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const char *name);
+int lc_picture_read(struct lc_picture *p, const char *path);
 
 /* ---- reader.c ----
  * Waits for a picture that was asked for, or reads it; p owns its pixels. */

@@ -3,10 +3,9 @@
  * The caller asks for files and takes them, in any order; meanwhile it may run the tower on what it has. One that
  * is not begun when it is taken is read by the caller. What is ready and not taken yet is bounded. */
 #define _GNU_SOURCE
-#include "image/image.h"
+#include "image/sandbox.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/memory.h"
 
 #include <pthread.h>
@@ -30,22 +29,12 @@ struct lc_reader {
     pthread_cond_t changed;
     pthread_t thread;
     bool running, closing;
-    struct job *first; /* in the order in which they were asked for */
-    int64_t held;      /* bytes of pixels that are ready */
+    struct job *first;         /* in the order in which they were asked for */
+    int64_t held;              /* bytes of pixels that are ready */
+    struct lc_sandbox sandbox; /* the thread's */
 };
 
 static int64_t bytes_of(const struct lc_picture *p) { return 3 * p->height * p->width; }
-
-int lc_picture_read(struct lc_picture *p, const char *path) {
-    char *bytes;
-    size_t n;
-    int64_t size = lc_file_size(path);
-    if (size < 0 || lc_picture_check_bytes(path, size) < 0) return -1;
-    if (lc_file_read_most(path, lc_picture_most_bytes(), &bytes, &n) < 0) return -1;
-    int result = lc_picture_decode(p, bytes, n, path);
-    lc_free_bytes(bytes);
-    return result;
-}
 
 static void free_job(struct job *j) {
     lc_free(j->picture.rgb);
@@ -65,7 +54,7 @@ static struct job *next_job(const struct lc_reader *r) {
 static void read_job(struct lc_reader *r, struct job *j) {
     j->state = READING;
     pthread_mutex_unlock(&r->lock);
-    j->result = lc_picture_read(&j->picture, j->path);
+    j->result = lc_sandbox_read(&r->sandbox, &j->picture, j->path);
     if (j->result < 0) {
         j->picture = (struct lc_picture){0};
         j->code = lc_error_code();
@@ -105,6 +94,7 @@ lc_reader *lc_reader_new(void) {
     lc_reader *r = lc_alloc_zero(sizeof *r);
     if (!r) return NULL;
     pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->sandbox.lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     return r;
 }
@@ -153,6 +143,8 @@ void lc_reader_free(lc_reader *r) {
     pthread_mutex_unlock(&r->lock);
     if (r->running) pthread_join(r->thread, NULL);
     lc_reader_clear(r);
+    lc_sandbox_end(&r->sandbox);
+    pthread_mutex_destroy(&r->sandbox.lock);
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->lock);
     lc_free(r);

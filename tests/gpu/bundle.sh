@@ -9,6 +9,7 @@ most=50 # MiB
 rm -rf "$to"
 mkdir -p "$to/bin" "$to/lib"
 cp "$from/bin/lucid" "$to/bin/"
+cp "$from/lucid-decode" "$to/lib/"
 for part in liblucid liblucid_text liblucid_net; do
   if [ -e "$from/$part.so" ]; then cp "$from/$part.so" "$to/lib/"; fi
 done

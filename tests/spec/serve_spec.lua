@@ -2,6 +2,7 @@
 local lucid = require "lucid"
 local adapted = require "tests.support.adapted"
 local base64 = require "lucid.base64"
+local decoders = require "tests.support.decoders"
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local json = require "lucid.json"
@@ -210,6 +211,21 @@ describe("a stream", function()
     end
     assert.equal(0, server:metric "lucid_sequences")
     assert.is_true(server:metric "lucid_trunk_hits_total" > 50)
+  end)
+end)
+
+describe("a picture", function()
+  it("is decoded apart: what breaks the decoder is refused, and the next one is answered", function()
+    local path = dir .. "/other.png"
+    lucid.image.save(lucid.image.resize(lucid.image.load(pictures[1]), 50, 70), path)
+    local list = decoders.of(server.pid)
+    assert.equal(1, #list)
+    decoders.break_on_next(list[1], "SEGV")
+    local status, got = complete { messages = { message(QUESTION, path) } }
+    assert.same({ 400, "invalid_image" }, { status, got.error.code })
+    assert.equal("the picture: the decoder broke on this picture (signal 11, Segmentation fault)", got.error.message)
+    status, got = complete { messages = { message(QUESTION, path) } }
+    assert.same({ 200, (alone(m:base(), path, QUESTION, {})) }, { status, got.choices[1].message.content })
   end)
 end)
 
