@@ -146,6 +146,8 @@ static ssize_t read_out(void *user, uint64_t position, char *to, size_t room) {
     return n;
 }
 
+/* Without the lock: libmicrohttpd holds its own one of a response while read_out takes ours. What is read here of an
+ * answered request does not change any more. */
 static enum MHD_Result answer(struct request *r) {
     if (r->streamed)
         return queue(r, r->status,
@@ -172,12 +174,11 @@ static enum MHD_Result begin(lc_server *s, struct MHD_Connection *c, const char 
     return r->refusal && too_long(s, c) ? refuse(r) : MHD_YES;
 }
 
-/* The whole request is there, or the caller has woken it up. */
+/* The whole request is there, and not answered. */
 static enum MHD_Result go_on(lc_server *s, struct request *r) {
     if (r->gone) return MHD_NO;
     r->client->deadline = 0;
     if (r->refusal) return refuse(r);
-    if (r->stage == LC_ANSWERED) return answer(r);
     if (r->stage == LC_READING) {
         r->stage = LC_QUEUED;
         s->queued++;
@@ -194,17 +195,21 @@ enum MHD_Result lc_server_on_request(void *user, struct MHD_Connection *c, const
     (void)version;
     lc_server *s = user;
     enum MHD_Result done = MHD_YES;
+    struct request *r = *own;
     pthread_mutex_lock(&s->lock);
-    if (!*own) {
+    bool ready = r && !*size && !r->gone && !r->refusal && r->stage == LC_ANSWERED;
+    if (!r) {
         done = begin(s, c, path, method, own);
+    } else if (ready) {
+        r->client->deadline = 0;
     } else if (*size) {
-        if (take_body(s, *own, data, *size) < 0) done = MHD_NO;
+        if (take_body(s, r, data, *size) < 0) done = MHD_NO;
         *size = 0;
     } else {
-        done = go_on(s, *own);
+        done = go_on(s, r);
     }
     pthread_mutex_unlock(&s->lock);
-    return done;
+    return ready ? answer(r) : done;
 }
 
 void lc_server_on_end(void *user, struct MHD_Connection *c, void **own,
