@@ -77,15 +77,17 @@ OPENMP ?= -fopenmp#  empty: one thread, and no library for it
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Werror $(if $(strip $(OPENMP)),,-Wno-unknown-pragmas -Wno-unused-variable)
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS ?= -O3 -g
+# What a fault in memory meets before it can do anything; a sanitizer sees more without it.
+HARDENING ?= -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection
 # -ffp-contract=off: a vector body and its remainder must round alike; fused products are written out.
 # The prefix map: what is built names no folder of the machine that built it.
 COMMON = $(CFLAGS) -march=$(strip $(ARCH)) -ffile-prefix-map=$(CURDIR)=. -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
-         -fno-trapping-math $(strip $(OPENMP)) -Inative -MMD -MP $(FEATURES) $(SANITIZE)
+         -fno-trapping-math $(strip $(OPENMP)) -Inative -MMD -MP $(FEATURES) $(if $(SANITIZE),$(SANITIZE),$(HARDENING))
 # A bundle brings its libraries with it. RPATH holds for what those load, too, which RUNPATH does not.
 BESIDE := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib'
 # A level (x86-64-v3) is noted, so that a CPU without it is refused in one line.
 LEVEL := $(filter x86-64-v%,$(ARCH))
-LDFLAGS += $(strip $(OPENMP)) -Wl,--as-needed -Wl,-z,relro,-z,now $(if $(LEVEL),-Wl$(comma)-z$(comma)$(LEVEL)) $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
+LDFLAGS += $(strip $(OPENMP)) -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(if $(LEVEL),-Wl$(comma)-z$(comma)$(LEVEL)) $(if $(BUNDLED),$(BESIDE)) $(SANITIZE)
 
 # ---- files --------------------------------------------------------------------------------------------
 SOURCES := $(wildcard native/base/*.c native/tensor/*.c native/cpu/*.c native/ops/*.c native/io/*.c \
@@ -178,7 +180,7 @@ cuda: all $(if $(HAVE_CUDA),$(BUILD)/liblucid_cuda.so)
 
 $(BUILD)/liblucid_cuda.so: $(CUDA) native/cuda/exports.map
 	@echo '  link $@'
-	$(Q)$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -Xlinker -Bsymbolic,--version-script=native/cuda/exports.map,-z,now -o $@ $(CUDA)
+	$(Q)$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -Xlinker -Bsymbolic,--version-script=native/cuda/exports.map,-z,relro,-z,now,-z,noexecstack -o $@ $(CUDA)
 
 $(BUILD)/obj/emulated/%.o: native/cuda/%.cu $(BUILD)/features.mk
 	@mkdir -p $(@D)
