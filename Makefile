@@ -22,6 +22,7 @@ PACKAGES := gcc g++ make pkg-config luajit libluajit-5.1-dev libjpeg-dev libspng
 TEST_PACKAGES := lua-busted lua-check clang-format
 BROWSER := chromium
 FUZZ_PACKAGES := clang libclang-rt-dev
+ANALYSERS := valgrind clang-tidy cppcheck
 
 define install_missing
 	@missing=; for p in $(1); do \
@@ -61,7 +62,7 @@ $(BUILD)/features.mk: Makefile
    echo "cuda: $${version:+nvcc is of CUDA $$version, }12 or newer is needed; built without it" >&2; }; \
    gpu=$$(nvidia-smi -L 2>/dev/null | head -1); echo "HAVE_GPU := $${gpu:+yes}"; \
    [ -n "$$gpu" ] || [ -z "$$version" ] || echo 'cuda: there is no GPU here; make cuda builds the plug-in all the same' >&2; } > $@
-ifeq ($(filter deps deps-browser deps-fuzz gpu-check gpu-bench uninstall package-check clean help,$(MAKECMDGOALS)),)
+ifeq ($(filter deps deps-browser deps-fuzz deps-analysers gpu-check gpu-bench uninstall package-check clean help,$(MAKECMDGOALS)),)
 -include $(BUILD)/features.mk
 endif
 
@@ -312,9 +313,16 @@ $(BUILD)/faults.so: tests/crash/memory.c tests/crash/files.c $(BUILD)/features.m
 	$(Q)$(CC) -std=gnu11 -O1 -g -shared -fPIC -fvisibility=hidden $(WARN) -o $@ $(filter %.c,$^) -ldl -lpthread
 
 TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/confined
+
+TEST_TOOLS = $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/confined $(CAPI)
 $(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
 	@echo '  cc   $<'
 	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
+# A walk through the C API, for analysers and by itself; it needs all that this machine can have.
+CAPI := $(if $(and $(HAVE_SPM),$(HAVE_CURL),$(HAVE_MHTTP),$(HAVE_SPNG),$(HAVE_STB)),$(BUILD)/capi)
+$(BUILD)/capi: $(wildcard tests/capi/*.c tests/capi/*.h) native/lucid.h $(BUILD)/liblucid.so
+	@echo '  cc   tests/capi'
+	$(Q)$(CC) -std=c11 -O1 -g $(CWARN) -Inative $(SANITIZE) -Wl,-rpath,$(abspath $(BUILD)) -o $@ $(filter %.c,$^) $(BUILD)/liblucid.so
 # What tries the things that the decoder of pictures may not do.
 $(BUILD)/confined: tests/support/confined.c $(BUILD)/obj/decoder/confine.o
 	@echo '  cc   $<'
@@ -344,6 +352,10 @@ soak: all test-tools
 ## deps-fuzz: install clang with libFuzzer, without which fuzz is skipped in test-slow
 deps-fuzz:
 	$(call install_missing,$(FUZZ_PACKAGES))
+
+## deps-analysers: install valgrind, clang-tidy and cppcheck, without which valgrind is skipped in test-slow
+deps-analysers:
+	$(call install_missing,$(ANALYSERS))
 
 ## test-slow: what takes minutes: the demo's smoke run twice, killed runs, large random cases
 test-slow: all test-tools cuda test-device
@@ -396,6 +408,8 @@ gpu-bench:
 	@tests/gpu/bench.sh
 
 C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/crash/*.c tests/fuzz/*.c tests/fuzz/*.h))
+
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/capi/*.c tests/capi/*.h tests/fuzz/*.c tests/fuzz/*.h))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
@@ -425,6 +439,23 @@ ubsan:
 	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' all test-tools
 	@LUCID_LIB=build-ubsan/liblucid.so LUCID_BIN=bin-ubsan/lucid UBSAN_OPTIONS=print_stacktrace=1 \
 	 bin-ubsan/lucid tests/run.lua $(SPECS)
+
+# Without OpenMP, whose own synchronisation the sanitizer does not see: threads are the reader's, the server's and curl's.
+THREADED := reader sandbox capi serve serve_gate judge_openai
+## tsan: the specs of what has threads under the thread sanitizer
+tsan:
+	@$(MAKE) --no-print-directory $(SANITIZED) OPENMP= SANITIZE=-fsanitize=thread all test-tools
+	@LUCID_LIB=build-tsan/liblucid.so LUCID_BIN=bin-tsan/lucid LUCID_CACHE=none TSAN_OPTIONS=second_deadlock_stack=1 \
+	 bin-tsan/lucid tests/run.lua $(THREADED:%=tests/spec/%_spec.lua)
+
+# For a processor that valgrind can play.
+PLAYED = BUILD=build-$@ BIN=bin-$@ CFLAGS='-O1 -g' OPENMP= $(if $(filter x86_64,$(shell uname -m)),ARCH=x86-64-v3)
+## valgrind: the walk through the C API under valgrind: no byte is read before it is written, none is lost
+valgrind:
+	@$(MAKE) --no-print-directory $(PLAYED) all test-tools
+	@bin-valgrind/lucid tests/capi/files.lua build-valgrind/folder
+	@valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite,indirect \
+	 --errors-for-leak-kinds=definite,indirect --num-callers=25 build-valgrind/capi build-valgrind/folder
 
 # ---- installing and packages -------------------------------------------------------------------------------
 # Everything finds the rest by its own place, so PREFIX may be moved. The pages and completions are written by the
@@ -478,10 +509,10 @@ endif
 
 ## clean: remove what was built
 clean:
-	rm -rf build build-asan build-ubsan build-gpu build-deb build-fuzz bin bin-asan bin-ubsan
+	rm -rf build build-asan build-ubsan build-tsan build-valgrind build-gpu build-deb build-fuzz bin bin-asan bin-ubsan bin-tsan bin-valgrind
 
 ## help: this list
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash faults soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
+.PHONY: all tsan valgrind deps-analysers fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash faults soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
