@@ -457,6 +457,10 @@ valgrind:
 	@valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite,indirect \
 	 --errors-for-leak-kinds=definite,indirect --num-callers=25 build-valgrind/capi build-valgrind/folder
 
+## tidy: clang-tidy and cppcheck over native/, but for what tests/tidy.txt lists with reasons
+tidy: all
+	@$(BIN)/lucid tests/tidy.lua -std=c11 $(filter-out -MMD -MP,$(COMMON)) $(LUA_CFLAGS) $(MPI_CFLAGS) -DLC_KERNELS_HASH='""'
+
 # ---- installing and packages -------------------------------------------------------------------------------
 # Everything finds the rest by its own place, so PREFIX may be moved. The pages and completions are written by the
 # program that was installed.
@@ -515,4 +519,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST)) | awk '{n = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, n - 1), substr($$0, n + 2)}'
 
-.PHONY: all tsan valgrind deps-analysers fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash faults soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help
+.PHONY: all tsan valgrind tidy deps-analysers fuzz fuzz-long fuzzers cuda emulation deps deps-browser deps-fuzz demo docs readme-check test test-tools test-device test-slow crash faults soak bench-peers bench-true-size bench-scale check format asan ubsan gpu-bundle bundled gpu-check gpu-bench install uninstall rock deb package-check clean help

@@ -27,7 +27,7 @@ static void note(int why, const char *format, va_list args) {
     code = why;
 }
 
-int lc_fail(int why, const char *format, ...) {
+int(lc_fail)(int why, const char *format, ...) {
     va_list args;
     va_start(args, format);
     note(why, format, args);
@@ -35,7 +35,7 @@ int lc_fail(int why, const char *format, ...) {
     return -1;
 }
 
-void *lc_fail_null(int why, const char *format, ...) {
+void *(lc_fail_null)(int why, const char *format, ...) {
     va_list args;
     va_start(args, format);
     note(why, format, args);

@@ -7,6 +7,11 @@
 int lc_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void *lc_fail_null(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#ifdef __clang_analyzer__ /* it does not look into other files */
+#define lc_fail(...) ((lc_fail)(__VA_ARGS__), -1)
+#define lc_fail_null(...) ((lc_fail_null)(__VA_ARGS__), NULL)
+#endif
+
 /* -1 with LC_EINTR once lc_interrupt(1) was called: long loops poll it. */
 int lc_poll(const char *what);
 

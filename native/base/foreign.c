@@ -46,7 +46,7 @@ static int refuse_page(const char *path, const char *text, size_t n, const char 
 
 int lc_refuse_foreign(const char *path, const void *start, size_t n, const char *wanted) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (n >= (size_t)(others[i].at + others[i].length) &&
+        if (n >= (size_t)others[i].at + (size_t)others[i].length &&
             !memcmp((const char *)start + others[i].at, others[i].bytes, (size_t)others[i].length))
             return lc_fail(LC_EINVAL, "%s: %s", path, others[i].what);
     return refuse_page(path, start, n, wanted);

@@ -100,7 +100,7 @@ static int hex4(const char *p, const char *end) {
     int value = 0;
     if (end - p < 4) return -1;
     for (int i = 0; i < 4; i++) {
-        int c = p[i], lower = c | 0x20;
+        int c = (unsigned char)p[i], lower = c | 0x20;
         if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
         else if (lower >= 'a' && lower <= 'f') value = value * 16 + (lower - 'a' + 10);
         else return -1;

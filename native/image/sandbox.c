@@ -159,7 +159,7 @@ static int start(struct lc_sandbox *s, int *filtered) {
     s->room = s->file_room + 3 * (size_t)most.pixels;
     lc_beside(program, sizeof program, "lucid-decode");
     if (launch(s, program, PROGRAM_BYTES + JPEG_BYTES + BYTES_A_PIXEL * most.pixels) < 0) return -1;
-    struct lc_decode_answer greeting;
+    struct lc_decode_answer greeting = {0};
     if (receive(s, &greeting, GREETING) != THERE) {
         end(s);
         return lc_fail(LC_EIO, "sandbox: %s does not start", program);
@@ -221,7 +221,7 @@ static int take(struct lc_sandbox *s, struct lc_picture *p, const struct lc_deco
 
 static int decode_apart(struct lc_sandbox *s, struct lc_picture *p, const void *bytes, size_t n,
                         const char *name) {
-    struct lc_decode_answer a;
+    struct lc_decode_answer a = {0};
     *p = (struct lc_picture){0};
     if (n > INT64_MAX || lc_picture_check_bytes(name, (int64_t)n) < 0 || ready(s) < 0) return -1;
     memcpy(s->shared, bytes, n);

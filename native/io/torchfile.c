@@ -298,7 +298,7 @@ static int add_tensor(struct loader *l, const struct lc_pickle_value *a, int rol
     const struct lc_pickle *p = &l->pickle;
     struct reference r;
     struct view v = {0};
-    int strides;
+    int strides = 0;
     if (*l->name == 0) strcpy(l->name, "tensor"); /* torch.save of one tensor alone */
     if (a->count < (role == TENSOR ? 4u : 7u)) return refuse(l, "it is made of too little");
     const struct lc_pickle_value *offset = lc_pickle_item(p, a, 1);

@@ -102,9 +102,9 @@ int lc_batch_segment(lc_batch *b, int parent, const int32_t *ids, int count, int
 }
 
 lc_forest *lc_batch_forest(const lc_batch *b) {
-    int32_t *parent = lc_alloc(2 * (size_t)(b->count + 1) * sizeof *parent),
-            *length = parent + b->count;
+    int32_t *parent = lc_alloc(2 * (size_t)(b->count + 1) * sizeof *parent);
     if (!parent) return NULL;
+    int32_t *length = parent + b->count;
     for (int i = 0; i < b->count; i++) {
         parent[i] = b->segments[i].parent;
         length[i] = b->segments[i].rows;

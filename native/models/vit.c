@@ -255,12 +255,13 @@ lc_tensor *lc_vit_forward(const struct lc_vit *v, lc_tensor *pixels) {
             LC_EINVAL, "vision: pixels are %s but the tower takes [N, 3, %" PRId64 ", %" PRId64 "]",
             lc_shape_text(pixels), v->size, v->size);
     int64_t n = pixels->shape[0], tokens = patch_count(v) + 1;
-    int32_t *length = lc_alloc(2 * (size_t)(n ? n : 1) * sizeof *length), *parent = length + n;
+    int32_t *length = lc_alloc(2 * (size_t)(n ? n : 1) * sizeof *length);
     uint8_t *both_ways = lc_alloc((size_t)(n ? n : 1));
     lc_forest *forest = NULL;
     lc_tensor *x = NULL;
     int before = lc_pool();
     if (!length || !both_ways) goto end;
+    int32_t *parent = length + n;
     for (int64_t i = 0; i < n; i++) {
         length[i] = (int32_t)tokens;
         parent[i] = -1;

@@ -84,13 +84,14 @@ static void report_cycle(const lc_forest *f, const uint8_t *packed) {
 static int sort_segments(lc_forest *f) {
     int n = f->segments, packed = 0, at = n;
     /* child and sibling chains, then the walk's marks; index n is the parent of the roots */
-    int32_t *child = lc_alloc(((size_t)n * 2 + 1) * sizeof *child), *sibling = child + n + 1;
+    int32_t *child = lc_alloc(((size_t)n * 2 + 1) * sizeof *child);
     uint8_t *done = lc_alloc_zero((size_t)n + 1);
     if (!child || !done) {
         lc_free(child);
         lc_free(done);
         return -1;
     }
+    int32_t *sibling = child + n + 1;
     for (int i = 0; i <= n; i++) child[i] = -1;
     for (int i = n - 1; i >= 0; i--) {
         int32_t parent = f->segment[i].parent < 0 ? n : f->segment[i].parent;

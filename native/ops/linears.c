@@ -188,7 +188,7 @@ static int make_v(const struct call *c, const struct lc_border *b, const lc_tens
                      v = rows_with_room(dy, b->n, b->r);
     const int n = alike(c);
     const int64_t rank = n ? c->part->a->shape[0] : 0;
-    if (n * rank == b->r) {
+    if (n && n * rank == b->r) {
         g.batch = sb.batch = v.batch = n;
         g.step = g.cols = sb.rows = b->n / n;
         v.step = v.cols = sb.cols = rank;
