@@ -273,6 +273,21 @@ describe("lucid doctor tells", function()
     assert.same({ dir .. "/d/images2.zip: an archive; unpack it, if what it holds is not there yet",
       dir .. "/empty: nothing in it is a part that lucid reads" }, found.strangers)
   end)
+
+  it("weights of no part that cannot be read, and why", function()
+    file.mkdir(dir .. "/empty")
+    file.write(dir .. "/empty/some.safetensors", "hi\n")
+    local said = dir .. "/empty/some.safetensors: it has 3 bytes: too short for safetensors"
+    for _, path in ipairs { "/empty", "/empty/some.safetensors" } do
+      assert.same({ said }, lucid.doctor({ dir .. path }, { cache = "none" }).strangers)
+    end
+  end)
+
+  it("a part once, though a link leads back to the folder above it", function()
+    local parts = #look().parts
+    assert(os.execute(("ln -s . '%s/d/again' && ln -s .. '%s/d/hadpo/back'"):format(dir, dir)))
+    assert.equal(parts, #look().parts)
+  end)
 end)
 
 describe("lucid doctor of recipes", function()

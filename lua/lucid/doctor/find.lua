@@ -5,8 +5,10 @@ local file = require "lucid.file"
 local inspect = require "lucid.inspect"
 local json = require "lucid.json"
 local layout = require "lucid.layout"
+local native = require "lucid.native"
 local part = require "lucid.doctor.part"
 
+local C = native.C
 local M = {}
 
 local DEEPEST = 5                         -- folders below the one that is named: Hugging Face's cache has four
@@ -50,9 +52,10 @@ local BY_TENSORS = {
   ["InstructBLIP, LAVIS layout (trained parts)"] = "qformer", ["LLaVA projector (non-LoRA trainables)"] = "projector",
 }
 
+-- What its tensors say it is; nil when they say nothing, and why where they cannot be read.
 local function by_tensors(path)
   local ok, found = pcall(inspect.look, path)
-  if not ok then return nil end
+  if not ok then return nil, (found:gsub("^inspect: ", "")) end
   if found.tensors == 0 then found = found.others[1] or found end      -- parts whose index is not there
   return BY_TENSORS[found.kind]
 end
@@ -98,13 +101,23 @@ end
 
 -- ---- looking ------------------------------------------------------------------------------------------------------
 
--- A file of weights that belongs to no folder of a model. nil: it is of no use to any recipe.
+-- A file of weights that belongs to no folder of a model. nil: it is of no use to any recipe, or cannot be read, and
+-- then why.
 local function loose(path, name)
   local known = catalogue.KNOWN[name]
-  return known and known.part or by_tensors(path)
+  if known then return known.part end
+  return by_tensors(path)
 end
 
-local function look(path, depth, found)
+-- Tells one folder from another, by whatever path it is reached.
+local function stamp_of(path) return ("%d %.17g"):format(tonumber(C.lc_file_inode(path)), file.mtime(path)) end
+
+-- above: the stamps of the folders on the way here; a link may lead back to one of them.
+local function look(path, above, found)
+  local own = stamp_of(path)
+  for _, stamp in ipairs(above) do
+    if stamp == own then return end
+  end
   local listed, names = pcall(file.list, path)
   if not listed then
     found.strangers[#found.strangers + 1] = tostring(names):gsub("^[^ ]*%.lua:%d+: ", "")
@@ -118,12 +131,12 @@ local function look(path, depth, found)
   for _, name in ipairs(names) do
     local whole = path .. "/" .. name
     if file.kind(whole) == "folder" then
-      if depth < DEEPEST and not INSIDE[name] then look(whole, depth + 1, found) end
+      if #above < DEEPEST and not INSIDE[name] then look(whole, { own, unpack(above) }, found) end
     elseif is_weights(name) and kinds[1] ~= "adapter" and (not model or catalogue.KNOWN[name]) then
-      local kind = loose(whole, name)
+      local kind, reason = loose(whole, name)
       if catalogue.PARTS[kind] then found.parts[#found.parts + 1] = part.new(kind, whole)
       elseif kind ~= "projector" then
-        found.strangers[#found.strangers + 1] = whole .. ": these weights are of no part that lucid reads"
+        found.strangers[#found.strangers + 1] = reason or whole .. ": these weights are of no part that lucid reads"
       end
     elseif name:find "%.zip$" or name:find "%.tar%.gz$" or name:find "%.tgz$" then
       found.strangers[#found.strangers + 1] = whole .. ": an archive; unpack it, if what it holds is not there yet"
@@ -138,14 +151,15 @@ function M.find(paths)
   local found = { parts = {}, strangers = {} }
   for _, path in ipairs(paths) do
     path = #path > 1 and path:gsub("/+$", "") or path
-    local kind, before = file.kind(path), #found.parts
+    local kind, parts, strangers = file.kind(path), #found.parts, #found.strangers
     if not kind then error(("doctor: %s: there is no such file or folder"):format(path), 0) end
-    if kind == "folder" then look(path, 0, found)
+    if kind == "folder" then look(path, {}, found)
     else
-      local of = loose(path, path:match "[^/]+$")
+      local of, reason = loose(path, path:match "[^/]+$")
       if catalogue.PARTS[of] then found.parts[#found.parts + 1] = part.new(of, path) end
+      if is_weights(path) then found.strangers[#found.strangers + 1] = reason end
     end
-    if #found.parts == before then
+    if #found.parts == parts and #found.strangers == strangers then
       found.strangers[#found.strangers + 1] = path .. ": nothing in it is a part that lucid reads"
     end
   end
