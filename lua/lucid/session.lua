@@ -27,12 +27,14 @@ function M.compile(text)
   local bare = text:match("^=(.*)$")
   pending, aside = { text = bare or text, shows = true }, false
   local f, reason = loadstring("return " .. pending.text, "=stdin")
+  local open = not f and reason:find("'<eof>'$") ~= nil             -- as `1 +`, which begins no statement
   if not f and not bare then
     pending.shows = false
     f, reason = loadstring(text, "=stdin")
+    open = open or not f and reason:find("'<eof>'$") ~= nil
     f = f and assert(loadstring(chunk.lasting(text), "=stdin"))
   end
-  if not f then return nil, reason, reason:find("'<eof>'$") ~= nil end
+  if not f then return nil, reason, open end
   return setfenv(f, variables)
 end
 

@@ -79,6 +79,10 @@ describe("a session", function()
     assert.equal("0", status)
   end)
 
+  it("takes a value over several lines", function()
+    assert.equal("3\n{ 1, 2 }\n", (session("1 +", "2", "{ 1,", "2 }")))
+  end)
+
   it("ends at the first fault, in one line", function()
     file.write(dir .. "/wrong.lua", "error('first\\nsecond')")
     local text, status = session("require 'wrong'", "print 'never'")
