@@ -30,6 +30,7 @@ end
 local OPTIONS = options "dtype device seed"
 
 local function place_of(op, opt)
+  if type(opt) == "number" then native.raise(op .. ": sizes and values are one list, as in {3, 4}") end
   OPTIONS:check(op, opt)
   opt = opt or {}
   return native.dtype(opt.dtype or "f32"), native.device(opt.device)

@@ -142,6 +142,19 @@ describe("random numbers", function()
   end)
 end)
 
+describe("a tensor's shape", function()
+  local lucid = require "lucid"
+
+  it("is one list; sizes one by one are refused with how to write them", function()
+    for _, op in ipairs { "zeros", "ones", "empty", "rand", "randn" } do
+      local ok, message = pcall(lucid[op], 3, 4)
+      assert.is_false(ok)
+      assert.truthy(message:find(op .. ": sizes and values are one list, as in {3, 4}", 1, true), message)
+    end
+    assert.same({ 3 }, lucid.zeros(3):shape())
+  end)
+end)
+
 describe("a tensor's print", function()
   local lucid = require "lucid"
 
