@@ -126,7 +126,8 @@ $(GEMM_CHOICE):
 	@mkdir -p $(@D)
 	@rm -f $(BUILD)/gemm-*
 	@touch $@
-GEMM_USERS := $(patsubst %,$(BUILD)/obj/%.o,cpu/gemm cpu/pack cpu/tile base/features)
+# All kernels: few rows have to go the same way as many.
+GEMM_USERS := $(filter $(BUILD)/obj/cpu/%,$(OBJECTS)) $(BUILD)/obj/base/features.o
 $(GEMM_USERS): $(GEMM_CHOICE)
 $(GEMM_USERS): COMMON += $(if $(filter loop,$(GEMM)),-DLC_GEMM_LOOP)
 
