@@ -9,7 +9,6 @@
 #include <stdatomic.h>
 
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/packed.h"
 #include "cpu/turn.h"
@@ -22,8 +21,7 @@ enum {
     MOST_GROUPED = 24, /* ... with a packed weight, in groups of those: more are faster by copies */
     SPAN = 16,         /* columns at a time: with more lines at once memory is slower */
     GROUPS = SPAN / COLS, /* of COLS columns, turned together */
-    MOST_THREADS = 64,
-    LONE_WORK = 1 << 18 /* multiplications that are not worth waking another thread for */
+    MOST_THREADS = 64
 };
 
 /* At every step one of the lines is fetched, as far as the run of steps that comes next: memory is faster
@@ -445,7 +443,7 @@ static void multiply_columns(const struct work *w, int64_t s) {
 }
 
 static int threads_for(const struct lc_gemm *g) {
-    const int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
+    const int threads = cpu_gemm_threads((double)g->m * (double)g->n * (double)g->k);
     return threads < MOST_THREADS ? threads : MOST_THREADS;
 }
 

@@ -19,7 +19,6 @@
  * change with its batch: at K = 1024 with 32 rows instead of 1312, nine elements of ten.
  * (tests/bench/gemm.lua and lucid bench measure both.) */
 #include "base/error.h"
-#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/pack.h"
 #include "cpu/tile.h"
@@ -29,12 +28,11 @@ enum {
     MOST_ROWS = 576, /* of A that are packed together: floats stay in the second-level cache */
     MOST_PAIR_ROWS = 1152, /* of pairs, which do not, as many as make up for packing B again */
     MOST_COLS = 2048,      /* whose sums wait together */
-    LONE_WORK = 1 << 18,   /* multiplications that are not worth waking another thread for */
-    SHARED_WORK = 1 << 20, /* ... and a batch of fewer is divided by products, not inside them */
+    SHARED_WORK =
+        1 << 20, /* multiplications: a batch of fewer is divided by products, not inside them */
 };
 _Static_assert((int)BLOCK_K <= (int)PACK_PAIRS, "what packing has room for");
 
-static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 static inline int64_t lines_up(int64_t floats) { return parts(floats, PACK_BEYOND) * PACK_BEYOND; }
 
@@ -117,7 +115,7 @@ static void run_tile(const struct product *p, const struct own *own, const struc
 /* The tiles of a panel of columns, chain by chain. */
 static void run_panel(const struct product *p, const struct own *own, const struct block *b,
                       int64_t j) {
-    const int64_t cols = at_most(b->col + b->cols - j, TILE_COLS);
+    const int64_t cols = cpu_at_most(b->col + b->cols - j, TILE_COLS);
     struct tile t = {.depth = b->depth / p->chains};
     t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
     t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
@@ -151,7 +149,7 @@ static void run_block(const struct product *p, const struct own *own, struct blo
     if (p->pack_a) cpu_pack(&b->a, &p->a, b->row, b->rows, b->k, b->depth);
     for (int64_t j = b->col; j < b->col + b->cols; j += TILE_COLS) {
         if (p->pack_b)
-            cpu_pack(&b->b, &p->b, j, at_most(b->col + b->cols - j, TILE_COLS), b->k, b->depth);
+            cpu_pack(&b->b, &p->b, j, cpu_at_most(b->col + b->cols - j, TILE_COLS), b->k, b->depth);
         run_panel(p, own, b, j);
     }
 }
@@ -169,11 +167,11 @@ static void run_part(const struct product *p, const struct own *own, int64_t row
                   wide = part_of(end_col - col, MOST_COLS, TILE_COLS);
     struct block b;
     for (b.col = col; b.col < end_col; b.col += wide) {
-        b.cols = at_most(end_col - b.col, wide);
+        b.cols = cpu_at_most(end_col - b.col, wide);
         for (b.row = row; b.row < end_row; b.row += high) {
-            b.rows = at_most(end_row - b.row, high);
+            b.rows = cpu_at_most(end_row - b.row, high);
             for (b.k = 0; b.k < p->steps || b.k == 0; b.k += p->block_k) {
-                b.depth = at_most(p->steps - b.k, p->block_k);
+                b.depth = cpu_at_most(p->steps - b.k, p->block_k);
                 run_block(p, own, &b);
             }
         }
@@ -182,9 +180,9 @@ static void run_part(const struct product *p, const struct own *own, int64_t row
 
 /* No more of it than this product can want. */
 static struct own take_own(const struct product *p) {
-    const int64_t depth = at_most(p->steps, p->block_k),
-                  rows = parts(at_most(p->g->m, p->most_rows), TILE_ROWS) * TILE_ROWS,
-                  cols = parts(at_most(p->g->n, MOST_COLS), TILE_COLS) * TILE_COLS;
+    const int64_t depth = cpu_at_most(p->steps, p->block_k),
+                  rows = parts(cpu_at_most(p->g->m, p->most_rows), TILE_ROWS) * TILE_ROWS,
+                  cols = parts(cpu_at_most(p->g->n, MOST_COLS), TILE_COLS) * TILE_COLS;
     const int64_t beyond = p->chains * PACK_BEYOND;
     const int64_t a = p->pack_a ? lines_up(rows * depth + beyond) : 0,
                   b = p->pack_b ? lines_up(TILE_COLS * depth + beyond) : 0,
@@ -222,9 +220,9 @@ static int run_product(const struct product *p, int threads) {
         const struct own own = take_own(p);
         if (own.all)
             run_part(p, &own, row * row_panels / down * TILE_ROWS,
-                     at_most((row + 1) * row_panels / down * TILE_ROWS, p->g->m),
+                     cpu_at_most((row + 1) * row_panels / down * TILE_ROWS, p->g->m),
                      col * col_panels / across * TILE_COLS,
-                     at_most((col + 1) * col_panels / across * TILE_COLS, p->g->n));
+                     cpu_at_most((col + 1) * col_panels / across * TILE_COLS, p->g->n));
         bad += !own.all;
     }
     return bad ? -1 : 0;
@@ -276,8 +274,7 @@ int cpu_gemm(const struct lc_gemm *g) {
     if (cpu_few_rows_serve(g)) return cpu_few_rows(g);
     const double work = (double)g->m * (double)g->n * (double)g->k;
     const bool many = g->batch > 1 && work < SHARED_WORK;
-    const int threads =
-        work * (many ? (double)g->batch : 1) < LONE_WORK ? 1 : omp_get_max_threads();
+    const int threads = cpu_gemm_threads(work * (many ? (double)g->batch : 1));
     int bad = 0;
     if (many) {
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : bad)

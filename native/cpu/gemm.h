@@ -1,6 +1,7 @@
 /* gemm.h - what the ways of multiplying matrices share. */
 #ifndef LC_CPU_GEMM_H
 #define LC_CPU_GEMM_H
+#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/lanes.h"
 
@@ -31,6 +32,14 @@ static inline bool cpu_gemm_pairs(const struct lc_gemm *g) {
 static inline bool cpu_gemm_starts_from_c(const struct lc_gemm *g) {
     return g->c_dtype == LC_F32 && g->alpha == 1 && g->beta == 1;
 }
+
+/* Threads for so many multiplications: few are not worth waking another one for, and a part that a thread has of a
+ * product is its own. */
+static inline int cpu_gemm_threads(double work) {
+    return work < 1 << 18 || omp_in_parallel() ? 1 : omp_get_max_threads();
+}
+
+static inline int64_t cpu_at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* n elements of p from index first as floats: cpu_load with the usual case in line. */
 static inline const float *cpu_gemm_floats(float *buffer, const void *p, int dtype, int64_t first,

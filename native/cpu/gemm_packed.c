@@ -1,21 +1,18 @@
 /* gemm_packed.c - products with a packed weight: few rows read it as it is (few_rows.c), more a copy of so many of its
- * columns at a time that a cache still holds it when it is multiplied. Each column of C is a chain of its own, so its bits
- * are those of a product with the whole weight. Each thread expands for itself and waits for none. */
+ * columns at a time that a cache still holds it when it is multiplied. Each column of C is a chain of its own, so its
+ * bits are those of a product with the whole weight. Each thread expands for itself and waits for none. */
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "cpu/gemm.h"
 #include "cpu/packed.h"
 
 enum {
     COPY_BYTES = 12 << 20,
-    COPY_COLS = 512,    /* at most; the rows are packed again for as many (gemm.c) */
-    COL_STEP = 64,      /* elements of whole blocks, and columns of whole panels */
-    LONE_WORK = 1 << 18 /* multiplications that are not worth waking another thread for */
+    COPY_COLS = 512, /* at most; the rows are packed again for as many (gemm.c) */
+    COL_STEP = 64    /* elements of whole blocks, and columns of whole panels */
 };
 
-static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t rounded_up(int64_t n) { return (n + COL_STEP - 1) / COL_STEP * COL_STEP; }
 
 /* Columns [j, j + cols) of B, stored as all of it is. */
@@ -40,18 +37,18 @@ static struct lc_gemm columns_of(const struct lc_gemm *g, const void *b, int64_t
 
 static int by_columns(const struct lc_gemm *g, const struct cpu_packed *p) {
     const int64_t size = g->k * (int64_t)lc_dtype_bytes(g->b_dtype);
-    const int threads = g->m * g->n * g->k < LONE_WORK ? 1 : omp_get_max_threads();
+    const int threads = cpu_gemm_threads((double)g->m * (double)g->n * (double)g->k);
     const int64_t fit = rounded_up(COPY_BYTES / (size + 1) - COL_STEP + 1);
     const int64_t share = rounded_up((g->n + threads - 1) / threads);
-    const int64_t most = at_most(share, at_most(fit > 0 ? fit : COL_STEP, COPY_COLS));
-    const int64_t cols = at_most(most, g->n), copy = cols * size;
+    const int64_t most = cpu_at_most(share, cpu_at_most(fit > 0 ? fit : COL_STEP, COPY_COLS));
+    const int64_t cols = cpu_at_most(most, g->n), copy = cols * size;
     char *copies = lc_alloc((size_t)(threads * copy));
     if (!copies) return -1;
     int failed = 0;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) reduction(+ : failed) if (threads > 1)
     for (int64_t j = 0; j < g->n; j += cols) {
         void *own = copies + omp_get_thread_num() * copy;
-        const struct lc_gemm part = columns_of(g, own, j, at_most(g->n - j, cols));
+        const struct lc_gemm part = columns_of(g, own, j, cpu_at_most(g->n - j, cols));
         expand_columns(own, g, p, j, part.n);
         failed += cpu_gemm(&part) < 0;
     }

@@ -12,8 +12,6 @@ enum {
     MOST_STEPS = PACK_PAIRS
 };
 
-static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Where step s is in its panel. */
 static inline int64_t place(const struct panels *to, const struct operand *x, int64_t s) {
     return x->pairs ? s % LANES * to->chain + s / LANES * to->width : s * to->width;
@@ -57,10 +55,10 @@ static void pack_lines(float *dst, const struct panels *panels, const struct ope
                        int64_t line, int64_t count, int64_t k, int64_t depth) {
     float buffer[GROUP][MOST_STEPS];
     for (int64_t first = 0; first < count; first += GROUP) {
-        const int64_t lines = at_most(count - first, GROUP);
+        const int64_t lines = cpu_at_most(count - first, GROUP);
         const float *row[GROUP];
         for (int64_t l = 0; l < GROUP; l++) /* beyond the last line the last again: never used */
-            row[l] = steps_of(buffer[l], x, line + first + at_most(l, lines - 1), k, depth);
+            row[l] = steps_of(buffer[l], x, line + first + cpu_at_most(l, lines - 1), k, depth);
         for (int64_t s = turn_group(dst + first, panels, x, row, depth); s < depth; s++)
             for (int64_t l = 0; l < lines; l++) dst[place(panels, x, s) + first + l] = row[l][s];
     }
@@ -83,7 +81,7 @@ static void pack_steps(float *dst, const struct panels *panels, const struct ope
         const unsigned char *row = x->data + (k + s) * x->row_size;
         float *to = dst;
         for (int64_t l = 0; l < lines; l += width, to += panels->panel) {
-            const int64_t count = at_most(lines - l, width);
+            const int64_t count = cpu_at_most(lines - l, width);
             const float *from = (const float *)row + line + l;
             if (x->dtype != LC_F32) cpu_load(to, row, x->dtype, line + l, count);
             else if (count == CPU_GEMM_COLS) copy_step(to, from, CPU_GEMM_COLS, ahead);
@@ -108,7 +106,7 @@ static void pack_step_pairs(float *dst, const struct panels *panels, const struc
         const int64_t at = 2 * (k + s); /* of the first of the two */
         float *to = dst + place(panels, x, s);
         for (int64_t l = 0; l < lines; l += panels->width, to += panels->panel) {
-            const int64_t count = at_most(lines - l, panels->width);
+            const int64_t count = cpu_at_most(lines - l, panels->width);
             const uint16_t *first = (const uint16_t *)(x->data + at * x->row_size) + line + l,
                            *second = first + x->row;
             __builtin_prefetch((const char *)first + STEPS_AHEAD * x->row_size);
@@ -125,7 +123,7 @@ void cpu_pack(const struct panels *to, const struct operand *x, int64_t line, in
               int64_t k, int64_t depth) {
     const int64_t together = x->crossed ? SIDE_BY_SIDE * to->width : to->width;
     for (int64_t l = 0; l < lines; l += together) {
-        const int64_t count = at_most(lines - l, together);
+        const int64_t count = cpu_at_most(lines - l, together);
         float *dst = to->floats + l / to->width * to->panel;
         if (!x->crossed) pack_lines(dst, to, x, line + l, count, k, depth);
         else if (x->pairs) pack_step_pairs(dst, to, x, line + l, count, k, depth);

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include "base/error.h"
 #include "cpu/cpu.h"
 
 enum { HEADER = 64, HUGE = 2 << 20 };

@@ -26,16 +26,16 @@ struct lc_border {
     uint64_t filled;
 };
 
-/* Moves the parts' weights into a border, if they are not packed. *border is NULL, and nothing is done, where the backend wants none, no part
- * has an adapter, or a weight is trained or of another dtype. -1: no memory. */
+/* Moves the parts' weights into a border, if they are not packed. *border is NULL, and nothing is done, where the
+ * backend wants none, no part has an adapter, or a weight is trained or of another dtype. -1: no memory. */
 int lc_border_make(struct lc_border **border, int count, const struct lc_linear_part *part);
 void lc_border_free(struct lc_border *b);
 
 /* Whether the weights are still there and x's rows can be multiplied with them. */
 bool lc_border_serves(const struct lc_border *b, const lc_tensor *x, int count,
                       const struct lc_linear_part *part);
-/* *now is b with its whole there, and the adapters around the weights where they are on. What packed weights are expanded
- * into in that dtype is pending. */
+/* *now is b with its whole there, and the adapters around the weights where they are on. What packed weights are
+ * expanded into in that dtype is pending. */
 int lc_border_open(struct lc_border *now, struct lc_border *b, int dtype, int count,
                    const struct lc_linear_part *part, bool on);
 /* The same for a way back: whole is that of the way forward, NULL where it was not b's own. */
