@@ -432,13 +432,13 @@ SANITIZED = BUILD=build-$@ BIN=bin-$@ CFLAGS='-O1 -g -fno-omit-frame-pointer -DL
 ## asan: the specs under the address sanitizer
 asan:
 	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE=-fsanitize=address all test-tools
-	@LUCID_LIB=$(CURDIR)/build-asan/liblucid.so LUCID_BIN=$(CURDIR)/bin-asan/lucid \
+	@LUCID_LIB=$(CURDIR)/build-asan/liblucid.so LUCID_BIN=bin-asan/lucid \
 	 ASAN_OPTIONS=detect_leaks=1:intercept_tls_get_addr=0 bin-asan/lucid tests/run.lua $(SPECS)
 
 ## ubsan: the specs under the undefined-behaviour sanitizer
 ubsan:
 	@$(MAKE) --no-print-directory $(SANITIZED) SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' all test-tools
-	@LUCID_LIB=$(CURDIR)/build-ubsan/liblucid.so LUCID_BIN=$(CURDIR)/bin-ubsan/lucid UBSAN_OPTIONS=print_stacktrace=1 \
+	@LUCID_LIB=$(CURDIR)/build-ubsan/liblucid.so LUCID_BIN=bin-ubsan/lucid UBSAN_OPTIONS=print_stacktrace=1 \
 	 bin-ubsan/lucid tests/run.lua $(SPECS)
 
 # Without OpenMP, whose own synchronisation the sanitizer does not see: threads are the reader's, the server's and curl's.
@@ -446,7 +446,7 @@ THREADED := reader sandbox capi serve serve_gate judge_openai
 ## tsan: the specs of what has threads under the thread sanitizer
 tsan:
 	@$(MAKE) --no-print-directory $(SANITIZED) OPENMP= SANITIZE=-fsanitize=thread all test-tools
-	@LUCID_LIB=$(CURDIR)/build-tsan/liblucid.so LUCID_BIN=$(CURDIR)/bin-tsan/lucid LUCID_CACHE=none TSAN_OPTIONS=second_deadlock_stack=1 \
+	@LUCID_LIB=$(CURDIR)/build-tsan/liblucid.so LUCID_BIN=bin-tsan/lucid LUCID_CACHE=none TSAN_OPTIONS=second_deadlock_stack=1 \
 	 bin-tsan/lucid tests/run.lua $(THREADED:%=tests/spec/%_spec.lua)
 
 # For a processor that valgrind can play.
