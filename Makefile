@@ -307,27 +307,27 @@ demo: all
 	$(BIN)/lucid demo --seed $(SEED) --out $(OUT)
 
 # The judge that the specs of the HTTP client talk to; without libmicrohttpd they are skipped.
-TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/faults.so
+$(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
+	@echo '  cc   $<'
+	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
+
 # What refuses memory and breaks the disk under a program (LD_PRELOAD); libgcc unwinds stacks.
 $(BUILD)/faults.so: tests/crash/memory.c tests/crash/files.c $(BUILD)/features.mk
 	@echo '  cc   $@'
 	$(Q)$(CC) -std=gnu11 -O1 -g -shared -fPIC -fvisibility=hidden $(WARN) -o $@ $(filter %.c,$^) -ldl -lpthread
 
-TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/confined
-
-TEST_TOOLS = $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/confined $(CAPI)
-$(BUILD)/judge_server: tests/support/judge_server.c $(BUILD)/features.mk
+# What tries the things that the decoder of pictures may not do.
+$(BUILD)/confined: tests/support/confined.c $(BUILD)/obj/decoder/confine.o
 	@echo '  cc   $<'
-	$(Q)$(CC) -std=gnu11 -O1 -g $(CWARN) $(SANITIZE) -o $@ $< -lmicrohttpd -lpthread
+	$(Q)$(CC) -std=c11 -O1 -g $(CWARN) -Inative $(SANITIZE) -o $@ $^
+
 # A walk through the C API, for analysers and by itself; it needs all that this machine can have.
 CAPI := $(if $(and $(HAVE_SPM),$(HAVE_CURL),$(HAVE_MHTTP),$(HAVE_SPNG),$(HAVE_STB)),$(BUILD)/capi)
 $(BUILD)/capi: $(wildcard tests/capi/*.c tests/capi/*.h) native/lucid.h $(BUILD)/liblucid.so
 	@echo '  cc   tests/capi'
 	$(Q)$(CC) -std=c11 -O1 -g $(CWARN) -Inative $(SANITIZE) -Wl,-rpath,$(abspath $(BUILD)) -o $@ $(filter %.c,$^) $(BUILD)/liblucid.so
-# What tries the things that the decoder of pictures may not do.
-$(BUILD)/confined: tests/support/confined.c $(BUILD)/obj/decoder/confine.o
-	@echo '  cc   $<'
-	$(Q)$(CC) -std=c11 -O1 -g $(CWARN) -Inative $(SANITIZE) -o $@ $^
+
+TEST_TOOLS := $(if $(HAVE_MHTTP),$(BUILD)/judge_server) $(BUILD)/faults.so $(BUILD)/confined $(CAPI)
 ## test-tools: what the specs need beside lucid (test, test-slow, asan and ubsan build it)
 test-tools: $(TEST_TOOLS)
 	$(if $(HAVE_MHTTP),,@echo 'test-tools: no libmicrohttpd; the specs that need a server are skipped')
