@@ -36,7 +36,7 @@ local function pairs_of(r, name)
 end
 
 local CHECKS = {
-  select = function(r) r:picture "image" end,
+  select = function(r) r:text "image" end,     -- a path of this machine: --images may lead anywhere
   describe = function(r) r:answer "response" end,
   correct = function(r)
     r:answer "response"
