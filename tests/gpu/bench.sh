@@ -7,10 +7,10 @@ task=gpu-bench
 if [ -n "${LUCID_CUDA:-}" ]; then
   echo "gpu-bench: LUCID_CUDA names a plug-in; what it does is measured, whatever it is"
 elif find_gpu; then
+  LUCID_CUDA=$gpu/made/liblucid_cuda.so # what is built says with it what device there is
+  export LUCID_CUDA
   timeout 120 sh -c 'task=gpu-bench && . tests/gpu/settings.sh && find_gpu && build_plugin' >"$out/build.log" 2>&1 ||
     { tail -n 3 "$out/build.log" >&2; echo "gpu-bench: the plug-in was not built" >&2; exit 1; }
-  LUCID_CUDA=$gpu/made/liblucid_cuda.so
-  export LUCID_CUDA
 else
   echo "gpu-bench: there is no GPU; nothing is measured" >&2
   exit 1
