@@ -97,11 +97,20 @@ local mining = { model = BASE, images = W .. "/wild", out = MINED, seed = opt.se
   statistics = W .. "/sft", ["max-new-tokens"] = 160, check = false, ["min-ratio"] = 0, duplicates = true, overwrite = true }
 stages:run("mine", mining, { BASE .. "/model.safetensors", W .. "/wild/image_data.json" },
   { MINED .. "/desc_data.json", MINED .. "/pope_data.json" }, function() recipe("mine", mining) end)
+-- So many pairs of each kind a batch. A model of a few steps, as --fast makes, may leave a kind without any.
+local function mix()
+  local parts = {}
+  for _, kind in ipairs { { "desc", 16 }, { "pope", 32 } } do
+    if #lucid.json.read(("%s/%s_data.json"):format(MINED, kind[1])) > 0 then parts[#parts + 1] = ("%s:%d"):format(unpack(kind)) end
+  end
+  if #parts == 0 then error("demo: the model's answers gave no pairs to train on; another --seed gives another model", 0) end
+  return table.concat(parts, ",")
+end
 local function prefer(name, loss)
   local to = out .. "/" .. name
   local training = { model = BASE, data = MINED, images = W .. "/wild", out = to, seed = opt.seed, loss = loss,
     rank = 8, alpha = 16, lr = 6e-4, steps = size.dpo, ["warmup-ratio"] = 0.25, clip = 1, gamma = 0,
-    ["save-steps"] = 0, overwrite = true, sampling = "zip", mix = "desc:16,pope:32", ["pope-weight"] = 4 }
+    ["save-steps"] = 0, overwrite = true, sampling = "zip", mix = mix(), ["pope-weight"] = 4 }
   stages:run(name, training, { BASE .. "/model.safetensors", MINED .. "/desc_data.json", MINED .. "/pope_data.json" },
     { to .. "/adapter/adapter_model.safetensors" }, function() recipe("llava", training) end)
   return to
