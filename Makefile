@@ -408,9 +408,7 @@ gpu-check:
 gpu-bench:
 	@tests/gpu/bench.sh
 
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/crash/*.c tests/fuzz/*.c tests/fuzz/*.h))
-
-C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/capi/*.c tests/capi/*.h tests/fuzz/*.c tests/fuzz/*.h))
+C_FILES := $(filter-out native/lucid.h native/kernels.h,$(wildcard tests/gpu/*.c tests/gpu/*.cc native/*.h native/*/*.c native/*/*.h native/*/*.cc native/*/*.cu native/*/*.cuh tests/support/*.c tests/capi/*.c tests/capi/*.h tests/crash/*.c tests/fuzz/*.c tests/fuzz/*.h))
 ## check: luacheck, clang-format (dry run) and the floors of native/
 check: all
 	@luacheck -q lua recipes examples tests
