@@ -73,8 +73,9 @@ function M.options(dir, more)
     verify = "corrected", min_ratio = 0, max_ratio = 2, balance = 1, duplicates = true, prompt_judge = "",
     judge = "annotation", judge_retries = 2 }
   for name, value in pairs(more or {}) do opt[name] = value end
-  for name, value in pairs(opt) do opt[name:gsub("_", "-")] = value end
-  return opt
+  local written = {}                  -- apart: a table that grows while it is gone through may hide some of its names
+  for name, value in pairs(opt) do written[name], written[name:gsub("_", "-")] = value, value end
+  return written
 end
 
 --- The lines of a stage's file.
