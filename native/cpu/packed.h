@@ -25,20 +25,14 @@ bool cpu_few_rows_serve_packed(const struct lc_gemm *g, enum lc_quant quant);
 int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p);
 
 #ifdef LC_GEMM_PAIRS
-/* A byte that is put into a float of 2^15 is added to it. So (2^15 + byte) scale - (2^15 + 128) scale is q scale, in
- * one instruction: both products are exact, for a scale has 11 digits. The second one is q8_offset times the scale. */
-static const float q8_offset = -(32768.0f + 128);
+/* Bytes are stored with 128 added to them: byte * scale + offset, the offset being q8_offset times the scale. Both products
+ * are exact, for a scale has 11 digits. */
+static const float q8_offset = -128;
 
 static inline __attribute__((always_inline)) wide floats_of_8_bits(const uint8_t *quants,
                                                                    wide scale, wide offset) {
-    const __m512i index =
-        OP(set_epi32)(0x00000F00, 0x00000E00, 0x00000D00, 0x00000C00, 0x00000B00, 0x00000A00,
-                      0x00000900, 0x00000800, 0x00000700, 0x00000600, 0x00000500, 0x00000400,
-                      0x00000300, 0x00000200, 0x00000100, 0x00000000);
-    const __m512i bytes = OP(broadcast_i32x4)(_mm_loadu_si128((const __m128i *)quants));
-    const __m512i floats =
-        OP(mask_shuffle_epi8)(OP(set1_epi32)(0x47000000), 0x2222222222222222, bytes, index);
-    return OP(fmadd_ps)((wide)floats, scale, offset);
+    const __m512i bytes = OP(cvtepu8_epi32)(_mm_loadu_si128((const __m128i *)quants));
+    return OP(fmadd_ps)(OP(cvtepi32_ps)(bytes), scale, offset);
 }
 
 /* 32 elements of q8_0 as bf16. */

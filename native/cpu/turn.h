@@ -30,21 +30,23 @@ enum {
 
 enum kind { WITH_F32, WITH_F16, WITH_BF16 };
 
+/* Blocks of 4 x 4 elements of 32 bits turned, each in its place: r[i][b + j] = r[j][b + i]. */
+static inline __attribute__((always_inline)) void turn_blocks(wide r[4]) {
+    const wide a = OP(unpacklo_ps)(r[0], r[1]), b = OP(unpackhi_ps)(r[0], r[1]),
+               c = OP(unpacklo_ps)(r[2], r[3]), d = OP(unpackhi_ps)(r[2], r[3]);
+    r[0] = OP(shuffle_ps)(a, c, 0x44);
+    r[1] = OP(shuffle_ps)(a, c, 0xEE);
+    r[2] = OP(shuffle_ps)(b, d, 0x44);
+    r[3] = OP(shuffle_ps)(b, d, 0xEE);
+}
+
 /* r[i][j] = r[j][i], elements of 32 bits */
 static inline __attribute__((always_inline)) void turn(wide r[COLS]) {
-    wide t[COLS], u[COLS];
-    for (int i = 0; i < COLS; i += 2) {
-        t[i] = OP(unpacklo_ps)(r[i], r[i + 1]);
-        t[i + 1] = OP(unpackhi_ps)(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < COLS; i += 4) { /* blocks of 4 x 4 are turned, each in its place */
-        u[i] = OP(shuffle_ps)(t[i], t[i + 2], 0x44);
-        u[i + 1] = OP(shuffle_ps)(t[i], t[i + 2], 0xEE);
-        u[i + 2] = OP(shuffle_ps)(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = OP(shuffle_ps)(t[i + 1], t[i + 3], 0xEE);
-    }
+    wide u[COLS];
+    for (int i = 0; i < COLS; i++) u[i] = r[i];
+    for (int i = 0; i < COLS; i += 4) turn_blocks(u + i);
 #ifdef __AVX512F__
-    for (int i = 0; i < 4; i++) { /* ... and now the places are */
+    for (int i = 0; i < 4; i++) { /* and now their places */
         wide a = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88),
              b = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xDD),
              c = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88),

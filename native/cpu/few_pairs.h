@@ -1,0 +1,261 @@
+/* few_pairs.h - lines of a weight multiplied with a few rows, where the CPU multiplies pairs of bf16: each line is read from
+ * end to end, a packed one is expanded in registers.
+ *
+ * By line, memory is read in one piece; by block of K, the rows' part of it stays in the first-level cache. Chains are
+ * those of gemm.c. */
+#ifndef LC_CPU_FEW_PAIRS_H
+#define LC_CPU_FEW_PAIRS_H
+#include "cpu/packed.h"
+#include "cpu/turn.h"
+
+enum {
+    SPAN = 16,     /* columns at a time: with more lines at once memory is slower */
+    MOST_PAIRS = 8 /* rows where pairs are multiplied */
+};
+
+#ifdef LC_GEMM_PAIRS
+
+enum {
+    BLOCK_K =
+        CPU_GEMM_LINES * 2 * COLS, /* elements of a line of the weight that are one block of K */
+    TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
+    AHEAD = 8192,      /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
+    ROWS_BY_LINE = 2,  /* more are multiplied block by block */
+    LINES_TOGETHER = 4 /* at most, of a packed weight */
+};
+
+/* A line of the weight as whole cache lines, wherever it begins: each is put together from two neighbours, the
+ * end of one and the start of the next. Where it begins with a cache line all comes from the next, and the one
+ * before is read for nothing, which is no slower. */
+struct source {
+    const unsigned char *at; /* whole cache lines */
+    wide before;             /* the one at `at` */
+    __m512i pick;            /* elements of two neighbours */
+};
+
+/* What is read of the first and the last cache line beyond the weight shares a page with it, or is what every
+ * block of memory and every file of weights has before its data. */
+__attribute__((no_sanitize("address"))) static inline wide whole_line(const unsigned char *p) {
+    return *(const wide *)p;
+}
+
+static inline __attribute__((always_inline)) struct source source_at(const unsigned char *b) {
+    static const uint16_t count[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                       11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                       22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    const uintptr_t past = ((uintptr_t)b - 1) % LINE + 1;
+    return (struct source){
+        .at = b - past,
+        .before = whole_line(b - past),
+        .pick = OP(add_epi16)(OP(loadu_si512)(count), OP(set1_epi16)((short)(past / 2)))};
+}
+
+/* Line i from where s stands, all of it there. */
+static inline __attribute__((always_inline)) wide line_of(struct source *s, int i) {
+    const wide next = whole_line(s->at + (i + 1) * LINE), before = s->before;
+    s->before = next;
+    return (wide)OP(permutex2var_epi16)((__m512i)before, s->pick, (__m512i)next);
+}
+
+static inline __attribute__((always_inline)) wide add_pairs(wide acc, wide x, wide w) {
+    return OP(dpbf16_ps)(acc, (__m512bh)x, (__m512bh)w);
+}
+
+/* acc[r] += x[r] * w */
+static inline __attribute__((always_inline)) void add_line(wide *acc, const struct left *x,
+                                                           int rows, int i, wide w) {
+    for (int r = 0; r < rows; r++)
+        acc[r] = add_pairs(acc[r], OP(loadu_ps)(x->a + r * x->stride + i * COLS), w);
+}
+
+/* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. What lies `ahead` of it
+ * is asked for: the processor by itself looks no further than the end of a page. */
+static inline __attribute__((always_inline)) void multiply_block(wide *acc, const unsigned char *b,
+                                                                 int64_t bytes, int64_t ahead,
+                                                                 struct left x, int rows) {
+    struct source s = source_at(b);
+    int64_t at = 0;
+    for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
+        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
+#pragma GCC unroll 1
+    for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS) {
+        wide w[TOGETHER];
+        for (int i = 0; i < TOGETHER; i++)
+            _mm_prefetch((const char *)s.at + ahead + i * LINE, _MM_HINT_T0);
+        for (int i = 0; i < TOGETHER; i++) w[i] = line_of(&s, i);
+        s.at += TOGETHER * LINE;
+        for (int i = 0; i < TOGETHER; i++) add_line(acc, &x, rows, i, w[i]);
+    }
+    for (; at < bytes; at += LINE, x.a += COLS) {
+        const int64_t left = bytes - at;
+        const __mmask32 there = left < LINE ? ~0u >> (LINE - left) / 2 : ~0u;
+        add_line(acc, &x, rows, 0, (wide)OP(maskz_loadu_epi16)(there, b + at));
+    }
+}
+
+/* How a weight is stored. */
+enum stored { PLAIN, EIGHT_BITS, FOUR_BITS };
+
+/* Bytes of so many elements, all of whole blocks. */
+static inline __attribute__((always_inline)) int64_t stored_bytes(enum stored how, int64_t count) {
+    return how == PLAIN ? 2 * count : how == EIGHT_BITS ? count : count / 2;
+}
+
+/* Where in memory that lies which is asked for: so many bytes ahead of what is read, and more from byte `end` on, if a
+ * line goes on behind its end as one that is not its neighbour. */
+struct ahead {
+    int64_t bytes, end, more;
+};
+
+static inline __attribute__((always_inline)) int64_t ahead_from(const struct ahead *ahead,
+                                                                int64_t at) {
+    return ahead->bytes + (at < ahead->end ? 0 : ahead->more);
+}
+
+/* Lines that are read at once: their sums and what is added to them take registers. */
+static inline __attribute__((always_inline)) int lines_together(enum stored how, int rows) {
+    return how == PLAIN ? 1 : how == FOUR_BITS && rows == 1 ? 4 : 2;
+}
+
+/* acc[l][r] = the chains of so many blocks of packed lines, of line l from block[l] on. Several lines at once: a chain
+ * waits for its sum longer than for what is added. */
+static inline __attribute__((always_inline)) void
+multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct cpu_packed *p,
+                const int64_t *block, int64_t blocks, struct ahead ahead, struct left x, int rows) {
+    enum { MOST_BLOCKS = BLOCK_K / 32 };
+    const int registers = how == EIGHT_BITS ? 1 : 2; /* of a block, once it is expanded */
+    const wide levels = how == FOUR_BITS ? OP(loadu_ps)(cpu_levels(p->quant)) : OP(setzero_ps)();
+    const uint8_t *quants[LINES_TOGETHER];
+    float scale[LINES_TOGETHER][MOST_BLOCKS], offset[LINES_TOGETHER][MOST_BLOCKS];
+    for (int l = 0; l < lines; l++) {
+        const uint16_t *scales = p->scales + block[l];
+        quants[l] = p->quants + block[l] * LC_PACKED_BLOCK;
+        for (int64_t b = 0; b < blocks; b += COLS) {
+            const int64_t left = blocks - b;
+            const __mmask16 there = left < COLS ? (__mmask16)(0xFFFFu >> (COLS - left)) : 0xFFFF;
+            const wide s = OP(cvtph_ps)(_mm256_maskz_loadu_epi16(there, scales + b));
+            OP(storeu_ps)(scale[l] + b, s);
+            OP(storeu_ps)(offset[l] + b, OP(mul_ps)(s, OP(set1_ps)(q8_offset)));
+            _mm_prefetch((const char *)(scales + b) + ahead_from(&ahead, b * LC_PACKED_BLOCK) / 16,
+                         _MM_HINT_T0);
+        }
+        for (int r = 0; r < rows; r++) acc[l][r] = OP(setzero_ps)();
+    }
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < blocks; b++, x.a += registers * COLS) {
+        const int64_t at = b * LC_PACKED_BLOCK, next = ahead_from(&ahead, at);
+        wide w[LINES_TOGETHER][2];
+        for (int l = 0; l < lines; l++) {
+            const uint8_t *q = quants[l] + at;
+            if (b % 2 == 0) _mm_prefetch((const char *)q + next, _MM_HINT_T0);
+            if (how == EIGHT_BITS) w[l][0] = pairs_of_8_bits(q, scale[l][b], offset[l][b]);
+            else pairs_of_4_bits(w[l], q, levels, scale[l][b]);
+        }
+        for (int i = 0; i < registers; i++)
+            for (int r = 0; r < rows; r++) {
+                const wide row = OP(loadu_ps)(x.a + r * x.stride + i * COLS);
+                for (int l = 0; l < lines; l++) acc[l][r] = add_pairs(acc[l][r], row, w[l][i]);
+            }
+    }
+}
+
+/* acc[l][r] = the chains of elements [k, k + BLOCK_K) of columns j, j + 1, ..., or of those that there are. */
+static inline __attribute__((always_inline)) void
+multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct lc_gemm *g,
+                const struct cpu_packed *p, int64_t j, int64_t k, struct ahead ahead, struct left x,
+                int rows) {
+    const int64_t count = g->k - k < BLOCK_K ? g->k - k : BLOCK_K,
+                  each = how == EIGHT_BITS ? 32 : 64;
+    int64_t block[LINES_TOGETHER];
+    for (int l = 0; l < lines; l++) {
+        if (how == PLAIN)
+            multiply_block(acc[l], (const unsigned char *)g->b + 2 * ((j + l) * g->b_row + k),
+                           2 * count, ahead.bytes, x, rows);
+        else block[l] = ((j + l) * g->k + k) / each;
+    }
+    if (how != PLAIN) multiply_packed(how, lines, acc, p, block, count / each, ahead, x, rows);
+}
+
+/* From element k of a line on, `lines` being read side by side. */
+static inline __attribute__((always_inline)) struct ahead
+ahead_of(enum stored how, int lines, const struct lc_gemm *g, int64_t k) {
+    const int64_t row = stored_bytes(how, g->b_row), bytes = AHEAD / lines;
+    return (struct ahead){bytes, row - bytes - stored_bytes(how, k), (lines - 1) * row};
+}
+
+/* total[i] += the chains of chains[i], one by one, for four at once. */
+static inline __attribute__((always_inline)) __m128 add_chains(__m128 total, wide chains[4]) {
+    turn_blocks(chains);
+    for (int i = 0; i < 4; i++) total = _mm_add_ps(total, _mm512_extractf32x4_ps(chains[i], 0));
+    for (int i = 0; i < 4; i++) total = _mm_add_ps(total, _mm512_extractf32x4_ps(chains[i], 1));
+    for (int i = 0; i < 4; i++) total = _mm_add_ps(total, _mm512_extractf32x4_ps(chains[i], 2));
+    for (int i = 0; i < 4; i++) total = _mm_add_ps(total, _mm512_extractf32x4_ps(chains[i], 3));
+    return total;
+}
+
+static inline __attribute__((always_inline)) void
+multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
+               const struct cpu_packed *p, struct left x, float sum[][SPAN], int64_t j, int64_t c) {
+    float first[4] = {0}; /* row r of line l at l * rows + r */
+    for (int i = 0; i < lines * rows; i++) first[i] = sum[i % rows][c + i / rows];
+    __m128 total = _mm_loadu_ps(first);
+    for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
+        wide acc[LINES_TOGETHER][MOST_PAIRS], chains[4];
+        multiply_stored(how, lines, acc, g, p, j + c, k, ahead_of(how, lines, g, k), x, rows);
+        for (int i = 0; i < 4; i++)
+            chains[i] = i < lines * rows ? acc[i / rows][i % rows] : OP(setzero_ps)();
+        total = add_chains(total, chains);
+    }
+    _mm_storeu_ps(first, total);
+    for (int i = 0; i < lines * rows; i++) sum[i % rows][c + i / rows] = first[i];
+}
+
+/* sum[r][c] += the products of columns [j, j + count), line by line: memory is fastest so. */
+static inline __attribute__((always_inline)) void
+multiply_by_line(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
+                 struct left x, float sum[][SPAN], int64_t j, int64_t count) {
+    const int together = lines_together(how, rows);
+    int64_t c = 0;
+    for (; c + together <= count; c += together)
+        multiply_lines(how, together, rows, g, p, x, sum, j, c);
+    for (; c < count; c++) multiply_lines(how, 1, rows, g, p, x, sum, j, c);
+}
+
+/* chain[r][c + l] = the chains of line l from column j + c on */
+static inline __attribute__((always_inline)) void
+chains_of(enum stored how, int lines, float chain[][SPAN][COLS], int64_t c, const struct lc_gemm *g,
+          const struct cpu_packed *p, int64_t j, int64_t k, struct ahead ahead, struct left x,
+          int rows) {
+    wide acc[LINES_TOGETHER][MOST_PAIRS];
+    multiply_stored(how, lines, acc, g, p, j + c, k, ahead, x, rows);
+    for (int l = 0; l < lines; l++)
+        for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c + l], acc[l][r]);
+}
+
+/* The same block by block, while the rows' part of it is in the first-level cache; what a line's chains
+ * come to is turned, so that all columns add up theirs at once. */
+static inline __attribute__((always_inline)) void
+multiply_by_block(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
+                  struct left x, float sum[][SPAN], int64_t j, int64_t count) {
+    const struct ahead ahead = {AHEAD / stored_bytes(how, BLOCK_K) * stored_bytes(how, g->b_row),
+                                INT64_MAX, 0};
+    const int together = lines_together(how, rows);
+    float chain[MOST_PAIRS][SPAN][COLS];
+    if (count < SPAN) memset(chain, 0, sizeof chain);
+    for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
+        int64_t done = 0;
+        for (; done + together <= count; done += together)
+            chains_of(how, together, chain, done, g, p, j, k, ahead, x, rows);
+        for (; done < count; done++) chains_of(how, 1, chain, done, g, p, j, k, ahead, x, rows);
+        for (int r = 0; r < rows; r++) {
+            wide w[COLS], total = OP(loadu_ps)(sum[r]);
+            for (int c = 0; c < SPAN; c++) w[c] = OP(loadu_ps)(chain[r][c]);
+            turn(w);
+            for (int l = 0; l < COLS; l++) total = OP(add_ps)(total, w[l]);
+            OP(storeu_ps)(sum[r], total);
+        }
+    }
+}
+
+#endif
+#endif
