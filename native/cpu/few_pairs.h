@@ -1,7 +1,7 @@
 /* few_pairs.h - lines of a weight multiplied with a few rows, where the CPU multiplies pairs of bf16: each line is read from
  * end to end, a packed one is expanded in registers.
  *
- * By line, memory is read in one piece; by block of K, the rows' part of it stays in the first-level cache. Chains are
+ * By line, memory is read in one piece; by part of a block of K, the rows' stays in the first-level cache. Chains are
  * those of gemm.c. */
 #ifndef LC_CPU_FEW_PAIRS_H
 #define LC_CPU_FEW_PAIRS_H
@@ -18,9 +18,10 @@ enum {
 enum {
     BLOCK_K =
         CPU_GEMM_LINES * 2 * COLS, /* elements of a line of the weight that are one block of K */
+    PART_K = BLOCK_K / 2,          /* of so many, all rows stay in the first-level cache */
     TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
     AHEAD = 8192,      /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
-    ROWS_BY_LINE = 2,  /* more are multiplied block by block */
+    ROWS_BY_LINE = 2,  /* more are multiplied part by part */
     LINES_TOGETHER = 4 /* at most, of a packed weight */
 };
 
@@ -68,15 +69,14 @@ static inline __attribute__((always_inline)) void add_line(wide *acc, const stru
         acc[r] = add_pairs(acc[r], OP(loadu_ps)(x->a + r * x->stride + i * COLS), w);
 }
 
-/* acc[r] = the chains of a block of K, one to a lane: [0, bytes) of a line of the weight. What lies `ahead` of it
+/* acc[r]: the chains of a block of K, one to a lane, go on over [0, bytes) of a line of the weight. What lies `ahead` of it
  * is asked for: the processor by itself looks no further than the end of a page. */
 static inline __attribute__((always_inline)) void multiply_block(wide *acc, const unsigned char *b,
                                                                  int64_t bytes, int64_t ahead,
                                                                  struct left x, int rows) {
     struct source s = source_at(b);
     int64_t at = 0;
-    for (int r = 0; r < rows; r++) acc[r] = OP(setzero_ps)();
-        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
+    /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
 #pragma GCC unroll 1
     for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS) {
         wide w[TOGETHER];
@@ -117,7 +117,7 @@ static inline __attribute__((always_inline)) int lines_together(enum stored how,
     return how == PLAIN ? 1 : how == FOUR_BITS && rows == 1 ? 4 : 2;
 }
 
-/* acc[l][r] = the chains of so many blocks of packed lines, of line l from block[l] on. Several lines at once: a chain
+/* acc[l][r]: the chains go on over so many blocks of packed lines, of line l from block[l] on. Several lines at once: a chain
  * waits for its sum longer than for what is added. */
 static inline __attribute__((always_inline)) void
 multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct cpu_packed *p,
@@ -139,7 +139,6 @@ multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
             _mm_prefetch((const char *)(scales + b) + ahead_from(&ahead, b * LC_PACKED_BLOCK) / 16,
                          _MM_HINT_T0);
         }
-        for (int r = 0; r < rows; r++) acc[l][r] = OP(setzero_ps)();
     }
 #pragma GCC unroll 4
     for (int64_t b = 0; b < blocks; b++, x.a += registers * COLS) {
@@ -159,13 +158,12 @@ multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
     }
 }
 
-/* acc[l][r] = the chains of elements [k, k + BLOCK_K) of columns j, j + 1, ..., or of those that there are. */
+/* acc[l][r]: the chains go on over elements [k, k + most) of columns j, j + 1, ..., or over those that there are. */
 static inline __attribute__((always_inline)) void
 multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct lc_gemm *g,
-                const struct cpu_packed *p, int64_t j, int64_t k, struct ahead ahead, struct left x,
-                int rows) {
-    const int64_t count = g->k - k < BLOCK_K ? g->k - k : BLOCK_K,
-                  each = how == EIGHT_BITS ? 32 : 64;
+                const struct cpu_packed *p, int64_t j, int64_t k, int64_t most, struct ahead ahead,
+                struct left x, int rows) {
+    const int64_t count = g->k - k < most ? g->k - k : most, each = how == EIGHT_BITS ? 32 : 64;
     int64_t block[LINES_TOGETHER];
     for (int l = 0; l < lines; l++) {
         if (how == PLAIN)
@@ -201,7 +199,9 @@ multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
     __m128 total = _mm_loadu_ps(first);
     for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
         wide acc[LINES_TOGETHER][MOST_PAIRS], chains[4];
-        multiply_stored(how, lines, acc, g, p, j + c, k, ahead_of(how, lines, g, k), x, rows);
+        for (int i = 0; i < lines * rows; i++) acc[i / rows][i % rows] = OP(setzero_ps)();
+        multiply_stored(how, lines, acc, g, p, j + c, k, BLOCK_K, ahead_of(how, lines, g, k), x,
+                        rows);
         for (int i = 0; i < 4; i++)
             chains[i] = i < lines * rows ? acc[i / rows][i % rows] : OP(setzero_ps)();
         total = add_chains(total, chains);
@@ -221,39 +221,46 @@ multiply_by_line(enum stored how, int rows, const struct lc_gemm *g, const struc
     for (; c < count; c++) multiply_lines(how, 1, rows, g, p, x, sum, j, c);
 }
 
-/* chain[r][c + l] = the chains of line l from column j + c on */
+/* chain[r][c + l]: the chains of line l, from column j + c on, begin or go on at element k. */
 static inline __attribute__((always_inline)) void
 chains_of(enum stored how, int lines, float chain[][SPAN][COLS], int64_t c, const struct lc_gemm *g,
           const struct cpu_packed *p, int64_t j, int64_t k, struct ahead ahead, struct left x,
           int rows) {
     wide acc[LINES_TOGETHER][MOST_PAIRS];
-    multiply_stored(how, lines, acc, g, p, j + c, k, ahead, x, rows);
+    for (int l = 0; l < lines; l++)
+        for (int r = 0; r < rows; r++)
+            acc[l][r] = k % BLOCK_K ? OP(loadu_ps)(chain[r][c + l]) : OP(setzero_ps)();
+    multiply_stored(how, lines, acc, g, p, j + c, k, PART_K, ahead, x, rows);
     for (int l = 0; l < lines; l++)
         for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c + l], acc[l][r]);
 }
 
-/* The same block by block, while the rows' part of it is in the first-level cache; what a line's chains
- * come to is turned, so that all columns add up theirs at once. */
+/* sum[r] += what the chains of all columns come to: they are turned, so that all add up theirs at once. */
+static inline __attribute__((always_inline)) void add_turned(float *sum, float chain[SPAN][COLS]) {
+    wide w[COLS], total = OP(loadu_ps)(sum);
+    for (int c = 0; c < SPAN; c++) w[c] = OP(loadu_ps)(chain[c]);
+    turn(w);
+    for (int l = 0; l < COLS; l++) total = OP(add_ps)(total, w[l]);
+    OP(storeu_ps)(sum, total);
+}
+
+/* The same a part of a block at a time, while what the rows have of it is in the first-level cache. */
 static inline __attribute__((always_inline)) void
-multiply_by_block(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
-                  struct left x, float sum[][SPAN], int64_t j, int64_t count) {
-    const struct ahead ahead = {AHEAD / stored_bytes(how, BLOCK_K) * stored_bytes(how, g->b_row),
+multiply_by_part(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
+                 struct left x, float sum[][SPAN], int64_t j, int64_t count) {
+    const struct ahead ahead = {AHEAD / stored_bytes(how, PART_K) * stored_bytes(how, g->b_row),
                                 INT64_MAX, 0};
     const int together = lines_together(how, rows);
     float chain[MOST_PAIRS][SPAN][COLS];
     if (count < SPAN) memset(chain, 0, sizeof chain);
-    for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
+    for (int64_t k = 0, next; k < g->k; k = next, x.a += PART_K / 2) {
         int64_t done = 0;
+        next = k + PART_K;
         for (; done + together <= count; done += together)
             chains_of(how, together, chain, done, g, p, j, k, ahead, x, rows);
         for (; done < count; done++) chains_of(how, 1, chain, done, g, p, j, k, ahead, x, rows);
-        for (int r = 0; r < rows; r++) {
-            wide w[COLS], total = OP(loadu_ps)(sum[r]);
-            for (int c = 0; c < SPAN; c++) w[c] = OP(loadu_ps)(chain[r][c]);
-            turn(w);
-            for (int l = 0; l < COLS; l++) total = OP(add_ps)(total, w[l]);
-            OP(storeu_ps)(sum[r], total);
-        }
+        if (next % BLOCK_K == 0 || next >= g->k)
+            for (int r = 0; r < rows; r++) add_turned(sum[r], chain[r]);
     }
 }
 

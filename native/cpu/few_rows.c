@@ -85,7 +85,7 @@ static multiply_function *const multiply[3][MOST_ROWS] = {
     static void HOW##_##ROWS(const struct lc_gemm *g, const struct cpu_packed *p, struct left x,   \
                              float sum[][SPAN], int64_t j, int64_t count) {                        \
         if (ROWS <= ROWS_BY_LINE) multiply_by_line(HOW, ROWS, g, p, x, sum, j, count);             \
-        else multiply_by_block(HOW, ROWS, g, p, x, sum, j, count);                                 \
+        else multiply_by_part(HOW, ROWS, g, p, x, sum, j, count);                                  \
     }
 #define DEFINE_STORED(HOW)                                                                         \
     DEFINE_PAIRS(HOW, 1)                                                                           \

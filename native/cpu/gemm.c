@@ -192,13 +192,16 @@ static struct own take_own(const struct product *p) {
 }
 
 /* How many of the threads stand side by side over the columns, the others over the rows: what gives
- * the busiest the least to do. In cycles a step of k, about: 6 a tile, 3 and 12 to pack a panel. */
-static int64_t threads_across(int64_t row_panels, int64_t col_panels, int64_t threads) {
+ * the busiest the least to do. In cycles a step of k, about: 6 a tile, 3 and 12 to pack a panel, of B anew for each block
+ * of rows. */
+static int64_t threads_across(const struct product *p, int64_t row_panels, int64_t col_panels,
+                              int64_t threads) {
     int64_t best = 1, least = INT64_MAX;
     for (int64_t across = 1; across <= threads; across++) {
         if (threads % across) continue;
         const int64_t high = parts(row_panels, threads / across), wide = parts(col_panels, across);
-        const int64_t cost = 6 * high * wide + 3 * high + 12 * wide;
+        const int64_t cost =
+            6 * high * wide + 3 * high + 12 * wide * parts(high * TILE_ROWS, p->most_rows);
         if (cost < least) {
             least = cost;
             best = across;
@@ -211,7 +214,7 @@ static int64_t threads_across(int64_t row_panels, int64_t col_panels, int64_t th
  * than a barrier for every block, and far less when a thread has lost its core to other work. -1: no memory. */
 static int run_product(const struct product *p, int threads) {
     const int64_t row_panels = parts(p->g->m, TILE_ROWS), col_panels = parts(p->g->n, TILE_COLS);
-    const int64_t across = threads_across(row_panels, col_panels, threads);
+    const int64_t across = threads_across(p, row_panels, col_panels, threads);
     const int64_t down = threads / across;
     int bad = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : bad) if (threads > 1)

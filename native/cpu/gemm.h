@@ -15,7 +15,7 @@
 
 enum {
     CPU_GEMM_COLS = 2 * LANES, /* columns of a register tile */
-    CPU_GEMM_LINES = 64        /* cache lines of a block of K where pairs are multiplied */
+    CPU_GEMM_LINES = 128       /* cache lines of a block of K where pairs are multiplied */
 };
 
 /* Whether the product is of pairs of bf16. */

@@ -45,7 +45,11 @@ static inline void add_pair(lanes *sum, const float *x, lanes y) {
 #endif
 
 static inline lanes begin(const struct tile *t, int row, int col) {
-    if (t->from) return lanes_at(t->from + row * t->from_row + col);
+    if (t->from) { /* the next tile's lie behind these, or do no harm */
+        const float *from = t->from + row * t->from_row + col;
+        __builtin_prefetch(from + TILE_ROWS * t->from_row, 1);
+        return lanes_at(from);
+    }
     __builtin_prefetch(t->out + row * t->out_row + col, 1);
     return (lanes){0};
 }
