@@ -1,15 +1,12 @@
 -- lucid serve as others use it: the official OpenAI client and curl unchanged, and its page in a browser by the
 -- keyboard alone. Pictures of the page are kept in build/artifacts.
-local lucid = require "lucid"
 local adapted = require "tests.support.adapted"
 local browser = require "tests.support.browser"
 local file = require "lucid.file"
-local folder = require "tests.support.folder"
 local json = require "lucid.json"
 local python = require "tests.support.python"
 local served = require "tests.support.served"
 local socket = require "tests.support.socket"
-local tiny = require "tests.support.tiny"
 
 local ARTIFACTS = "build/artifacts"
 local QUESTION = "Is there a car in the image?"
@@ -23,20 +20,14 @@ describe("lucid serve and its clients", function()
   end
 
   setup(function()
-    dir = folder.folder()
-    tiny.model(dir, 3)
-    adapted(dir, dir .. "/adapter")
-    m = lucid.model(dir, { adapter = dir .. "/adapter" })
-    picture = tiny.pictures(dir, 1)[1]
+    local pictures
+    dir, m, pictures = adapted(1)
+    picture = pictures[1]
     file.write(dir .. "/key", "secret-of-the-tests\n")
     os.execute(("chmod 600 %s/key"):format(dir))
-    server = served.start(("--model %s --adapter %s/adapter --name tiny --quiet --api-key-file %s/key"):format(dir, dir, dir))
+    server = served.adapted(dir, ("--api-key-file %s/key"):format(dir))
   end)
-  teardown(function()
-    local status, err = server:stop()
-    assert.same({ 0, "" }, { status, err })
-    folder.remove(dir)
-  end)
+  teardown(function() server:over(dir) end)
 
   local function alone(model, seen, most)
     return model:generate { image = seen, prompt = QUESTION, max_new_tokens = most }
@@ -90,8 +81,8 @@ describe("lucid serve and its clients", function()
     if not chromium then return pending "there is no chromium here; make deps-browser installs it" end
     file.mkdir(ARTIFACTS)
     file.write(dir .. "/known.jsonl", json.encode { image = picture:match "[^/]+$", objects = { "car" } } .. "\n")
-    local own = served.start(("--model %s --adapter %s/adapter --name tiny --quiet --judge tests/support/verdicts.lua --images %s "
-      .. "--annotations %s/known.jsonl"):format(dir, dir, dir, dir))
+    local own = served.adapted(dir,
+      ("--judge tests/support/verdicts.lua --images %s --annotations %s/known.jsonl"):format(dir, dir))
     local out = python.run("page.py", own.line:match "^(%S+)", server.line:match "^(%S+)", picture, ARTIFACTS, chromium)
     assert.same({ 0, "" }, { own:stop() })
     local read, got = pcall(json.decode, out)

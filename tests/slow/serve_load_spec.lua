@@ -2,11 +2,9 @@
 -- $LUCID_LOAD_SECONDS changes how long.
 local lucid = require "lucid"
 local adapted = require "tests.support.adapted"
-local folder = require "tests.support.folder"
 local rng = require "lucid.rng"
 local served = require "tests.support.served"
 local streams = require "tests.support.streams"
-local tiny = require "tests.support.tiny"
 
 local STREAMS, SECONDS = 64, tonumber(os.getenv "LUCID_LOAD_SECONDS" or 60)
 local dir, m, pictures, server
@@ -18,19 +16,11 @@ describe("lucid serve under load", function()
   end
 
   setup(function()
-    dir = folder.folder()
-    tiny.model(dir, 3)
-    adapted(dir, dir .. "/adapter")
-    m = lucid.model(dir, { adapter = dir .. "/adapter" })
-    pictures = tiny.pictures(dir, 6)
+    dir, m, pictures = adapted(6)
     -- A budget that holds some of the pictures, so that trunks go and come all the time.
-    server = served.start(("--model %s --adapter %s/adapter --name tiny --dtype f32 --quiet --trunk-budget 0.2"):format(dir, dir))
+    server = served.adapted(dir, "--dtype f32 --trunk-budget 0.2")
   end)
-  teardown(function()
-    local status, err = server:stop()
-    assert.same({ 0, "" }, { status, err })
-    folder.remove(dir)
-  end)
+  teardown(function() server:over(dir) end)
 
   it("answers every stream of 64 as alone, in memory that stays flat", function()
     local list, draw, open = streams.kinds(m, pictures), rng.new(1), {}

@@ -2,11 +2,9 @@
 -- all have gone nothing of them is left. $LUCID_SOAK_SECONDS changes how long (make soak: twenty minutes).
 local lucid = require "lucid"
 local adapted = require "tests.support.adapted"
-local folder = require "tests.support.folder"
 local rng = require "lucid.rng"
 local served = require "tests.support.served"
 local streams = require "tests.support.streams"
-local tiny = require "tests.support.tiny"
 
 local SECONDS = tonumber(os.getenv "LUCID_SOAK_SECONDS" or 20)
 local GOOD, LINGERING = 8, 12
@@ -45,19 +43,10 @@ describe("lucid serve among all kinds of clients", function()
   end
 
   setup(function()
-    dir = folder.folder()
-    tiny.model(dir, 3)
-    adapted(dir, dir .. "/adapter")
-    m = lucid.model(dir, { adapter = dir .. "/adapter" })
-    pictures = tiny.pictures(dir, 6)
-    server = served.start(("--model %s --adapter %s/adapter --name tiny --dtype f32 --quiet --trunk-budget 0.2 --stall 10 "
-      .. "--head-timeout 10 --body-timeout 10"):format(dir, dir))
+    dir, m, pictures = adapted(6)
+    server = served.adapted(dir, "--dtype f32 --trunk-budget 0.2 --stall 10 --head-timeout 10 --body-timeout 10")
   end)
-  teardown(function()
-    local status, err = server:stop()
-    assert.same({ 0, "" }, { status, err })
-    folder.remove(dir)
-  end)
+  teardown(function() server:over(dir) end)
 
   local function answered(client)
     local status, _, body = client.socket:answer(60)

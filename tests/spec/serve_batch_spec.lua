@@ -4,19 +4,12 @@ local adapted = require "tests.support.adapted"
 local Batch = require "lucid.serve.batch"
 local folder = require "tests.support.folder"
 local rng = require "lucid.rng"
-local tiny = require "tests.support.tiny"
 local trunks = require "lucid.serve.trunks"
 
 local QUESTIONS = { "Is there a car in the image?", "Describe this image in detail.", "What is red?" }
 local dir, m, pictures
 
-setup(function()
-  dir = folder.folder()
-  tiny.model(dir, 3)
-  adapted(dir, dir .. "/adapter")
-  m = lucid.model(dir, { adapter = dir .. "/adapter" })
-  pictures = tiny.pictures(dir, 4)
-end)
+setup(function() dir, m, pictures = adapted(4) end)
 teardown(function() folder.remove(dir) end)
 
 local function item(model, picture, question, settings, more)

@@ -22,10 +22,7 @@ setup(function()
   server = served.start(("--model %s --name tiny --quiet --queue 2 --max-body 0.125 --max-tokens 400 --allow-host lucid.test "
     .. "--head-timeout 1 --body-timeout 1.5 --stall 2"):format(dir))
 end)
-teardown(function()
-  server:stop()
-  folder.remove(dir)
-end)
+teardown(function() server:over(dir) end)
 
 local function with(headers, fields)
   local request = served.completion(fields)

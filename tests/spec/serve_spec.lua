@@ -4,11 +4,9 @@ local adapted = require "tests.support.adapted"
 local base64 = require "lucid.base64"
 local decoders = require "tests.support.decoders"
 local file = require "lucid.file"
-local folder = require "tests.support.folder"
 local json = require "lucid.json"
 local served = require "tests.support.served"
 local socket = require "tests.support.socket"
-local tiny = require "tests.support.tiny"
 
 local QUESTION = "Is there a car in the image?"
 local dir, m, pictures, server
@@ -22,18 +20,11 @@ if served.missing() then
 end
 
 setup(function()
-  dir = folder.folder()
-  tiny.model(dir, 3)
-  adapted(dir, dir .. "/adapter")
-  m = lucid.model(dir, { adapter = dir .. "/adapter" })
-  pictures = tiny.pictures(dir, 3)
+  dir, m, pictures = adapted(3)
   lucid.image.save(lucid.image.load(pictures[1]), dir .. "/one.jpg")
-  server = served.start(("--model %s --adapter %s/adapter --name tiny --dtype f32 --max-tokens 40 --quiet"):format(dir, dir))
+  server = served.adapted(dir, "--dtype f32 --max-tokens 40")
 end)
-teardown(function()
-  server:stop()
-  folder.remove(dir)
-end)
+teardown(function() server:over(dir) end)
 
 local function complete(fields)
   local status, body, headers = server:ask(served.completion(fields))

@@ -1,4 +1,5 @@
 -- lucid serve as a program of its own, and the bodies of requests to it.
+local assert = require "luassert"
 local base64 = require "lucid.base64"
 local file = require "lucid.file"
 local folder = require "tests.support.folder"
@@ -49,6 +50,13 @@ function M.start(words)
   return self
 end
 
+--- Starts one of what tests.support.adapted has written, under the name "tiny".
+---@param dir string
+---@param words string      further options
+function M.adapted(dir, words)
+  return M.start(("--model %s --adapter %s/adapter --name tiny --quiet %s"):format(dir, dir, words))
+end
+
 function Served:ask(r) return socket.ask(self.port, r) end
 
 --- A value of /metrics; where there are several of a name, their sum.
@@ -81,6 +89,14 @@ end
 function Served:stop()
   self:signal "TERM"
   return self:ended()
+end
+
+--- Ends it when all is done: it has had nothing to say. Its model's folder goes, too.
+---@param dir string
+function Served:over(dir)
+  local status, err = self:stop()
+  folder.remove(dir)
+  assert.same({ 0, "" }, { status, err })
 end
 
 return M
