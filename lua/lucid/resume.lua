@@ -80,7 +80,7 @@ local function changes(was, is)
   for name in pairs(is.options) do names[name] = true end
   for name in pairs(names) do
     local old, new = was.options[name], is.options[name]
-    if old ~= new and not FREE[name] and not name:find("_", 1, true) then
+    if old ~= new and not FREE[name] then
       list[#list + 1] = ("--%s (%s, now %s)"):format(name, tostring(old), tostring(new))
     end
   end

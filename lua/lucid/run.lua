@@ -37,10 +37,11 @@ function M.hashes(opt, names)
   return list
 end
 
+-- What JSON can hold, by the options' names on the command line: those with a dash have their Lua names beside them.
 local function plain(opt)
   local copy = {}
-  for k, v in pairs(opt) do
-    if type(v) == "string" or type(v) == "number" or type(v) == "boolean" then copy[k] = v end
+  for name, v in pairs(opt) do
+    if type(v) == "string" or type(v) == "number" or type(v) == "boolean" then copy[name:gsub("_", "-")] = v end
   end
   return copy
 end

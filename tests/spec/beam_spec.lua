@@ -362,9 +362,9 @@ describe("published settings", function()
       return lucid.json.read(("%s/%s/results.json"):format(dir, name)).config
     end
     local c = config("shr", { data = dir .. "/world/shr", json = false })
-    assert.same({ 5, "full", 6 }, { c.beams, c.length_norm, c.max_new_tokens })
+    assert.same({ 5, "full", 6 }, { c.beams, c["length-norm"], c["max-new-tokens"] })
     c = config("pope", { questions = dir .. "/world/pope/coco_pope_random.json", beams = 2 })
-    assert.same({ 2, "full", 6 }, { c.beams, c.length_norm, c.max_new_tokens })
+    assert.same({ 2, "full", 6 }, { c.beams, c["length-norm"], c["max-new-tokens"] })
     folder.remove(dir)
   end)
 end)

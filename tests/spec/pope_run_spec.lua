@@ -157,6 +157,8 @@ describe("pope", function()
     for _, name in ipairs { "weights", "prompt", "processor", "decoding" } do assert.equal(64, #results.hashes[name]) end
     assert.truthy(results.config.prompt:find("{q} ASSISTANT:", 1, true))
     assert.equal("f32", results.config.dtype)
+    assert.same({ false, 12 }, { results.config["as-published"], results.config["max-new-tokens"] })
+    for name in pairs(results.config) do assert.is_nil(name:find("_", 1, true), name) end      -- one name an option
     assert.equal(results.generation.images.value, results.generation.prefills.value)
     local count = 0
     for sample in json.each(dir .. "/a/samples.jsonl") do

@@ -40,7 +40,7 @@ describe("lucid shr --judge openai", function()
     assert.same({ 0, "" }, { shr(server, "a", words) })
     assert.equal(asked, server:asked())
     assert.equal(samples, file.read(dir .. "/a/samples.jsonl"))
-    assert.is_truthy(file.read(dir .. "/a/results.json"):find('"judge_identity":', 1, true))
+    assert.is_truthy(file.read(dir .. "/a/results.json"):find('"judge-identity":', 1, true))
   end)
 
   test("has the same results through faults and a budget as without", function(server)

@@ -26,13 +26,11 @@ local function folders(page, runs)
   page:table({ "run", "recipe", "model", "adapter", "folder", "missing" }, rows, { code = { [5] = true } })
 end
 
--- Options by their names on the command line; config.json has those with a dash under both spellings.
+-- Options as texts.
 local function options_of(run)
   local list = {}
   for name, value in pairs(run.options) do
-    local dashed = name:gsub("_", "-")
-    local own = name == dashed or run.options[dashed] == nil
-    if own and type(value) ~= "table" then list[dashed] = tostring(value) end
+    if type(value) ~= "table" then list[name] = tostring(value) end
   end
   return list
 end
