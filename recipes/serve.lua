@@ -47,6 +47,15 @@ local opt = lucid.args {
   { "judge-key-file", "", "openai: file of the judge's key; empty: $OPENAI_API_KEY" },
 }
 
+local usage = lucid.args.usage
+if opt.judge ~= "none" and opt.images == "" then usage "--images is required with --judge; --help lists all options" end
+-- The server refuses such an address itself, but only when a model has been read.
+local own = opt.host == "localhost" or opt.host == "::1" or opt.host:find "^127%."
+if not own and opt.api_key_file == "" then
+  usage(("--host %s: a key is needed (--api-key-file FILE) where others reach it; only this machine reaches 127.0.0.1, "
+    .. "localhost and ::1"):format(opt.host))
+end
+
 lucid.threads(opt.threads)
 lucid.image.guard(opt)
 local m = lucid.model(opt.model, { device = opt.device, dtype = opt.dtype, quant = opt.quant, template = opt.template,
@@ -57,7 +66,6 @@ for name in opt.allow_host:gmatch "[^,]+" do names[#names + 1] = name end
 -- Who judges, and what is known of the pictures.
 local function judging()
   if opt.judge == "none" then return nil end
-  if opt.images == "" then lucid.args.usage "--images is required with --judge; --help lists all options" end
   local source = lucid.mine.source(opt, lucid.cache.folder(opt.cache))
   local settings = setmetatable({ api_key_file = opt.judge_key_file, quiet = true }, { __index = opt })
   return { source = source, prompt = lucid.recipe.load(opt.prompt),

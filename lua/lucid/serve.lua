@@ -332,15 +332,15 @@ local function expire(self)
   end
 end
 
--- Whether something that was accepted is not answered.
-local function busy(self) return next(self.jobs) ~= nil or self.judging and #self.judging:waiting() > 0 end
+-- How many requests were accepted and are not answered.
+local function unanswered(self) return #keys(self.jobs) + (self.judging and #self.judging:waiting() or 0) end
 
 local PAUSE = 0.02          -- seconds between two looks at clients that do not keep up
 
 --- One round: what has come, what has gone, and a token for every answer.
 ---@param patience number      seconds to wait for something where there is nothing to do
 function Server:round(patience)
-  if growing(self) > 0 then patience = 0 elseif busy(self) then patience = PAUSE end
+  if growing(self) > 0 then patience = 0 elseif unanswered(self) > 0 then patience = PAUSE end
   if check(C.lc_server_wait(self.handle, patience)) > 0 then
     take_left(self)
     take_new(self)
@@ -356,16 +356,24 @@ end
 
 local DRAIN = 5             -- seconds for clients to take the last answers
 
+-- No further request is taken. Where some are waiting for their answers, the user waits with them, and is told so.
+local function drain(self)
+  C.lc_server_drain(self.handle)
+  local n = unanswered(self)
+  if self.log and n > 0 then
+    self.log(("%d request%s answered first; Ctrl-C again ends at once"):format(n, n == 1 and " is" or "s are"))
+  end
+end
+
 local function run(self)
   local until_seconds
   while true do
     self:round(0.25)
     if native.signalled() and not until_seconds then
-      C.lc_server_drain(self.handle)
+      drain(self)
       until_seconds = math.huge
-      if self.log then self.log(("answers %d requests yet; Ctrl-C again ends at once"):format(#keys(self.jobs))) end
     end
-    if until_seconds and not busy(self) then
+    if until_seconds and unanswered(self) == 0 then
       until_seconds = math.min(until_seconds, C.lc_seconds() + DRAIN)
       if C.lc_server_count(self.handle, "unsent") == 0 or C.lc_seconds() > until_seconds then return end
     end

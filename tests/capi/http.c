@@ -62,5 +62,9 @@ void capi_http(void) {
     MUST(lc_server_count(s, "connections") >= 0);
     REFUSED(lc_server_count(s, "birds") < 0);
     lc_server_free(s);
+    s = lc_server_new("0.0.0.0", 0);
+    MUST(s);
+    REFUSED(lc_server_start(s) < 0); /* open to others without a key */
+    lc_server_free(s);
     REFUSED(lc_http_open("ftp://127.0.0.1", NULL) == NULL);
 }

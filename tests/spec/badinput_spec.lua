@@ -81,6 +81,10 @@ describe("bad input", function()
       ["--schedule x"] = "none of cosine, linear", ["--sampling x"] = "offline, all, zip",
       ["more"] = "'more' is not an option",
     } do fails(train_with(more), 2, part) end
+    for _, host in ipairs { "0.0.0.0", "::", "nowhere" } do
+      fails(("serve --model %s --host %s"):format(model, host), 2, "--host " .. host, "a key is needed", "--api-key-file")
+    end
+    fails(("serve --model %s --judge annotation"):format(model), 2, "--images")
   end)
 
   it("names pictures that cannot be read", function()

@@ -327,10 +327,10 @@ describe("the server", function()
 
   it("ends in order when it is told to", function()
     for _, signal in ipairs { "TERM", "INT" } do
-      local own = served.start(("--model %s --quiet"):format(dir))
+      local own = served.start(("--model %s"):format(dir))
       assert.equal(200, (own:ask { path = "/healthz" }))
       own:signal(signal)
-      assert.same({ 0, "" }, { own:ended() })
+      assert.same({ 0, "" }, { own:ended() })         -- nobody is waiting: there is nothing to say
     end
   end)
 
@@ -363,6 +363,20 @@ describe("the server", function()
     assert.equal(0, (own:ended()))
   end)
 
+  it("says so where someone is waiting", function()
+    local own = served.start(("--model %s --name tiny"):format(dir))
+    local long = own:connect()
+    long:request(served.completion { stream = true, max_tokens = 400, n = 8, temperature = 1, logprobs = true, top_logprobs = 20 })
+    repeat until own:metric "lucid_sequences" > 0
+    own:signal "TERM"
+    local _, _, text = long:answer()
+    long:close()
+    assert.equal("[DONE]", table.remove(socket.events(text)))
+    local status, log = own:ended()
+    assert.equal(0, status)
+    assert.equal(1, (log:find("1 request is answered first; Ctrl-C again ends at once\n", 1, true)), log)
+  end)
+
   it("is refused where it cannot be", function()
     local function refused(part, words)
       local ok, reason = pcall(served.start, words)
@@ -370,10 +384,10 @@ describe("the server", function()
       assert.truthy(reason:find(part, 1, true), reason)
     end
     refused("--model is required", "")
-    refused("a key is needed: --api-key-file", ("--model %s --host 0.0.0.0"):format(dir))
     refused("Address already in use", ("--model %s --port %d"):format(dir, server.port))
-    refused("is no address of this machine", ("--model %s --host nowhere"):format(dir))
     file.write(dir .. "/key", "secret-of-the-tests\n")
+    os.execute(("chmod 600 %s/key"):format(dir))
+    refused("is no address of this machine", ("--model %s --host nowhere --api-key-file %s/key"):format(dir, dir))
     os.execute(("chmod 644 %s/key"):format(dir))
     file.write(dir .. "/long", ("k"):rep(5000))
     os.execute(("chmod 600 %s/long"):format(dir))
