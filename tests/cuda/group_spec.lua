@@ -149,7 +149,7 @@ describe("a preference run of two devices", function()
         :gsub("%-%-steps 6", "--steps 2")
       local status, said = training.run(words, dir, n > 1 and ("%s -n %d"):format(processes.MPIRUN, n) or "")
       assert.equal(0, status, said)
-      return processes.numbers(out), processes.log_of(out)
+      return processes.numbers(out), training.log_of(out)
     end
     local start = train(1, "cpu", "--lr 0")
     local two, log = train(2, "cuda")

@@ -15,12 +15,6 @@ local PAIRS = {
   { prompt = { 1, 6 }, chosen = { 33, 2 }, rejected = { 33, 44, 45, 2 } },
 }
 
-local function log_of(dir)
-  local lines = {}
-  for line in file.read(dir .. "/log.jsonl"):gmatch("[^\n]+") do lines[#lines + 1] = json.decode(line) end
-  return lines
-end
-
 describe("a model on the device", function()
   it("is where it was asked to be, and its memory is the weights'", function()
     local before = tonumber(C.lc_device_memory("weights"))
@@ -103,7 +97,7 @@ describe("a run on the device", function()
       local out = dir .. "/" .. device
       local words = training.llava(dir, out, "--quiet --device " .. device):gsub("%-%-steps 6", "--steps 2")
       assert.equal(0, training.run(words, dir), file.read(dir .. "/stderr"))
-      logs[device] = log_of(out)
+      logs[device] = training.log_of(out)
       answers[device] = lucid.model(dir .. "/model", { dtype = "f32", device = "cpu", adapter = out })
         :logps(lucid.forest.pairs(PAIRS))
     end

@@ -10,7 +10,7 @@ local processes = require "tests.support.processes"
 local training = require "tests.support.training"
 
 local HERE, SETTINGS = processes.HERE, processes.MPIRUN
-local distance, log_of, numbers = processes.distance, processes.log_of, processes.numbers
+local distance, log_of, numbers = processes.distance, training.log_of, processes.numbers
 
 local dir
 

@@ -5,6 +5,7 @@ local file = require "lucid.file"
 local folder = require "tests.support.folder"
 local json = require "lucid.json"
 local log = require "lucid.log"
+local training = require "tests.support.training"
 
 local function number(ctype, bytes) return ffi.cast("const " .. ctype .. " *", bytes)[0] end
 
@@ -130,11 +131,7 @@ describe("a log", function()
   before_each(function() dir = folder.folder() end)
   after_each(function() folder.remove(dir) end)
 
-  local function lines()
-    local list = {}
-    for record in json.each(dir .. "/run/log.jsonl") do list[#list + 1] = record end
-    return list
-  end
+  local function lines() return training.log_of(dir .. "/run") end
 
   local function logged()
     for _, name in ipairs(file.list(dir .. "/run")) do

@@ -29,12 +29,6 @@ local function run(recipe, out, more)
     .. " --threads 1 --cache none --save-steps 0 --out %s/%s %s"):format(recipe, models[recipe], dir, dir, dir, out, more or ""), dir)
 end
 
-local function log_of(out)
-  local list = {}
-  for line in file.read(("%s/%s/log.jsonl"):format(dir, out)):gmatch "[^\n]+" do list[#list + 1] = json.decode(line) end
-  return list
-end
-
 local function read(model, more)
   local opt = { model = model, desc = dir .. "/pairs/desc_data.json", pope = dir .. "/pairs/pope_data.json",
     images = dir .. "/world" }
@@ -59,7 +53,7 @@ describe("a recipe", function()
       assert.truthy(said:find("6 desc, 6 pope", 1, true) and said:find("pairs (", 1, true), said)
       assert.truthy(said:find("self_attn.q_proj (adapter)", 1, true), said)
       assert.truthy(said:find("0.5 x the cross-entropy of 3 captions", 1, true), said)
-      local log = log_of(recipe .. "-plain")
+      local log = training.log_of(("%s/%s-plain"):format(dir, recipe))
       assert.equal(2, #log)
       assert.equal(0, log[1]["rewards/margins"])
       assert.is_near(math.log(2) + 0.5 * log[1].caption_nll, log[1].loss, 1e-5)

@@ -8,6 +8,7 @@ local program = require "tests.support.program"
 local tiny = require "tests.support.tiny"
 local training = require "tests.support.training"
 
+local log_of = training.log_of
 local dir
 setup(function()
   dir = folder.folder()
@@ -24,12 +25,6 @@ local function succeed(words)
 end
 
 local function copy(from, to) assert.equal(0, os.execute(("cp -a %s %s"):format(from, to))) end
-
-local function log_of(out)
-  local list = {}
-  for record in json.each(out .. "/log.jsonl") do list[#list + 1] = record end
-  return list
-end
 
 local function steps_of(out)
   local steps = checkpoints.steps(out)

@@ -89,8 +89,7 @@ describe("a step that is not finite", function()
     assert.is_false(file.exists(out .. "/adapter"))
     out = dir .. "/skipped"
     assert.equal(0, (training.run(training.llava(dir, out, "--quiet --non-finite skip --loss " .. bad), dir)))
-    local lines = {}
-    for record in json.each(out .. "/log.jsonl") do lines[#lines + 1] = record end
+    local lines = training.log_of(out)
     assert.equal(json.null, lines[3].loss)
     assert.is_nil(lines[2].skipped)
     assert.equal(1, lines[6].skipped)

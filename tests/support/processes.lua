@@ -1,6 +1,5 @@
 -- Several processes under mpirun, which is told what a user root on few cores needs; and runs of theirs compared.
 local ffi = require "ffi"
-local json = require "lucid.json"
 local lucid = require "lucid"
 local native = require "lucid.native"
 
@@ -42,15 +41,6 @@ function M.distance(a, b, start)
   end
   assert(#a == #b and change > 0)
   return math.sqrt(difference / change)
-end
-
---- The records of a run's log.
----@param out string
----@return table[]
-function M.log_of(out)
-  local list = {}
-  for record in json.each(out .. "/log.jsonl") do list[#list + 1] = record end
-  return list
 end
 
 return M

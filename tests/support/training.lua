@@ -65,4 +65,13 @@ function M.run(words, dir, before)
   return ending, file.read(path)
 end
 
+--- The records of a run's log.
+---@param out string
+---@return table[]
+function M.log_of(out)
+  local list = {}
+  for record in json.each(out .. "/log.jsonl") do list[#list + 1] = record end
+  return list
+end
+
 return M
