@@ -3,7 +3,9 @@
  * A page in the user's browser can send requests to this machine, too, and a name of its own can lead here
  * (DNS rebinding). So Host has to be this machine's name, a listed one or - where the server is open to others,
  * who need a key - any address; Origin, where there is one, has to be Host's; and a POST has to be JSON, which
- * a page of another origin cannot send unasked. */
+ * a page of another origin cannot send unasked.
+ *
+ * What is no HTTP does not come here: libmicrohttpd refuses it with HTML of its own, which no option changes. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdlib.h>
