@@ -7,10 +7,10 @@ local M = {}
 local Axis = {}
 Axis.__index = Axis
 
---- Whether a value is a number that can be drawn.
+--- Whether a value is a number that can be drawn: one whose distance from any other is a number, too.
 ---@param v number
 ---@return boolean
-function M.finite(v) return v == v and math.abs(v) < math.huge end
+function M.finite(v) return v == v and math.abs(v) < 1e307 end
 
 --- Where a value lies on the plain axis behind a logarithmic one; nil: it has no place.
 ---@param v number
@@ -19,6 +19,8 @@ function Axis:at(v)
   if not M.finite(v) or (self.log and v <= 0) then return nil end
   return self.log and math.log10(v) or v
 end
+
+local CLOSE = 1e-12          -- of their size: values that are nearer than this are drawn as one
 
 --- The axis of a field of all series { x = {...}, y = {...} }.
 ---@param series table[]
@@ -35,7 +37,11 @@ function M.new(series, field, opt)
     end
   end
   if low > high then low, high = 0, 1 end
-  if low == high then low, high = low - 0.5, high + 0.5 end
+  local size = math.max(math.abs(low), math.abs(high))
+  if high - low <= CLOSE * size then
+    local room = math.max(0.5, 1e-6 * size)
+    low, high = low - room, high + room
+  end
   self.low, self.high = opt and opt.from or low, high
   return self
 end
@@ -81,6 +87,23 @@ function Axis:ticks()
   local list = powers(self.low, self.high)
   if #list >= 2 then return list end
   return round(10 ^ self.low, 10 ^ self.high)          -- less than a factor of two
+end
+
+--- The values along the axis with what is written at each, in four digits, or as many more as tell them apart.
+---@return { value: number, text: string }[]
+function Axis:labels()
+  local ticks, list = self:ticks(), nil
+  for digits = 4, 17 do
+    local form, seen, apart = ("%%.%dg"):format(digits), {}, true
+    list = {}
+    for i, value in ipairs(ticks) do
+      local text = form:format(value)
+      apart = apart and not seen[text]
+      seen[text], list[i] = true, { value = value, text = text }
+    end
+    if apart then break end
+  end
+  return list
 end
 
 return M

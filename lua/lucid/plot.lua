@@ -124,9 +124,9 @@ end
 -- The row's, or column's, label for each place that has one.
 local function labels(scale, places, turned)
   local list = {}
-  for _, t in ipairs(scale:ticks()) do
-    local part = scale:part(t)
-    list[math.floor((turned and 1 - part or part) * (places - 1) + 0.5)] = ("%.4g"):format(t)
+  for _, t in ipairs(scale:labels()) do
+    local part = scale:part(t.value)
+    list[math.floor((turned and 1 - part or part) * (places - 1) + 0.5)] = t.text
   end
   return list
 end
@@ -191,6 +191,12 @@ function M.draw(data, opt)
   opt = opt or {}
   if opt.log and not (opt.log == "x" or opt.log == "y" or opt.log == "xy") then
     native.raise(("plot: log = '%s'; x, y and xy are known"):format(tostring(opt.log)))
+  end
+  for _, name in ipairs { "width", "height" } do
+    local n = opt[name]
+    if n ~= nil and not (type(n) == "number" and n >= 1 and n % 1 == 0) then
+      native.raise(("plot: %s is %s; a whole number from 1 is expected"):format(name, tostring(n)))
+    end
   end
   local series = all_series(data, opt)
   if not opt.path then

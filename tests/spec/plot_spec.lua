@@ -47,6 +47,27 @@ describe("an axis", function()
   end)
 end)
 
+describe("what is written along an axis", function()
+  local function texts(values)
+    local list = {}
+    for i, label in ipairs(axis.new({ { x = values } }, "x"):labels()) do list[i] = label.text end
+    return list
+  end
+
+  it("tells values apart that differ in their last digits", function()
+    assert.same({ "0", "0.5", "1", "1.5" }, texts { 0, 1.7 })
+    assert.same({ "2.7726", "2.7727", "2.7728", "2.7729" }, texts { 2.77255, 2.77292 })
+    assert.same({ "1000000", "1000001", "1000002", "1000003" }, texts { 1e6, 1e6 + 3 })
+  end)
+
+  it("ends where values are as near as doubles come, and as far", function()
+    local close = axis.new({ { x = { math.log(16), math.log(16) + 4e-16 } } }, "x")
+    assert.is_true(close.high - close.low >= 1)
+    assert.is_true(#texts { 1e300, 1e300 } >= 2)
+    assert.is_true(#texts { -1e308, 0, 1e308 } >= 2)
+  end)
+end)
+
 describe("a canvas", function()
   it("puts eight dots into a character", function()
     local c = canvas.new(2, 1, { braille = true })
@@ -136,6 +157,8 @@ describe("a plot", function()
       ["there is no series"] = { {} },
       ["did you mean 'log'?"] = { { 1, 2 }, { lgo = "x" } },
       ["log = 'z'"] = { { 1, 2 }, { log = "z" } },
+      ["width is x; a whole number"] = { { 1, 2 }, { width = "x" } },
+      ["height is 0; a whole number"] = { { 1, 2 }, { height = 0 } },
       ["a.png; curves are written as .svg"] = { { 1, 2 }, "a.png" },
     } do
       local ok, reason = pcall(lucid.plot, unpack(arguments))

@@ -69,12 +69,13 @@ local function frame(series, opt)
     local part = up:part(y)
     return part and HEIGHT - BOTTOM - part * (HEIGHT - BOTTOM - TOP)
   end
-  for _, t in ipairs(up:ticks()) do
-    out[#out + 1] = ('<path class="axis" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end">%.4g</text>'):format(
-      LEFT, py(t), WIDTH - RIGHT, LEFT - 6, py(t) + 4, t)
+  for _, t in ipairs(up:labels()) do
+    local y = py(t.value)
+    out[#out + 1] = ('<path class="axis" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end">%s</text>'):format(
+      LEFT, y, WIDTH - RIGHT, LEFT - 6, y + 4, t.text)
   end
-  for _, t in ipairs(across:ticks()) do
-    out[#out + 1] = ('<text x="%.1f" y="%d" text-anchor="middle">%.4g</text>'):format(px(t), HEIGHT - 6, t)
+  for _, t in ipairs(across:labels()) do
+    out[#out + 1] = ('<text x="%.1f" y="%d" text-anchor="middle">%s</text>'):format(px(t.value), HEIGHT - 6, t.text)
   end
   return out, px, py
 end
