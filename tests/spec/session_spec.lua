@@ -64,7 +64,18 @@ describe("a value", function()
     circle[1] = circle
     assert.equal("{ { ... } }", value.text(circle))
     assert.equal("{ { { { { { ... } } } } } }", value.text { { { { { { 1 } } } } } })
-    assert.truthy(value.text(lucid.args):find("^table: "))
+    assert.truthy(value.text(setmetatable({}, {})):find("^table: "))
+  end)
+
+  it("is called by its name where it is a module", function()
+    assert.equal("module lucid.image; help(lucid.image) lists what it has", value.text(lucid.image))
+    assert.equal("module lucid; help(lucid) lists what it has", value.text(lucid))
+    assert.equal("{ module lucid.args }", value.text { lucid.args })
+  end)
+
+  it("is shown whatever it is: a list of JSON, a type of the FFI", function()
+    assert.equal("{ a = { 1, { 2 } } }", value.text(lucid.json.decode '{ "a": [1, [2]] }'))
+    assert.equal("{ ctype<struct lc_tensor> }", value.text { require("lucid.native").tensor_type })
   end)
 end)
 

@@ -1,5 +1,6 @@
 -- How the session shows a value that an expression gave: a text as it is, a table as Lua writes one, as far as it is
--- easily read, a tensor within a table by its head.
+-- easily read, a tensor within a table by its head, one of Lucid's modules by its name.
+local json = require "lucid.json"
 local keys = require "lucid.keys"
 local native = require "lucid.native"
 local printing = require "lucid.printing"
@@ -13,6 +14,16 @@ local draw
 local function key_of(key)
   if type(key) == "string" and key:find("^[%a_][%w_]*$") then return key end
   return "[" .. (type(key) == "string" and ("%q"):format(key) or tostring(key)) .. "]"
+end
+
+-- A type of the FFI passes for a value of it, but no function takes it for one.
+local function is_tensor(value) return native.is_tensor(value) and (pcall(native.C.lc_tensor_ndim, value)) end
+
+-- The name of a module of Lucid's.
+local function module_of(t)
+  for name, value in pairs(package.loaded) do
+    if value == t and type(t) == "table" and name:find "^lucid" then return name end
+  end
 end
 
 -- Keys that are not of the list: texts in order, then what has none.
@@ -52,9 +63,11 @@ end
 
 function draw(value, depth, seen)
   if type(value) == "string" then return (("%q"):format(value):gsub("\\\n", "\\n")) end
-  if native.is_tensor(value) then return printing.head(value) end
+  if is_tensor(value) then return printing.head(value) end
+  local module = module_of(value)
+  if module then return ("module %s"):format(module) end
   -- What has methods is a thing, not data.
-  if type(value) ~= "table" or getmetatable(value) then return tostring(value) end
+  if type(value) ~= "table" or getmetatable(value) and not json.is_list(value) then return tostring(value) end
   return table_text(value, depth, seen)
 end
 
@@ -62,7 +75,9 @@ end
 ---@param value any
 ---@return string
 function M.text(value)
-  if type(value) == "string" or native.is_tensor(value) then return tostring(value) end
+  if type(value) == "string" or is_tensor(value) then return tostring(value) end
+  local module = module_of(value)
+  if module then return ("module %s; help(%s) lists what it has"):format(module, module) end
   return draw(value, 0, {})
 end
 
