@@ -61,16 +61,21 @@ function M.load(name)
   return chunk()
 end
 
---- Runs a recipe with options { model = "...", ["dry-run"] = true }; what it returns.
+--- Runs a recipe with options { model = "...", ["dry-run"] = true }, words that are no options in their list:
+--- lucid.recipe("describe", { model = "...", "a.jpg", "b.jpg" }); what it returns.
 ---@param name string
----@param options table
+---@param options table|nil
 ---@return table, table[]
 function M.run(name, options)
   local path = M.find(name) or error(("there is no recipe '%s'"):format(name), 2)
   local chunk = assert(loadfile(path))
-  local words = {}
-  for _, key in ipairs(keys(options)) do
-    local value = options[key]
+  local words, named = {}, {}
+  for key, value in pairs(options or {}) do
+    if type(key) == "string" then named[key] = value end
+  end
+  for i, word in ipairs(options or {}) do words[i] = tostring(word) end
+  for _, key in ipairs(keys(named)) do
+    local value = named[key]
     if type(value) == "boolean" then
       words[#words + 1] = (value and "--" or "--no-") .. key
     else
