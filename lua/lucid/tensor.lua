@@ -433,12 +433,16 @@ local function with_number(op, number_second, number_first)
 end
 
 local ops = native.ops
+--- The sum with a tensor or a number, t + x; shapes broadcast as in PyTorch.
 methods.add = with_number("add", function(t, x) return ops.shift(t, x) end,
   function(t, x) return ops.shift(t, x) end)
+--- The difference, t - x.
 methods.sub = with_number("sub", function(t, x) return ops.shift(t, -x) end,
   function(t, x) return ops.shift(ops.scale(t, -1), x) end)
+--- The product element by element, t * x.
 methods.mul = with_number("mul", function(t, x) return ops.scale(t, x) end,
   function(t, x) return ops.scale(t, x) end)
+--- The quotient element by element, t / x.
 methods.div = with_number("div", function(t, x) return ops.scale(t, 1 / x) end,
   function(t, x) return ops.scale(ops.pow(t, -1), x) end)
 
@@ -464,6 +468,10 @@ ffi.metatype(native.tensor_type, {
   __sub = methods.sub,
   __mul = methods.mul,
   __div = methods.div,
+  __pow = interpreted(function(t, exponent)
+    if not native.is_tensor(t) then native.bad_argument("pow", 1, t, "a tensor") end
+    return ops.pow(t, exponent)
+  end),
   __unm = interpreted(function(t) return ops.scale(t, -1) end),
   __tostring = function(t) return require("lucid.printing").text(t) end,
 })

@@ -178,6 +178,18 @@ describe("the gate", function()
     assert.is_false(native.is_tensor(nil))
   end)
 
+  it("has operators on tensors and numbers", function()
+    local x = lucid.tensor { 1, 2, 4 }:requires_grad()
+    assert.same({ 2, 5, 17 }, (x ^ 2 + 1):tolist())
+    assert.same({ 0, -0.5, -0.75 }, (1 / x - 1):tolist())
+    assert.same({ -3, -6, -12 }, (-x * 2 - x):tolist())
+    local y = (x ^ 3):sum()
+    y:backward()
+    assert.same({ 3, 12, 48 }, x.grad:tolist())
+    assert.truthy(raised(function() return 2 ^ x end):find("pow: argument 1 is a number; a tensor is expected", 1, true))
+    assert.truthy(raised(function() return x ^ x end):find("pow: argument 2 is a tensor; a number is expected", 1, true))
+  end)
+
   it("turns recording off inside no_grad, also when that raises, and nests", function()
     local x = lucid.ones({ 2 }):requires_grad()
     local function records() return C.lc_grad_mode(1) == 1 end
