@@ -67,13 +67,26 @@ local function of_function(f)
   return module and (source.named(module, name) or native.ops[name] and source.op(name))
 end
 
+-- The first sentence of what is written, whatever lines it stands in.
+local function first_sentence(lines)
+  local words = {}
+  for _, line in ipairs(lines) do
+    if line == "" or line:find("^%s") then break end
+    words[#words + 1] = line
+    local text = table.concat(words, " ")
+    local sentence = text:match("^(.-%l%)?%.)%s+%u") or text:match("%.$") and text
+    if sentence then return sentence end
+  end
+  return table.concat(words, " ")
+end
+
 -- A line for every function of a table, sorted.
 local function list(out, functions)
   local lines, width = {}, 0
   for _, name in ipairs(keys(functions)) do
     local found = of_function(functions[name])
     if found then
-      lines[#lines + 1] = { found.head, found.lines[1] or "" }
+      lines[#lines + 1] = { found.head, first_sentence(found.lines) }
       width = math.min(44, math.max(width, #found.head))
     end
   end

@@ -45,6 +45,14 @@ describe("help", function()
     says(lucid.zeros { 2, 3 }, "a tensor: f32 [2, 3] cpu", "t:backward(gradient)", "lucid.exp(x)")
   end)
 
+  it("lists things by a whole sentence, though it goes on in another line", function()
+    says(lucid, "but for those that f returns and those that were kept.\n")
+  end)
+
+  it("has words for a tensor's operators", function()
+    says(lucid.zeros { 1 }, "t:add(x)  ", "The product element by element")
+  end)
+
   it("shows a module with its functions, and a thing with its methods", function()
     says(lucid.image, "lucid.image\n  Pictures: u8 tensors", "lucid.image.load(path)", "Reads a picture file")
     says("image", "lucid.image.save(t, path, opt)")
