@@ -210,7 +210,7 @@ local function get_page(self, number)
   self:answer(number, 200, "text/html; charset=utf-8", page.text(self.models, self.judging ~= nil), page.HEADERS)
 end
 
--- By path and method; a path that ends in a slash stands for all below it.
+-- By path and method.
 local ROUTES = {
   ["/"] = { GET = get_page },
   ["/healthz"] = { GET = function(self, number) self:answer(number, 200, "text/plain", "ok\n") end },
@@ -218,24 +218,21 @@ local ROUTES = {
     self:answer(number, 200, "text/plain; version=0.0.4", self.metrics:text(readings(self)))
   end },
   ["/v1/models"] = { GET = get_models },
-  ["/v1/models/"] = { GET = get_model },
   ["/v1/chat/completions"] = { POST = post_completion },
   ["/judge"] = { POST = post_judge },
 }
+local ONE_MODEL = { GET = get_model }          -- /v1/models/NAME
 
 local function route(self, number, method, path, body)
-  local methods, rest = ROUTES[path], nil
-  if not methods then
-    local folder, name = path:match "^(/v1/models/)(.+)$"
-    methods, rest = ROUTES[folder], name
-  end
+  local name = path:match "^/v1/models/(.+)$"
+  local methods = name and ONE_MODEL or ROUTES[path]
   if not methods then refusal.raise(404, ("there is no %s"):format(path)) end
   local f = methods[method == "HEAD" and "GET" or method]
   if not f then
     local names = table.concat(keys(methods), ", ")
     refusal.raise(405, ("%s takes %s"):format(path, names), nil, nil, { Allow = names })
   end
-  f(self, number, rest, body)
+  f(self, number, name, body)
 end
 
 -- ---- the loop --------------------------------------------------------------------------------------

@@ -97,6 +97,17 @@ describe("a completion", function()
     assert.not_equal(one.choices[1].message.content, other.choices[1].message.content)
   end)
 
+  it("takes any whole seed, as OpenAI's servers do", function()
+    local texts = {}
+    for i, seed in ipairs { -7, -7, 7 } do
+      local status, got = complete { temperature = 1, max_tokens = 20, seed = seed }
+      assert.equal(200, status)
+      texts[i] = got.choices[1].message.content
+    end
+    assert.equal(texts[1], texts[2])
+    assert.not_equal(texts[1], texts[3])
+  end)
+
   it("has log-probabilities, to the bit", function()
     local _, a = alone(m:base(), pictures[1], QUESTION, {})
     local _, got = complete { messages = { message(QUESTION, pictures[1]) }, logprobs = true, top_logprobs = 4 }
@@ -237,9 +248,9 @@ describe("a wrong request", function()
       { "model: a name", { model = json.null } },
       { "messages: a list", { messages = "hello" } },
       { "messages: a list", { messages = json.array {} } },
-      { "role is", { messages = { { role = "robot", content = "x" } } } },
-      { "the last message is the user's", { messages = { message "a", { role = "assistant", content = "b" } } } },
-      { "the first message is the user's", { messages = { { role = "assistant", content = "b" }, message "a" } } },
+      { "role has to be", { messages = { { role = "robot", content = "x" } } } },
+      { "the last message has to be the user's", { messages = { message "a", { role = "assistant", content = "b" } } } },
+      { "the first message has to be the user's", { messages = { { role = "assistant", content = "b" }, message "a" } } },
       { "content is a text", { messages = { { role = "user", content = 3 } } } },
       { "a part is", { messages = { { role = "user", content = { { type = "sound" } } } } } },
       { "fetches nothing", { messages = image "https://127.0.0.1/cat.png" } },
@@ -302,6 +313,7 @@ describe("a wrong request", function()
     refused(404, "there is no /v1/embeddings", { path = "/v1/embeddings", body = "{}" })
     refused(404, "there is no /../etc/passwd", { path = "/../etc/passwd" })
     refused(404, "there is no model 'x'", { path = "/v1/models/x" })
+    refused(404, "there is no /v1/models/", { path = "/v1/models/" })
     refused(405, "takes POST", { path = "/v1/chat/completions" })
     refused(405, "takes GET", { path = "/v1/models", body = "{}" })
     refused(405, "takes GET", { path = "/", method = "DELETE" })

@@ -119,7 +119,7 @@ function M.read(text, limits)
     model = model, conversation = messages.read(given(body, "messages")), choices = choices, stream = stream,
     include_usage = include_usage(body, stream), top = logprobs and (top or 0) or nil,
     settings = { max_new_tokens = math.min(most or limits.tokens, limits.max_tokens), temperature = temperature,
-      top_p = top_p, top_k = number(body, "top_k", 0, 2 ^ 31, true) or 0, seed = number(body, "seed", 0, 2 ^ 53, true),
+      top_p = top_p, top_k = number(body, "top_k", 0, 2 ^ 31, true) or 0, seed = number(body, "seed", -2 ^ 53, 2 ^ 53, true),
       stop = stops(body) },
   }
 end

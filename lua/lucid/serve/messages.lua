@@ -61,15 +61,15 @@ function M.read(messages)
   for i, message in ipairs(messages) do
     local where = ("messages[%d]"):format(i - 1)
     local role = json.is_object(message) and message.role
-    if not roles[role] then refusal.raise(400, where .. ": role is system, user or assistant", where .. ".role") end
+    if not roles[role] then refusal.raise(400, where .. ": its role has to be system, user or assistant", where .. ".role") end
     if role == "assistant" and not last then
-      refusal.raise(400, "messages: the first message is the user's", where .. ".role")
+      refusal.raise(400, "messages: the first message has to be the user's", where .. ".role")
     end
     if role == "user" and last ~= "user" then turns[#turns + 1] = { question = {}, answer = {} } end
     roles[role](text_of(message.content, where .. ".content", role == "user" and add_picture(where .. ".content")))
     if role == "user" or role == "assistant" then last = role end
   end
-  if last ~= "user" then refusal.raise(400, "messages: the last message is the user's", "messages") end
+  if last ~= "user" then refusal.raise(400, "messages: the last message has to be the user's", "messages") end
   for i, turn in ipairs(turns) do
     turns[i] = { question = table.concat(turn.question, "\n"), answer = turn.answer[1] and table.concat(turn.answer, "\n") }
   end
