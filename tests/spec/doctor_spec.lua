@@ -291,6 +291,30 @@ describe("lucid doctor tells", function()
 end)
 
 describe("lucid doctor of recipes", function()
+  it("finds each data set's pictures where they are, of several copies of Visual Genome", function()
+    assert(os.execute(("mkdir '%s/d/A' && cp '%s'/d/VG/*.json '%s/d/A'"):format(dir, dir, dir)))
+    for _, name in ipairs { "image_data.json", "region_descriptions.json" } do
+      local list = json.read(dir .. "/d/A/" .. name)
+      json.write(dir .. "/d/A/" .. name, json.array { list[1] })
+    end
+    file.mkdir(dir .. "/d/A/VG_100K")
+    local found = look()
+    assert.same({}, part_of(found, "shr").wrong)
+    for _, name in ipairs { "llava", "shr" } do
+      assert.truthy((recipe_of(found, name).command or ""):find("--images " .. dir .. "/d/VG ", 1, true), lucid.doctor.text(found))
+    end
+  end)
+
+  it("looks into the folder of a file of weights that is named", function()
+    local path = dir .. "/d/llava-1.5-7b-hf"
+    local found = lucid.doctor({ path .. "/model-00001-of-00002.safetensors", path .. "/model-00002-of-00002.safetensors" },
+      { cache = "none", ["for"] = { pope = true } })
+    assert.equal(1, #found.parts)
+    assert.same({ path, {}, {} }, { found.parts[1].path, found.parts[1].missing, found.parts[1].wrong })
+    found = lucid.doctor({ dir .. "/d/eva_vit_g.pth" }, { cache = "none" })
+    assert.equal(dir .. "/d/eva_vit_g.pth", found.parts[1].path)
+  end)
+
   it("says what one needs that is nowhere, by its files", function()
     assert(os.execute(("rm -r '%s/d/VG' '%s/d/hadpo/llava-v1.5'"):format(dir, dir)))
     local found = look { ["for"] = { llava = true } }

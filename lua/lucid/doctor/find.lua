@@ -144,19 +144,28 @@ local function look(path, above, found)
   end
 end
 
+-- Parts that are a file; another one's weights are looked at with the folder around them.
+local ALONE = { eva = true, joined = true, qformer = true }
+
 --- The parts in some folders and files, and what else is worth a word.
 ---@param paths string[]
 ---@return { parts: lucid.Part[], strangers: string[] }
 function M.find(paths)
-  local found = { parts = {}, strangers = {} }
+  local found, looked = { parts = {}, strangers = {} }, {}
   for _, path in ipairs(paths) do
     path = #path > 1 and path:gsub("/+$", "") or path
     local kind, parts, strangers = file.kind(path), #found.parts, #found.strangers
     if not kind then error(("doctor: %s: there is no such file or folder"):format(path), 0) end
     if kind == "folder" then look(path, {}, found)
     else
-      local of, reason = loose(path, path:match "[^/]+$")
-      if catalogue.PARTS[of] then found.parts[#found.parts + 1] = part.new(of, path) end
+      local folder, name = path:match "^(.-)/*([^/]+)$"
+      local of, reason = loose(path, name)
+      if ALONE[of] then found.parts[#found.parts + 1] = part.new(of, path)
+      elseif catalogue.PARTS[of] then
+        folder = folder ~= "" and folder or path:sub(1, 1) == "/" and "/" or "."
+        if not looked[folder] then look(folder, {}, found) end
+        looked[folder] = true
+      end
       if is_weights(path) then found.strangers[#found.strangers + 1] = reason end
     end
     if #found.parts == parts and #found.strangers == strangers then

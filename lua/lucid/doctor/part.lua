@@ -9,6 +9,7 @@ local file = require "lucid.file"
 ---@field missing { file: string, from: string }[]
 ---@field wrong { file: string, reason: string }[]
 ---@field notes string[]                                what is worth knowing and no fault
+---@field genome lucid.Part|nil                         of a data set: the Visual Genome whose pictures it is about
 ---@field hashes table<string, string>                  SHA-256 by path, where they were asked for
 local Part = {}
 Part.__index = Part

@@ -158,13 +158,14 @@ end
 local function judge(recipe, parts, models_of)
   local model = recipe.kind and models_of[recipe.kind] or any_model(models_of)
   local result = { recipe = recipe.name, lacks = {}, broken = {} }
-  local words = { "lucid " .. recipe.name }
+  local words, genome = { "lucid " .. recipe.name }, nil
   local function take(p) if not p:is_whole() then result.broken[#result.broken + 1] = p.path end end
   for _, kind in ipairs(model.missing) do lack(result, kind, model.kind) end
   for _, p in pairs(model.parts) do take(p) end
   if #model.missing == 0 then words[2] = model_words(model) end
   for kind in recipe.data:gmatch "%S+" do
-    local p = data_part(parts, kind, model.kind)
+    local p = kind == "vg" and genome or data_part(parts, kind, model.kind)
+    genome = p and p.genome or genome
     local elsewhere = kind == "coco" and result.root        -- the pictures are another root's
     if p then
       take(p)
@@ -203,19 +204,29 @@ function M.of(parts, models_of, asked)
   return list
 end
 
+-- Of several copies and parts of Visual Genome the one that knows most of a data set's pictures.
+local function genome_of(p, genomes)
+  local best, most = nil, -1
+  for _, genome in ipairs(genomes) do
+    local known = 0
+    for id in pairs(p.ids) do known = known + (genome.images[id] and 1 or 0) end
+    if known > most or known == most and genome:is_whole() and not best:is_whole() then best, most = genome, known end
+  end
+  return best
+end
+
 --- Looks for the pictures that data sets name among those that were found.
 ---@param parts lucid.Part[]
 ---@param opt { check: boolean|nil }
 function M.pictures(parts, opt)
-  local genome, asked = choose(parts, "vg"), false
-  local roots = of_kind(parts, "coco")
-  if genome and genome.images then
-    roots[#roots + 1] = genome
-    for _, p in ipairs(parts) do
-      if p.ids then
-        data.against_vg(p, genome, opt)
-        asked = true
-      end
+  local roots, genomes, asked = of_kind(parts, "coco"), {}, false
+  for _, p in ipairs(of_kind(parts, "vg")) do
+    if p.images then genomes[#genomes + 1], roots[#roots + 1] = p, p end
+  end
+  for _, p in ipairs(#genomes > 0 and parts or {}) do
+    if p.ids then
+      p.genome, asked = genome_of(p, genomes), true
+      data.against_vg(p, p.genome, opt)
     end
   end
   for _, p in ipairs(of_kind(parts, "pope")) do p.root = data.against_pictures(p, roots, opt) end
