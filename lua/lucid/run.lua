@@ -137,7 +137,8 @@ function M.text(results)
       local spread = m.stderr and (" +- %.4f"):format(m.stderr) or ""
       if m.undefined then spread = "  undefined: nothing to divide by" end
       if m.low then spread = ("%s  [%.4f, %.4f]"):format(spread, m.low, m.high) end
-      lines[#lines + 1] = ("  %-34s %10.4f%s"):format(name, m.value, spread)
+      local count = m.value % 1 == 0 and not m.stderr and not m.low and not m.undefined
+      lines[#lines + 1] = ("  %-34s %s%s"):format(name, (count and "%10.0f" or "%10.4f"):format(m.value), spread)
     end
   end
   return table.concat(lines, "\n")
