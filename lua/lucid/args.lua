@@ -158,9 +158,10 @@ function M.form(spec) return "[options]" .. (spec.positional and (" [%s ...]"):f
 --- The text of --help.
 ---@param spec table[]
 ---@param name string
+---@param columns integer|nil     of a terminal, which lines have to fit
 ---@return string
-function M.help(spec, name)
-  local lines = {}
+function M.help(spec, name, columns)
+  local wrap, lines = require "lucid.wrap", {}          -- no start of a recipe pays for it
   if spec.about then lines[#lines + 1] = spec.about .. "\n" end
   lines[#lines + 1] = ("usage: lucid %s %s\n"):format(name, M.form(spec))
   local list, words, width, title = M.options(spec), {}, 22, nil
@@ -173,7 +174,8 @@ function M.help(spec, name)
       title = o.title
       lines[#lines + 1] = ("\n%s:"):format(title)
     end
-    lines[#lines + 1] = ("  --%s%s %s%s"):format(words[i], (" "):rep(width - #words[i]), o.help or "", M.shown(o))
+    lines[#lines + 1] = ("  --%s%s %s"):format(words[i], (" "):rep(width - #words[i]),
+      wrap((o.help or "") .. M.shown(o), width + 5, columns))
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -246,7 +248,7 @@ function M.parse(spec, words)
     local word = words[i]
     local name, inline = word:match("^%-%-([%w_%-]+)=?(.*)$")
     if word == "--help" or word == "-h" then
-      io.stdout:write(M.help(spec, rawget(_G, "LUCID_RECIPE") or "RECIPE"))
+      io.stdout:write(M.help(spec, rawget(_G, "LUCID_RECIPE") or "RECIPE", require("lucid.terminal").width()))
       os.exit(0, true)
     elseif name then
       local off = not place[name] and name:match("^no%-(.+)$")

@@ -6,6 +6,8 @@ local json = require "lucid.json"
 local native = require "lucid.native"
 local options = require "lucid.options"
 local recipe = require "lucid.recipe"
+local terminal = require "lucid.terminal"
+local wrap = require "lucid.wrap"
 
 local M = {}
 
@@ -74,11 +76,13 @@ M.USAGE = {
 --- Prints the commands with the first line of each.
 function M.help()
   for i, form in ipairs(M.USAGE) do print(("%-6s %-26s %s"):format(i == 1 and "usage:" or "", form[1], form[2])) end
+  local columns = terminal.width()
+  local function row(name, text) print(("  %-14s %s"):format(name, wrap(text, 17, columns))) end
   print("\ncommands:")
   local list, paths = recipe.names()
-  for _, name in ipairs(list) do print(("  %-14s %s"):format(name, (about(paths[name])))) end
+  for _, name in ipairs(list) do row(name, (about(paths[name]))) end
   print("\nexit status:")
-  for _, status in ipairs(M.STATUS) do print(("  %-14s %s"):format(status[1], status[2])) end
+  for _, status in ipairs(M.STATUS) do row(status[1], status[2]) end
 end
 
 --- Prints versions and which features this build has.

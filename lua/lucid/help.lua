@@ -9,6 +9,7 @@ local printing = require "lucid.printing"
 local recipe = require "lucid.recipe"
 local source = require "lucid.help.source"
 local tensor = require "lucid.tensor"
+local terminal = require "lucid.terminal"
 
 local M = {}
 
@@ -156,7 +157,7 @@ local function of_recipe(name, path)
   for _, line in ipairs(source.top(path)) do out[#out + 1] = "  " .. line end
   local args = require "lucid.args"
   local ok, spec = pcall(args.spec_of, path)
-  if ok then out[#out + 1] = "\n" .. args.help(spec, name) end
+  if ok then out[#out + 1] = "\n" .. args.help(spec, name, terminal.width()) end
   return out
 end
 

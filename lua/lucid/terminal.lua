@@ -15,6 +15,10 @@ function M.size()
   return columns[0], rows[0]
 end
 
+--- Columns of the terminal that output goes to; nil: it goes to a file or another program.
+---@return integer|nil
+function M.width() return C.lc_terminal_size(OUT, columns, rows) == 0 and columns[0] or nil end
+
 --- Whether output may hold colours: it goes to a terminal that knows them, and NO_COLOR does not forbid it.
 ---@return boolean
 function M.colours()

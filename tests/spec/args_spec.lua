@@ -153,4 +153,13 @@ describe("options", function()
     local _, short = parse { "-h" }
     assert.equal(0, short)
   end)
+
+  it("are shown in lines that fit a terminal, with the same words", function()
+    local spec = { common = "model device dtype temperature quant", { "a-name-of-some-length", "x", "what it is for" } }
+    local whole, narrow = args.help(spec, "x"), args.help(spec, "x", 60)
+    assert.equal((whole:gsub("%s+", " ")), (narrow:gsub("%s+", " ")))
+    for line in narrow:gmatch "[^\n]+" do assert.is_true(#line <= 60, line) end
+    assert.truthy(narrow:find("\n  %-%-dtype TEXT%s+f32, bf16 or f16; auto: bf16\n" .. (" "):rep(31) .. "for 16%-bit"), narrow)
+    assert.equal(whole, args.help(spec, "x", 30))
+  end)
 end)
