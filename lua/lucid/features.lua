@@ -4,7 +4,6 @@
 -- vision/KEY/ in the cache folder: KEY is made of all that the rows depend on beside the picture.
 local cache = require "lucid.cache"
 local crop = require "lucid.crop"
-local file = require "lucid.file"
 local forest = require "lucid.forest"
 local image = require "lucid.image"
 local layout = require "lucid.layout"
@@ -83,7 +82,7 @@ end
 ---@param path string
 ---@return lucid.Tensor
 function Features:get(path)
-  return find(self, file.hash(path), function() return self.reader and self.reader:take(path) or image.load(path) end)
+  return find(self, image.hash(path), function() return self.reader and self.reader:take(path) or image.load(path) end)
 end
 
 --- The features of a picture file whose bytes are at hand.
@@ -123,7 +122,7 @@ end
 ---@param path string
 ---@return boolean
 function Features:has(path)
-  local key, kept = file.hash(path), disk(self)
+  local key, kept = image.hash(path), disk(self)
   return self.young[key] ~= nil or self.old[key] ~= nil or (kept and kept:has(key)) or false
 end
 

@@ -8,7 +8,7 @@
 -- stands for the rows of the segment's picture: a path, a u8 tensor [H, W, 3] or features [rows, width];
 -- or { picture = any of these, text = ids, crop = } where the bridge reads the question, too (InstructBLIP), or a random
 -- part of the picture is meant (lucid.crop).
-local file = require "lucid.file"
+local picture = require "lucid.image"
 local native = require "lucid.native"
 
 local M = {}
@@ -28,7 +28,7 @@ M.IMAGE = -200
 ---@return string
 function M.image_key(image)
   if image == nil then return "" end
-  if type(image) == "string" then return file.hash(image) end
+  if type(image) == "string" then return picture.hash(image) end
   if type(image) == "table" and image.picture ~= nil then
     local crop = image.crop and (" %d %s %s"):format(image.crop.seed, image.crop.name, image.crop.mirror and "m" or "") or ""
     return M.image_key(image.picture) .. " " .. table.concat(image.text or {}, ",") .. crop

@@ -4,6 +4,7 @@
 --   local process = lucid.image.processor(lucid.json.read("preprocessor_config.json"))
 --   local pixels = process(t)                                            -- f32 [3, S, S]
 local ffi = require "ffi"
+local file = require "lucid.file"
 local json = require "lucid.json"
 local native = require "lucid.native"
 require "lucid.tensor" -- pictures are tensors: their methods
@@ -60,6 +61,15 @@ end
 function M.load(path)
   if type(path) ~= "string" then native.bad_argument("image.load", 1, path, "a path") end
   return take(C.lc_image_load, path)
+end
+
+--- The SHA-256 of a picture's file, by which pictures are told apart. The file is read for that and again for its
+--- pixels, so a pipe or a device is none: it may have no end, or nothing the second time.
+---@param path string
+---@return string
+function M.hash(path)
+  if C.lc_file_kind(path) == 3 then error(("%s: a picture is a regular file, and this is none"):format(path), 0) end
+  return file.hash(path)
 end
 
 local Reader = {}

@@ -73,6 +73,16 @@ describe("features", function()
     assert.equal(1, again.runs)
   end)
 
+  it("are of regular files alone: a device may have no end", function()
+    local link = folder .. "/endless.png"
+    assert(os.execute(("ln -s /dev/zero '%s'"):format(link)))
+    for _, f in ipairs { function() m:features(link) end, function() lucid.forest.image_key(link) end } do
+      local ok, reason = pcall(f)
+      assert.is_false(ok)
+      assert.equal(link .. ": a picture is a regular file, and this is none", reason)
+    end
+  end)
+
   it("have a key for each tower, processor and dtype, and none for the language model", function()
     local features = require "lucid.features"
     local function key(model) return cache.key(features.settings(model)) end
