@@ -47,6 +47,16 @@ describe("the examples", function()
     assert.equal(2, select(2, said:gsub("SHR %d", "")))
   end)
 
+  it("are there for every option that takes a file of one's own", function()
+    local said = file.read("README.md"):match "one file and name it: (.-)%. `examples/` has"
+    local options = 0
+    for option in said:gmatch "`%-%-(%l+) %./mine%.lua`" do
+      assert.truthy(file.read("examples/README.md"):find("for `--" .. option .. "` |", 1, true), option)
+      options = options + 1
+    end
+    assert.equal(5, options)
+  end)
+
   it("are what the recipes take", function()
     local chosen, rejected = lucid.tensor { -1, -2 }, lucid.tensor { -3, -1 }
     local logps = { chosen = chosen, rejected = rejected }
@@ -58,5 +68,7 @@ describe("the examples", function()
     local judge = lucid.judge["examples/06_own_judge.lua"].new {}
     local reply = judge:ask({ { regions = { { phrase = "a red car" } }, sentences = { "A car stands there.", "A dog." } } })[1]
     assert.equal("Judgement:\n1. correct: by words\n2. hallucination: by words", reply.text)
+    local asked = lucid.recipe.load "examples/09_own_prompt.lua" { regions = { { phrase = "a red car" } }, sentences = { "A dog." } }
+    assert.truthy(asked:find("- a red car\n", 1, true) and asked:find("1. A dog.", 1, true), asked)
   end)
 end)
