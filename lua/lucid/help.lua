@@ -19,7 +19,7 @@ help(x) shows what is written about x: a function, a module, a tensor, or the na
   lucid.tensor{{1, 2}, {3, 4}}           values in, a tensor out; x:matmul(y), x:to("bf16"), x:backward()
   lucid.model(dir)                       a model; m:generate{ image = "cat.jpg", prompt = "What is this?" }
   lucid.recipe("pope", { limit = 10 })   a recipe, as `lucid pope --limit 10`
-  lucid.image.show(t)                    a picture in the terminal, or as a file
+  lucid.image.show("cat.jpg")            a picture, or a tensor, in the terminal or as a file
   lucid.plot(values)                     curves in the terminal, or as a file
   lucid.time(f, ...)                     how long a call takes
   lucid.reload(name)                     a module whose file has changed; lucid.reload() all of them

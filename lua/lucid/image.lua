@@ -125,8 +125,8 @@ end
 
 --- Draws a picture in the terminal: in pixels, in coloured half-blocks or in signs, whichever it can. With a path it is
 --- written to a file, as save does. [H, W, 3], [3, H, W] and [H, W] of any dtype will do: what is not u8 is spread from its least
---- value, black, to its greatest.
----@param t any
+--- value, black, to its greatest. So will a picture's file.
+---@param t any                a tensor, or a path
 ---@param path string|nil
 function M.show(t, path) require("lucid.image.show")(t, path) end
 

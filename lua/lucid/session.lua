@@ -112,6 +112,11 @@ function M.help(...)
   require("lucid.help")(...)
 end
 
+-- What is typed to leave, with or without its brackets.
+local leave = setmetatable({}, { __tostring = function() return "exit() or Ctrl-D ends the session" end,
+  __call = function(_, status) os.exit(status or 0, true) end })
+
 variables.help, variables.save, variables.traceback = M.help, M.save, M.traceback
+variables.exit, variables.quit = leave, leave
 
 return M

@@ -94,6 +94,13 @@ describe("a session", function()
     assert.equal("3\n{ 1, 2 }\n", (session("1 +", "2", "{ 1,", "2 }")))
   end)
 
+  it("says how it is left, and is left", function()
+    local text, status = session("exit", "quit(4)", "print 'never'")
+    assert.equal("exit() or Ctrl-D ends the session\n", text)
+    assert.equal("4", status)
+    assert.equal("0", (select(2, session("exit()", "oops()"))))
+  end)
+
   it("ends at the first fault, in one line", function()
     file.write(dir .. "/wrong.lua", "error('first\\nsecond')")
     local text, status = session("require 'wrong'", "print 'never'")

@@ -101,6 +101,11 @@ describe("lucid.image.show", function()
     assert.same({ { { 0, 0, 0 }, { 128, 128, 128 } }, { { 255, 255, 255 }, { 128, 128, 128 } } }, lucid.image.load(path):tolist())
     lucid.image.show(lucid.full({ 2, 2, 3 }, 7, { dtype = "u8" }), path)
     assert.same({ 7, 7, 7 }, lucid.image.load(path):tolist()[1][1])
+    lucid.image.show(path, dir .. "/b.png")                    -- a picture's file will do
+    assert.equal(file.read(path), file.read(dir .. "/b.png"))
+    local ok, reason = pcall(lucid.image.show, 7)
+    assert.is_false(ok)
+    assert.truthy(reason:find("show: argument 1 is a number; a tensor or a picture's path is expected", 1, true), reason)
   end)
 
   it("draws signs into a pipe", function()

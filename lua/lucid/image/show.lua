@@ -117,7 +117,8 @@ local function drawn(t)
 end
 
 return function(t, path)
-  if not native.is_tensor(t) then native.bad_argument("show", 1, t, "a tensor") end
+  if type(t) == "string" then t = require("lucid.image").load(t) end
+  if not native.is_tensor(t) then native.bad_argument("show", 1, t, "a tensor or a picture's path") end
   if path then
     if type(path) ~= "string" then native.bad_argument("show", 2, path, "a path") end
     native.scope(function() require("lucid.image").save(picture(t), path) end)
