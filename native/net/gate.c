@@ -20,6 +20,31 @@ static const char *header(struct MHD_Connection *c, const char *name) {
     return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
 }
 
+struct occurrences {
+    const char *name;
+    int count;
+};
+
+static enum MHD_Result count_field(void *to, enum MHD_ValueKind kind, const char *name,
+                                   const char *value) {
+    struct occurrences *o = to;
+    (void)kind, (void)value;
+    o->count += !strcasecmp(name, o->name);
+    return MHD_YES;
+}
+
+/* Whether a field that is looked at here is there twice: somebody in front may believe the other one. */
+static bool has_twins(struct MHD_Connection *c) {
+    static const char *names[] = {"Host",         "Origin",         "Authorization",
+                                  "Content-Type", "Content-Length", "Content-Encoding"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct occurrences o = {.name = names[i]};
+        MHD_get_connection_values(c, MHD_HEADER_KIND, count_field, &o);
+        if (o.count > 1) return true;
+    }
+    return false;
+}
+
 /* The name of "name", "name:port", "[::1]:port"; false: it is none of these. */
 static bool split_host(const char *text, char name[MOST_HOST + 1]) {
     size_t n = *text == '[' ? strcspn(text, "]") + 1 : strcspn(text, ":");
@@ -116,6 +141,8 @@ int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *pat
     if (MHD_get_connection_values(c, MHD_HEADER_KIND, NULL, NULL) > MOST_FIELDS)
         return refuse(431, reason, "the request has more than 100 header fields");
     if (!*path) return refuse(400, reason, "the request's path begins with a NUL");
+    if (has_twins(c))
+        return refuse(400, reason, "a header field of which there can be one is there twice");
     if (!known_host(s, host))
         return refuse(
             403, reason,

@@ -65,6 +65,19 @@ describe("the gate", function()
     s:close()
   end)
 
+  it("refuses a field that is there twice, of which another program may believe the other one", function()
+    local first = { Host = "localhost", Origin = "http://localhost", ["Content-Type"] = "application/json", ["Content-Length"] = "2",
+      Authorization = "Bearer a" }
+    for name, value in pairs(first) do
+      local s = server:connect()
+      s:send("POST /v1/chat/completions HTTP/1.1\r\n")
+      for other, text in pairs(first) do s:send(("%s: %s\r\n"):format(other, text)) end
+      s:send(("%s: %s\r\n\r\n{}"):format(name:upper(), name == "Content-Length" and "3" or value))
+      assert.equal(400, (s:answer()), name)
+      s:close()
+    end
+  end)
+
   it("lets no page of another origin in", function()
     for origin, status in pairs { ["http://127.0.0.1"] = 200, ["http://127.0.0.1:80"] = 403, ["http://evil.test"] = 403, null = 403,
       ["http://localhost"] = 403, ["ftp://127.0.0.1"] = 403, ["http://127.0.0.1.evil.test"] = 403 } do
