@@ -11,6 +11,7 @@ local M = {}
 
 local EDGE, SUMMARY = 3, 1000     -- places shown at either end, and from how many elements on
 local FEW = 10                    -- elements that need no summary: they can be seen
+local WIDE = 100                  -- columns, behind which a row goes on below its beginning
 
 local function formatter(values, n, dtype)
   if dtype == "i32" or dtype == "u8" then return function(v) return ("%d"):format(v) end end
@@ -42,7 +43,14 @@ local function draw(values, shape, show, width, cut)
       if cut[depth] and i == EDGE then parts[#parts + 1] = "..." end
       parts[#parts + 1] = level(depth + 1, offset + i * step, step, indent + 1)
     end
-    local gap = depth == #shape and ", " or "," .. ("\n"):rep(#shape - depth) .. (" "):rep(indent + 1)
+    local below = (" "):rep(indent + 1)
+    local gap = depth == #shape and ", " or "," .. ("\n"):rep(#shape - depth) .. below
+    local fits = math.max(1, math.floor((WIDE - indent) / (width + 2)))
+    if depth == #shape and #parts > fits then
+      local rows = {}
+      for i = 1, #parts, fits do rows[#rows + 1] = table.concat(parts, ", ", i, math.min(i + fits - 1, #parts)) end
+      parts, gap = rows, ",\n" .. below
+    end
     return "[" .. table.concat(parts, gap) .. "]"
   end
   local total = 1

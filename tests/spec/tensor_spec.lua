@@ -170,6 +170,17 @@ describe("a tensor's print", function()
     assert.equal("f32 [2] cpu released", tostring(gone))
   end)
 
+  it("go on below the beginning of a long row", function()
+    local text = tostring(lucid.full({ 2, 60 }, 7, { dtype = "i32" }))
+    local lines = {}
+    for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
+    assert.equal(4, #lines)
+    assert.same({ 33, 27, 33, 27 }, { select(2, lines[1]:gsub("7", "")), select(2, lines[2]:gsub("7", "")),
+      select(2, lines[3]:gsub("7", "")), select(2, lines[4]:match("^[^%]]*"):gsub("7", "")) })
+    assert.truthy(lines[2]:find("^  7, 7") and lines[3]:find("^ %[7, 7"), text)
+    for i = 1, 3 do assert.is_true(#lines[i] <= 101, lines[i]) end
+  end)
+
   it("sums up what cannot be seen at a glance", function()
     local values = {}
     for i = 1, 12 do values[i] = i end
