@@ -1,7 +1,7 @@
 -- Our side of peers.sh: a row is opened once, then run as often as it is asked; a line of JSON each.
 --   lucid tests/bench/peers/ours.lua
 --     {"do": "open", "row": "questions", "folder": ...}   ->   {...}: what the other side takes over
---     {"do": "run"}                                       ->   {"seconds": [...]}
+--     {"do": "run"}                                       ->   {"seconds": [...]}; a step's with "group": "pair"
 --     {"do": "peak"}                                      ->   {"bytes": ...}: the most memory that this process had
 -- Models have random weights; what both sides read is written into the row's folder.
 local decoder = require "lucid.bench.decoder"
@@ -43,7 +43,11 @@ function OPEN.dpo(o)
   json.write(o.folder .. "/pairs.json", json.array(list))
   local m = llava(o)
   m:lora { rank = RANK, alpha = 2 * RANK }
-  return pair_step.new(m, list, { group = o.group, tokens_at_once = o.tokens_at_once }), { pairs = #list }
+  local steps = {}
+  for _, group in ipairs(o.groups) do
+    steps[group] = pair_step.new(m, list, { group = group, tokens_at_once = o.tokens_at_once })
+  end
+  return steps, { pairs = #list }
 end
 
 function OPEN.decode(o)
@@ -98,8 +102,9 @@ function DO.open(o)
   return told
 end
 
-function DO.run()
-  return { seconds = { timing.seconds(work, work.calls or 1, timing.waiting "cpu") }, loss = work.loss }
+function DO.run(o)
+  local one = o.group and work[o.group] or work
+  return { seconds = { timing.seconds(one, one.calls or 1, timing.waiting "cpu") }, loss = one.loss }
 end
 
 function DO.peak()
