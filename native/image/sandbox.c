@@ -39,10 +39,11 @@ static struct lc_sandbox common = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- the process ---------------------------------------------------------------------------------- */
 
-/* Waits for the end of a process that was killed or has ended; what it ended by, 0 where nobody knows. */
+/* Ends the process, which may have closed its socket and live on; what it ended by, 0 where nobody knows. */
 static int reap(struct lc_sandbox *s) {
     int status = 0;
     pid_t got;
+    kill(s->pid, SIGKILL); /* nothing to one that has ended: its own end stays */
     while ((got = waitpid(s->pid, &status, 0)) < 0 && errno == EINTR) {}
     close(s->socket);
     munmap(s->shared, s->room);
@@ -51,9 +52,7 @@ static int reap(struct lc_sandbox *s) {
 }
 
 static void end(struct lc_sandbox *s) {
-    if (!s->pid) return;
-    kill(s->pid, SIGKILL);
-    reap(s);
+    if (s->pid) reap(s);
 }
 
 void lc_sandbox_end(struct lc_sandbox *s) {

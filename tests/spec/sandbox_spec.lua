@@ -214,6 +214,23 @@ describe("--sandbox", function()
     assert.equal(7, args.parse({ groups = { image.OPTIONS } }, { "--picture-seconds", "7" }).picture_seconds)
   end)
 
+  it("does not wait for a decoder that has let go of its socket and lives on", function()
+    local dir = support.folder()
+    os.execute(("cp %s/liblucid.so %s/"):format(BUILD, dir))
+    file.write(dir .. "/lucid-decode", [[#!/bin/sh
+      /usr/bin/head -c 512 /dev/zero >&0
+      /usr/bin/head -c 1 >/dev/null
+      exec /bin/sleep 20 <&- >&-
+    ]])
+    local before = lucid.time()
+    local p = io.popen(([[chmod 755 %s/lucid-decode; LUCID_LIB=%s/liblucid.so %s -e 'lucid.image.guard { sandbox = true }
+      print(pcall(lucid.image.load, "tests/golden/image/files/alpha.png"))' 2>&1]]):format(dir, dir, program))
+    assert.matches("the decoder broke on this picture", (p:read "*a"))
+    p:close()
+    assert.is_true(lucid.time() - before < 15)
+    support.remove(dir)
+  end)
+
   it("says what is missing where the decoder is", function()
     local dir = support.folder()
     os.execute(("cp %s/liblucid.so %s/"):format(BUILD, dir))
