@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { NOTHING, TENSOR, TENSOR_OF_TYPE, PARAMETER, OF_CLASS, STORAGE, DTYPE };
-enum { MOST_DEPTH = 64, MOST_VISITS = 1 << 18, MOST_DIMS = 64 };
+enum { MOST_DEPTH = 64, MOST_VISITS = 1 << 18, MOST_ITEMS = 1 << 24, MOST_DIMS = 64 };
 
 static const struct lc_pickle_name names[] = {
     {"torch._utils", "_rebuild_tensor_v2", TENSOR},
@@ -129,7 +129,7 @@ struct loader {
     struct storage *storages; /* by key */
     size_t count;
     char name[LC_MOST_NAME + 1]; /* of the value that is being looked at */
-    size_t visits;
+    size_t visits, items; /* values that were walked into; those that containers among them hold */
 };
 
 static int refuse(const struct loader *l, const char *what) {
@@ -351,7 +351,16 @@ static int walk_number(struct loader *l, const struct lc_pickle_value *v, int64_
     return walk_item(l, v, key, (size_t)n, depth);
 }
 
+/* A short pickle may hold one long list very often. */
+static int count_items(struct loader *l, const struct lc_pickle_value *v) {
+    l->items += v->count;
+    if (l->items <= MOST_ITEMS) return 0;
+    return refuse(l,
+                  "its lists hold more than 16777216 values, one that stands often counted anew");
+}
+
 static int walk_dict(struct loader *l, const struct lc_pickle_value *v, int depth) {
+    if (count_items(l, v) < 0) return -1;
     for (uint32_t i = 0; i + 1 < v->count; i += 2) {
         const struct lc_pickle_value *key = lc_pickle_item(&l->pickle, v, i);
         const struct lc_pickle_value *item = lc_pickle_item(&l->pickle, v, i + 1);
@@ -366,6 +375,7 @@ static int walk_dict(struct loader *l, const struct lc_pickle_value *v, int dept
 }
 
 static int walk_list(struct loader *l, const struct lc_pickle_value *v, int depth) {
+    if (count_items(l, v) < 0) return -1;
     for (uint32_t i = 0; i < v->count; i++) {
         const struct lc_pickle_value *item = lc_pickle_item(&l->pickle, v, i);
         if (may_hold(item) && walk_number(l, item, i, depth) < 0) return -1;

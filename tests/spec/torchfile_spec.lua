@@ -192,6 +192,12 @@ describe("a file of torch.save", function()
     assert.matches("not downloaded to its end", select(2, open(path)))
   end)
 
+  it("is refused when a short pickle would be walked for hours: one long list that it holds often", function()
+    local long = "](N" .. ("2"):rep(2 ^ 19) .. "eq\0000"
+    file.write(path, build.file(long .. "(h\0" .. ("2"):rep(2 ^ 18 - 2) .. "l"))
+    assert.matches("x.pth: %d+: its lists hold more than 16777216 values", select(2, open(path)))
+  end)
+
   it("never crashes the reader, whichever byte of it is another", function()
     local state = 12345
     local function random(n)
