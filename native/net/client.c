@@ -6,11 +6,13 @@
  * The key is read here, goes into one header, and comes back in nothing: answers are blotted, and no error
  * quotes what was sent. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <curl/curl.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "net/key.h"
@@ -63,8 +65,11 @@ static void forget(char *secret) {
 
 /* ---- the endpoint ----------------------------------------------------------------------------------- */
 
+/* 127.0.0.1.example is no address of this machine, but a name of anybody's. */
 static int is_loopback(const char *name) {
-    return !strcmp(name, "localhost") || !strcmp(name, "[::1]") || !strncmp(name, "127.", 4);
+    unsigned char address[4];
+    return !strcmp(name, "localhost") || !strcmp(name, "[::1]") ||
+           (inet_pton(AF_INET, name, address) == 1 && address[0] == 127);
 }
 
 /* What the address may be: nothing of it is quoted, a password may stand in it. */
@@ -172,13 +177,34 @@ static int client_key(lc_http *c, const char *path) {
     return used;
 }
 
+/* How many bytes at `at` stand for c: itself, or what JSON may write for it; 0: they do not. */
+static size_t stands_for(char c, const char *at, const char *end) {
+    char code[8];
+    if (end - at < 2 || *at != '\\') return at < end && *at == c;
+    if (at[1] == c && strchr("\"\\/", c)) return 2;
+    snprintf(code, sizeof code, "\\u%04x", (unsigned char)c);
+    if (end - at >= 6 && !strncasecmp(at, code, 6)) return 6;
+    return *at == c;
+}
+
+static size_t key_at(const char *key, const char *at, const char *end) {
+    const char *from = at;
+    for (; *key; key++) {
+        size_t n = stands_for(*key, at, end);
+        if (!n) return 0;
+        at += n;
+    }
+    return (size_t)(at - from);
+}
+
 /* A server that quotes the key does not bring it into files. */
 static void blot(const char *key, char *text, size_t n) {
-    size_t length = key ? strlen(key) : 0;
-    if (!text || length < SECRET) return;
-    for (char *at = text, *end = text + n;
-         (at = memmem(at, (size_t)(end - at), key, length)) != NULL; at += length)
+    if (!text || !key || strlen(key) < SECRET) return;
+    for (char *at = text, *end = text + n; at < end;) {
+        size_t length = *at == *key || *at == '\\' ? key_at(key, at, end) : 0;
         memset(at, '*', length);
+        at += length ? length : 1;
+    }
 }
 
 /* ---- transfers -------------------------------------------------------------------------------------- */

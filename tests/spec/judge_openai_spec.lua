@@ -70,7 +70,9 @@ describe("an HTTP client", function()
     file.write(dir .. "/key", KEY .. "\n")
     has(reason_of(http.open, { base = "https://host", key_file = dir .. "/key" }), "chmod 600")
     os.execute(("chmod 600 %s/key"):format(dir))
-    has(reason_of(http.open, { base = "http://192.0.2.1/v1", key_file = dir .. "/key" }), "not sent over plain http")
+    for _, host in ipairs { "192.0.2.1", "127.0.0.1.lucid.test", "127.lucid.test", "localhost.lucid.test" } do
+      has(reason_of(http.open, { base = ("http://%s/v1"):format(host), key_file = dir .. "/key" }), "not sent over plain http")
+    end
     http.open({ base = "https://host", key_file = dir .. "/key" }):close()
     for variable, base in pairs { http_proxy = "http://192.0.2.1", all_proxy = "http://192.0.2.1", HTTPS_PROXY = "https://host" } do
       os.execute(([[unset http_proxy https_proxy all_proxy HTTPS_PROXY ALL_PROXY; %s=http://name:word@127.0.0.1:1 %s -e ]]
@@ -438,7 +440,7 @@ describe("the judge openai", function()
     file.write(place .. "/client.lua", [==[
       local judge = require "tests.support.judge"
       local url, dir = unpack(arg)
-      for i, word in ipairs { "[[echo]]", "[[401]]", "[[500]]", "[[forever]]", "[[fault:half]]" } do
+      for i, word in ipairs { "[[echo]]", "[[spell]]", "[[401]]", "[[500]]", "[[forever]]", "[[fault:half]]" } do
         local j = require("lucid.judge.openai").new { base_url = url, model = "test", journal = dir .. "/j.jsonl", pause = 0.01, tries = 2 }
         local ok, reason = pcall(j.ask, j, { { kind = "judge", text = word } })
         print(word, ok, ok and reason[1].text or reason)
@@ -453,6 +455,7 @@ describe("the judge openai", function()
     assert.equal(0, status, file.read(place .. "/stderr"))
     local said = file.read(place .. "/stdout")
     has(said, "your key is Bearer ******")
+    has(said, "[[spell]]\ttrue\tBearer ******")
     has(said, "HTTP 401: Bearer ******")
     assert.equal(256, os.execute(("grep -r -q -e '%s' %s"):format(KEY, place)))
     assert.equal(256, os.execute(("grep -q -e '%s' %s/log"):format(KEY, server.dir)))

@@ -196,10 +196,19 @@ static int told(struct MHD_Connection *c, const struct request *r, enum MHD_Resu
     return 1;
 }
 
+/* A text as JSON may write it, too. */
+static void spell(char *to, size_t room, const char *text) {
+    size_t n = (size_t)snprintf(to, room, "\"");
+    for (; *text && n + 8 < room; text++)
+        n += (size_t)snprintf(to + n, room - n, "\\u%04X", (unsigned char)*text);
+    snprintf(to + n, room - n, "\"");
+}
+
 /* The answers that a prompt asks for by name; 1: *done is it. */
 static int directed(struct MHD_Connection *c, const struct request *r, enum MHD_Result *done) {
     const char *key = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization");
-    char text[256], date[64];
+    char text[256], spelled[512], date[64];
+    spell(spelled, sizeof spelled, key ? key : "none");
     snprintf(text, sizeof text, "\"your key is %.200s\"", key ? key : "none");
     int first = r->attempt == 1;
     if (says(r, "refuse")) *done = completion(c, r, "null", "\"I will not.\"", "stop");
@@ -207,6 +216,7 @@ static int directed(struct MHD_Connection *c, const struct request *r, enum MHD_
     else if (says(r, "empty")) *done = completion(c, r, "\" \"", "null", "stop");
     else if (says(r, "cut")) *done = completion(c, r, "\"Judgement:\"", "null", "length");
     else if (says(r, "echo")) *done = completion(c, r, text, "null", "stop");
+    else if (says(r, "spell")) *done = completion(c, r, spelled, "null", "stop");
     else if (says(r, "garble") && first) *done = completion(c, r, "\"What?\"", "null", "stop");
     else if (says(r, "nonsense")) *done = completion(c, r, "\"What?\"", "null", "stop");
     else if (says(r, "filter400")) *done = error_reply(c, 400, "content_filter", "filtered");
