@@ -48,7 +48,7 @@ static struct client *client_of(struct MHD_Connection *c) {
 }
 
 static struct request *new_request(lc_server *s, struct MHD_Connection *c, const char *path,
-                                   const char *method) {
+                                   const char *method, const char *version) {
     struct request *r = lc_server_host.alloc(sizeof *r);
     if (!r) return NULL;
     *r = (struct request){.server = s, .connection = c, .client = client_of(c)};
@@ -59,7 +59,7 @@ static struct request *new_request(lc_server *s, struct MHD_Connection *c, const
         return NULL;
     }
     r->number = ++s->numbers;
-    r->refusal_status = lc_server_gate(s, c, path, method, &r->refusal);
+    r->refusal_status = lc_server_gate(s, c, path, method, version, &r->refusal);
     r->counted = !r->refusal_status && !strcmp(method, "POST");
     s->counted += r->counted;
     s->refused += r->refusal_status != 0;
@@ -116,6 +116,7 @@ static enum MHD_Result refuse(struct request *r) {
         MHD_create_response_from_buffer((size_t)n, text, MHD_RESPMEM_MUST_COPY);
     if (!response) return MHD_NO;
     MHD_add_response_header(response, "Content-Type", "application/json");
+    if (r->refusal_status == 400) MHD_add_response_header(response, "Connection", "close");
     if (r->refusal_status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (r->refusal_status == 429 || r->refusal_status == 503)
         MHD_add_response_header(response, "Retry-After", "1");
@@ -158,20 +159,22 @@ static enum MHD_Result answer(struct request *r) {
 
 /* ---- libmicrohttpd's calls ------------------------------------------------------------------------- */
 
-/* A body that is not going to be read to its end, by what its head says. */
-static bool too_long(const lc_server *s, struct MHD_Connection *c) {
+/* A body that is not going to be read to its end, by what its head says; of a faulty head none is: where it ends is
+ * in doubt, and so is what follows it. */
+static bool not_read(const lc_server *s, struct MHD_Connection *c, const struct request *r) {
+    if (!r->refusal || r->refusal_status == 400) return r->refusal != NULL;
     const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Length");
     return length && strtoll(length, NULL, 10) > READ_ON * s->body_most;
 }
 
 /* The head of a request is there. */
 static enum MHD_Result begin(lc_server *s, struct MHD_Connection *c, const char *path,
-                             const char *method, void **own) {
-    struct request *r = new_request(s, c, path, method);
+                             const char *method, const char *version, void **own) {
+    struct request *r = new_request(s, c, path, method, version);
     *own = r;
     if (!r) return MHD_NO;
     r->client->deadline = lc_server_now() + s->body_seconds;
-    return r->refusal && too_long(s, c) ? refuse(r) : MHD_YES;
+    return not_read(s, c, r) ? refuse(r) : MHD_YES;
 }
 
 /* The whole request is there, and not answered. */
@@ -192,14 +195,13 @@ static enum MHD_Result go_on(lc_server *s, struct request *r) {
 enum MHD_Result lc_server_on_request(void *user, struct MHD_Connection *c, const char *path,
                                      const char *method, const char *version, const char *data,
                                      size_t *size, void **own) {
-    (void)version;
     lc_server *s = user;
     enum MHD_Result done = MHD_YES;
     struct request *r = *own;
     pthread_mutex_lock(&s->lock);
     bool ready = r && !*size && !r->gone && !r->refusal && r->stage == LC_ANSWERED;
     if (!r) {
-        done = begin(s, c, path, method, own);
+        done = begin(s, c, path, method, version, own);
     } else if (ready) {
         r->client->deadline = 0;
     } else if (*size) {

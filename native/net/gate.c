@@ -99,7 +99,9 @@ static bool has_key(const lc_server *s, struct MHD_Connection *c) {
 }
 
 /* The page and the sign of life need no key; what the page asks for does. */
-static bool is_open(const char *path) { return !strcmp(path, "/") || !strcmp(path, "/healthz"); }
+static bool is_open(const char *path, const char *method) {
+    return strcmp(method, "POST") && (!strcmp(path, "/") || !strcmp(path, "/healthz"));
+}
 
 static bool is_json(const char *type) {
     static const char json[] = "application/json";
@@ -112,6 +114,60 @@ static int refuse(int status, const char **reason, const char *text) {
     return status;
 }
 
+/* What a proxy in front of this server might read otherwise, so that the two would not agree where a request ends. */
+struct fields {
+    int hosts, lengths, codings;
+    bool odd, other_coding; /* a name or a value that none has; not "chunked" */
+};
+
+static bool is_name(const char *name) {
+    size_t n = strcspn(name, " \t\"(),/:;<=>?@[\\]{}");
+    return n && !name[n];
+}
+
+static bool is_value(const char *value, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (((unsigned char)value[i] < ' ' && value[i] != '\t') || value[i] == 0x7F) return false;
+    return true;
+}
+
+/* libmicrohttpd appends a field's second line, which is out of use, to its name: no name goes on behind these. */
+static int counted(struct fields *f, const char *name, const char *word) {
+    size_t n = strlen(word);
+    if (strncasecmp(name, word, n)) return 0;
+    f->odd |= name[n] != 0;
+    return 1;
+}
+
+static enum MHD_Result look_at_field(void *user, enum MHD_ValueKind kind, const char *name,
+                                     size_t n, const char *value, size_t length) {
+    (void)kind, (void)n;
+    struct fields *f = user;
+    f->odd |= !is_name(name) || !is_value(value, length);
+    f->hosts += !strcasecmp(name, "Host");
+    f->lengths += counted(f, name, "Content-Length");
+    if (counted(f, name, "Transfer-Encoding")) {
+        f->codings++;
+        f->other_coding |= strcasecmp(value, "chunked") != 0;
+    }
+    return MHD_YES;
+}
+
+static int check_fields(struct MHD_Connection *c, const char *version, const char **reason) {
+    struct fields f = {0};
+    if (MHD_get_connection_values_n(c, MHD_HEADER_KIND, look_at_field, &f) > MOST_FIELDS)
+        return refuse(431, reason, "the request has more than 100 header fields");
+    if (f.odd) return refuse(400, reason, "a header field has a name or a value that none has");
+    if (f.hosts > 1 || f.lengths > 1 || f.codings > 1)
+        return refuse(400, reason, "the request has a header field twice that stands once");
+    if (f.lengths && f.codings)
+        return refuse(400, reason,
+                      "the request has a Content-Length and a Transfer-Encoding; send one");
+    if (f.other_coding || (f.codings && strcmp(version, MHD_HTTP_VERSION_1_1)))
+        return refuse(400, reason, "the body has a Transfer-Encoding other than chunked");
+    return 0;
+}
+
 static bool has_body(struct MHD_Connection *c) {
     const char *length = header(c, "Content-Length");
     return header(c, "Transfer-Encoding") || (length && strtoll(length, NULL, 10) != 0);
@@ -119,9 +175,6 @@ static bool has_body(struct MHD_Connection *c) {
 
 static int check_body(const lc_server *s, struct MHD_Connection *c, const char **reason) {
     const char *length = header(c, "Content-Length");
-    if (length && header(c, "Transfer-Encoding"))
-        return refuse(400, reason,
-                      "the request has a Content-Length and a Transfer-Encoding; send one");
     if (header(c, "Content-Encoding"))
         return refuse(415, reason, "the body is packed (Content-Encoding); send it as it is");
     if (!is_json(header(c, "Content-Type")))
@@ -136,10 +189,10 @@ static int check_body(const lc_server *s, struct MHD_Connection *c, const char *
 }
 
 int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *path,
-                   const char *method, const char **reason) {
+                   const char *method, const char *version, const char **reason) {
     const char *host = header(c, "Host"), *origin = header(c, "Origin");
-    if (MHD_get_connection_values(c, MHD_HEADER_KIND, NULL, NULL) > MOST_FIELDS)
-        return refuse(431, reason, "the request has more than 100 header fields");
+    int faulty = check_fields(c, version, reason);
+    if (faulty) return faulty;
     if (!*path) return refuse(400, reason, "the request's path begins with a NUL");
     if (has_twins(c))
         return refuse(400, reason, "a header field of which there can be one is there twice");
@@ -149,7 +202,7 @@ int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *pat
             "Host is none of this server's names; use 127.0.0.1 or list it (--allow-host)");
     if (origin && !same_origin(origin, host))
         return refuse(403, reason, "the request comes from a page of another origin");
-    if (s->key && !is_open(path) && !has_key(s, c))
+    if (s->key && !is_open(path, method) && !has_key(s, c))
         return refuse(401, reason, "a key is needed: Authorization: Bearer KEY");
     if (!strcmp(method, "POST")) return check_body(s, c, reason);
     return has_body(c) ? refuse(400, reason, "only a POST has a body here") : 0;

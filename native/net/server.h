@@ -86,7 +86,7 @@ int lc_server_append(struct bytes *b, const void *data, size_t n);
 
 /* gate.c: 0, or the status of a refusal, with *reason. */
 int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *path,
-                   const char *method, const char **reason);
+                   const char *method, const char *version, const char **reason);
 
 /* exchange.c: libmicrohttpd's calls. */
 enum MHD_Result lc_server_on_request(void *user, struct MHD_Connection *c, const char *path,
