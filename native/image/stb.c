@@ -5,6 +5,8 @@
 #include "image/image.h"
 
 #ifdef LC_HAVE_STB
+#include <stdbool.h>
+
 #include "base/memory.h"
 
 #define STB_IMAGE_IMPLEMENTATION
@@ -42,13 +44,46 @@ static int fail(const char *name) {
     return lc_fail(LC_EINVAL, "%s: the picture is damaged: %s", name, stbi_failure_reason());
 }
 
+/* ---- a file that ends within its pixels ---------------------------------------------------------
+ * stb takes zeros for what is missing, or what the memory held before: a black picture, or worse, without a word.
+ * So it reads the file from memory, and is told that there may be more behind it: only then it asks. */
+
+static int missed(void *user, char *data, int n) {
+    (void)data, (void)n;
+    *(bool *)user = true;
+    return 0;
+}
+
+static void pass(void *user, int n) { (void)user, (void)n; }
+
+static int at_end(void *user) { return (void)user, 1; }
+
+/* [height, width, 3], or NULL. */
+static uint8_t *load(const uint8_t *bytes, int n, int *width, int *height, bool *cut) {
+    int channels;
+    stbi__context c;
+    stbi__start_mem(&c, bytes, n);
+    c.io = (stbi_io_callbacks){missed, pass, at_end};
+    c.io_user_data = cut;
+    c.buflen = sizeof c.buffer_start;
+    c.read_from_callbacks = 1;
+    return stbi__load_and_postprocess_8bit(&c, width, height, &channels, 3);
+}
+
 int lc_stb_decode(struct lc_picture *p, const uint8_t *bytes, size_t n, const char *name) {
     int width, height, channels;
+    bool cut = false;
     if (n > INT_MAX) return lc_fail(LC_EINVAL, "%s: %zu bytes are too many", name, n);
     if (!stbi_info_from_memory(bytes, (int)n, &width, &height, &channels)) return fail(name);
+    if (height < 0 && height > INT_MIN)
+        height = -height; /* of a BMP, that begins with its top row */
     if (lc_picture_check(name, height, width) < 0) return -1;
-    uint8_t *pixels = stbi_load_from_memory(bytes, (int)n, &width, &height, &channels, 3);
+    uint8_t *pixels = load(bytes, (int)n, &width, &height, &cut);
     if (!pixels) return fail(name);
+    if (cut) {
+        lc_free(pixels);
+        return lc_fail(LC_EINVAL, "%s: the picture is damaged: it ends within its pixels", name);
+    }
     *p = (struct lc_picture){height, width, pixels};
     return 0;
 }

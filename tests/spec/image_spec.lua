@@ -125,6 +125,30 @@ describe("reading", function()
     end
   end)
 
+  -- stb_image takes zeros, or what its memory held, for what is missing.
+  it("refuses a picture that ends within its pixels", function()
+    local bmp, tga, gif = file.read(HERE .. "files/rgb.bmp"), file.read(HERE .. "files/rgb.tga"), file.read(HERE .. "files/palette.gif")
+    local psd = "8BPS\0\1" .. ("\0"):rep(6) .. "\0\3\0\0\0\2\0\0\0\2\0\8\0\3" .. ("\0"):rep(12) .. "\0\0" .. ("x"):rep(12)
+    for name, bytes in pairs { ["x.bmp"] = bmp, ["x.tga"] = tga, ["x.gif"] = gif, ["x.psd"] = psd } do
+      image.decode(bytes, name)
+      for _, kept in ipairs { math.floor(#bytes * 0.8), #bytes - (name == "x.tga" and 60 or 6) } do
+        local ok, message = pcall(image.decode, bytes:sub(1, kept), name)
+        assert.is_false(ok, name)
+        assert.equal(name .. ": the picture is damaged: it ends within its pixels", message)
+      end
+    end
+  end)
+
+  it("reads a BMP that begins with its top row", function()
+    local bmp = file.read(HERE .. "files/rgb.bmp")
+    local function number(at) return bmp:byte(at) + 256 * bmp:byte(at + 1) end
+    local first, width, height = number(11), number(19), number(23)
+    local row, rows = math.ceil(width * 3 / 4) * 4, {}
+    for i = 1, height do rows[i] = bmp:sub(first + (height - i) * row + 1, first + (height - i + 1) * row) end
+    local turned = bmp:sub(1, 22) .. string.char(256 - height) .. "\255\255\255" .. bmp:sub(27, first) .. table.concat(rows)
+    assert.equal(sha256(image.decode(bmp, "x.bmp")), sha256(image.decode(turned, "x.bmp")))
+  end)
+
   it("decodes bytes, whatever a prefix of them is", function()
     for _, name in ipairs { "baseline.jpg", "progressive.jpg", "interlaced.png", "palette.gif", "rgb.bmp" } do
       local bytes = file.read(HERE .. "files/" .. name)
