@@ -93,7 +93,7 @@ static int read_entry(struct header *h, const lc_json *v, const char *name) {
     const lc_json *dtype = lc_json_get(v, "dtype");
     size_t n;
     const char *word = dtype ? lc_json_string(dtype, &n) : NULL;
-    if (!word) return refuse(h, name, "it has no dtype");
+    if (!word || strlen(word) != n) return refuse(h, name, "it has no dtype");
     int known = lc_word_find(word);
     if (known < 0)
         return lc_fail(LC_EINVAL, "%s: %.200s: there is no dtype '%.40s'", h->path, name, word);

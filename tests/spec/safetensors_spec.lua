@@ -116,6 +116,7 @@ describe("safetensors", function()
       { "no list", one('"F32"', "1", "[0,4]"), four },
       { "no dtype 'F33'", one('"F33"', "[1]", "[0,4]"), four },
       { "has no dtype", one("32", "[1]", "[0,4]"), four },
+      { "has no dtype", one('"F32\\u0000"', "[1]", "[0,4]"), four },
       { "whole byte", one('"F4"', "[1]", "[0,1]"), "\0" },
       { "no object", '{"a":3}', "" },
       { "no text", '{"__metadata__":{"a":1}}', "" },
