@@ -22,8 +22,10 @@ void lc_error_clear(void) {
 /* One line whatever it quotes: a hostile file's names neither break it nor command the terminal. */
 static void note(int why, const char *format, va_list args) {
     vsnprintf(message, sizeof message, format, args);
-    for (char *c = message; *c; c++)
+    for (char *c = message; *c; c++) {
         if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
+        if ((unsigned char)*c == 0xC2 && ((unsigned char)c[1] & 0xE0) == 0x80) c[0] = c[1] = '?';
+    }
     code = why;
 }
 

@@ -219,15 +219,28 @@ int host_call(lua_State *L, int arguments, int results) {
     return status;
 }
 
+/* Pushes a text without what commands a terminal: an error quotes files. */
+static void push_tame(lua_State *L, const char *text) {
+    luaL_Buffer out;
+    luaL_buffinit(L, &out);
+    for (const char *c = text; *c; c++) {
+        bool second = (unsigned char)*c == 0xC2 && ((unsigned char)c[1] & 0xE0) == 0x80;
+        bool control = ((unsigned char)*c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7F;
+        luaL_addchar(&out, control || second ? '?' : *c);
+        c += second; /* U+0080 to U+009F have two bytes */
+    }
+    luaL_pushresult(&out);
+}
+
 const char *host_one_line(lua_State *L) {
-    const char *text = lua_tostring(L, -1);
+    int place = lua_gettop(L);
+    const char *text = lua_tostring(L, place);
     if (!text) return "an error that is not a string";
-    if (debugging()) return text;
-    text = luaL_gsub(L, luaL_gsub(L, text, "\n\t", " "), "\n", " ");
-    lua_pushvalue(L, -1);
-    lua_replace(L, -4); /* in the place of the error */
-    lua_pop(L, 2);
-    return text;
+    if (!debugging()) text = luaL_gsub(L, luaL_gsub(L, text, "\n\t", " "), "\n", " ");
+    push_tame(L, text);
+    lua_replace(L, place); /* in the place of the error */
+    lua_settop(L, place);
+    return lua_tostring(L, place);
 }
 
 int host_report(lua_State *L) {

@@ -87,6 +87,17 @@ describe("lucid", function()
     assert.truthy(err:find("config.json", 1, true))
   end)
 
+  -- An error quotes files of strangers.
+  it("gives a terminal no commands", function()
+    local chunk = [[-e 'error("a\27[2J\r\7\127\194\155c\195\155", 0)']]
+    for environment, said in pairs { [""] = "lucid: a?[2J????c\195\155\n", ["LUCID_DEBUG=1"] = "lucid: a?[2J????c\195\155\nstack" } do
+      local _, _, err = lucid(chunk, environment)
+      assert.equal(said, err:sub(1, #said))
+    end
+    local _, _, err = lucid "inspect 'nothing\194\155\27'"
+    assert.equal("lucid: inspect: nothing??: there is no such file or folder\n", err)
+  end)
+
   it("stops on the first Ctrl-C", function()
     local script = dir .. "/loop.lua"
     for _, body in ipairs { "jit.off() while true do end",
