@@ -118,6 +118,111 @@ bool next_field(std::string_view *rest, Field *f) {
     return true;
 }
 
+/* ---- what the library believes of a file: it goes where a trie leads, and has room for so many matches at a place -- */
+
+enum { MOST_RULES = 32, MOST_PIECES = 64, MOST_BYTES = 256, LONGEST = 1024 };
+
+/* A trie of 32-bit nodes: a node is a value, or it has at `behind`, a letter from it, the nodes that follow, and where
+ * ENDS says so at `behind` itself the value of what ends here. */
+struct Trie {
+    static constexpr uint32_t VALUE = 1u << 31, ENDS = 1u << 8, FAR = 1u << 9, LETTER = 0xFF;
+    std::vector<uint32_t> nodes;
+    std::vector<unsigned char>
+        matches; /* of a node: how many values a text may meet from it on, and 2; 1: asked */
+
+    size_t behind(size_t i) const {
+        return i ^ static_cast<size_t>(nodes[i] >> 10) << (nodes[i] & FAR ? 8 : 0);
+    }
+
+    /* Every node leads to nodes, every value into so many bytes of texts. */
+    bool stays_inside(size_t texts) const {
+        for (size_t i = 0; i < nodes.size(); i++) {
+            if (nodes[i] & VALUE
+                    ? (nodes[i] & ~VALUE) >= texts
+                    : behind(i) >= nodes.size() || (nodes[i] & ENDS && !(nodes[behind(i)] & VALUE)))
+                return false;
+        }
+        return !(nodes[0] & VALUE);
+    }
+
+    /* How many values a text may meet from a node on; -1: too many, or it goes in circles. */
+    int count(size_t i, int depth) {
+        if (matches[i]) return matches[i] - 2;
+        if (depth > MOST_BYTES) return -1;
+        matches[i] = 1;
+        int most = 0;
+        for (uint32_t letter = 0; letter <= LETTER; letter++) {
+            size_t next = behind(i) ^ letter;
+            if ((nodes[next] & (VALUE | LETTER)) != letter) continue;
+            int n = count(next, depth + 1);
+            if (n < 0) return -1;
+            most = std::max(most, n);
+        }
+        most += (nodes[i] & ENDS) != 0;
+        if (most > MOST_RULES) return -1;
+        matches[i] = static_cast<unsigned char>(most + 2);
+        return most;
+    }
+};
+
+/* A table of texts in place of others: the length of a trie, the trie, texts with a NUL behind each. A long one would
+ * make gigabytes of a short text. */
+bool is_table(std::string_view table) {
+    constexpr size_t BLOCK = 256, MOST = 4 << 20;
+    uint32_t size;
+    if (table.empty()) return true;
+    if (table.size() < sizeof size || table.size() > MOST || table.back()) return false;
+    std::memcpy(&size, table.data(), sizeof size);
+    table.remove_prefix(sizeof size);
+    if (!size || size >= table.size() || size % (BLOCK * sizeof size)) return false;
+    Trie trie{std::vector<uint32_t>(size / sizeof size), {}};
+    trie.matches.resize(trie.nodes.size());
+    std::memcpy(trie.nodes.data(), table.data(), size);
+    table.remove_prefix(size);
+    if (!trie.stays_inside(table.size()) || trie.count(0, 0) < 0) return false;
+    while (!table.empty()) {
+        size_t end = table.find('\0');
+        if (end > LONGEST) return false;
+        table.remove_prefix(end + 1);
+    }
+    return true;
+}
+
+/* Of pieces that are taken whole wherever they stand, only so many may begin one another. */
+bool nests_little(std::vector<std::string_view> *pieces) {
+    std::vector<std::string_view> open;
+    std::sort(pieces->begin(), pieces->end());
+    for (std::string_view piece : *pieces) {
+        while (!open.empty() && piece.substr(0, open.back().size()) != open.back()) open.pop_back();
+        open.push_back(piece);
+        if (open.size() > MOST_PIECES) return false;
+    }
+    return true;
+}
+
+/* Fields: pieces (1: text 1, type 3, of which 4 is taken whole), normalizer_spec (3) and denormalizer_spec (5) with a
+ * table (2). What is no field here is none of the library's either. */
+bool is_safe(std::string_view model) {
+    constexpr uint32_t WHOLE = 4;
+    std::vector<std::string_view> whole;
+    for (Field outer, f; next_field(&model, &outer);) {
+        std::string_view text;
+        bool taken = false;
+        if (outer.number >> 29) return false;
+        if (outer.number != 1 && outer.number != 3 && outer.number != 5) continue;
+        while (next_field(&outer.bytes, &f)) {
+            if (f.number >> 29) return false;
+            if (outer.number == 1 && f.number == 1) text = f.bytes;
+            if (outer.number == 1 && f.number == 3)
+                taken |= static_cast<uint32_t>(f.value) == WHOLE;
+            if (outer.number != 1 && f.number == 2 && !is_table(f.bytes)) return false;
+        }
+        if (!outer.bytes.empty()) return false;
+        if (taken) whole.push_back(text);
+    }
+    return model.empty() && nests_little(&whole);
+}
+
 /* Whether texts are taken as they are, but that a space becomes SPACE: normalizer_spec (3) without a
  * table (2), without remove_extra_whitespaces (4, on unless it says otherwise), with
  * escape_whitespaces (5, the same). */
@@ -153,6 +258,11 @@ void *open_model(const char *model, size_t n, const char *name) {
     int done = guarded(name, [&] {
         p = new Model;
         std::string bytes(model, n);
+        if (!is_safe(bytes))
+            return host.fail(LC_EINVAL,
+                             "%s: not a SentencePiece model, or its table of characters or its "
+                             "whole pieces are none; get the model's tokenizer.model again",
+                             name);
         auto status = p->usual.LoadFromSerializedProto(bytes);
         p->cuts = status.ok() && can_cut(p->usual, bytes);
         bytes.append(NO_PREFIX, sizeof NO_PREFIX);

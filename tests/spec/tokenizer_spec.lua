@@ -244,6 +244,66 @@ describe("a bad model", function()
   end)
 end)
 
+-- The library follows what a table's trie says, and has room for so many matches at a place.
+describe("a model of hostile tables", function()
+  local folder
+  before_each(function() folder = support.folder() end)
+  after_each(function() support.remove(folder) end)
+
+  local function varint(n) return n < 128 and string.char(n) or string.char(128 + n % 128) .. varint(math.floor(n / 128)) end
+  local function field(number, bytes) return string.char(number * 8 + 2) .. varint(#bytes) .. bytes end
+  local function word(n) return string.char(n % 256, math.floor(n / 2 ^ 8) % 256, math.floor(n / 2 ^ 16) % 256, math.floor(n / 2 ^ 24)) end
+  local VALUE, ENDS, OFFSET = 2 ^ 31, 2 ^ 8, 2 ^ 10
+
+  -- A table that puts y in the place of x: the root's letters are the second half's nodes; x has its value at node 377.
+  local function rules(changes, texts)
+    local nodes = {}
+    for i = 0, 511 do nodes[i] = i % 256 + (i % 2 == 0 and 1 or -1) end       -- another letter's: nothing leads here
+    nodes[0], nodes[376], nodes[377] = 256 * OFFSET, 1 * OFFSET + ENDS + ("x"):byte(), VALUE
+    for i, node in pairs(changes or {}) do nodes[i] = node end
+    for i = 0, 511 do nodes[i] = word(nodes[i]) end
+    return word(2048) .. nodes[0] .. table.concat(nodes) .. (texts or "y\0")
+  end
+
+  local function opened(added)
+    file.write(folder .. "/tokenizer.model", file.read(HERE .. "tokenizer.model") .. added)
+    return pcall(lucid.tokenizer, folder .. "/tokenizer.model")
+  end
+
+  it("is refused when a table leads elsewhere, and taken when it does not", function()
+    local ok, own = opened(field(3, field(2, rules())))
+    assert.is_true(ok, own)
+    assert.equal(list(own:encode("yay")), list(own:encode("xax")))
+    local x = ENDS + ("x"):byte()
+    for what, bad in pairs {
+      ["beyond the trie"] = rules { [0] = 2 ^ 32 - 2 ^ 31 - OFFSET }, ["beyond the texts"] = rules { [377] = VALUE + 2 },
+      ["no value"] = rules { [377] = 5 }, ["a value for a root"] = rules { [0] = VALUE },
+      ["a circle"] = rules { [376] = 120 * OFFSET + x, [256] = VALUE }, ["no end"] = rules({}, "y"),
+      ["long"] = rules({}, ("y"):rep(2000) .. "\0"), ["cut"] = rules():sub(1, 1000), ["no blocks"] = word(12) .. ("\0"):rep(20),
+    } do
+      for number = 3, 5, 2 do
+        local good, reason = opened(field(number, field(2, bad)))
+        assert.is_false(good, what)
+        assert.matches("tokenizer.model: not a SentencePiece model, or its table of characters", reason)
+      end
+    end
+  end)
+
+  it("is refused when more than 64 pieces that are taken whole begin one another", function()
+    local function pieces(n)
+      local out = {}
+      for i = 1, n do out[i] = field(1, field(1, ("\240\159\166\138"):rep(i)) .. "\24\4") end
+      return table.concat(out)
+    end
+    local ok, own = opened(pieces(64))
+    assert.is_true(ok, own)
+    assert.is_true(#own:encode(("\240\159\166\138"):rep(200)) < 10)
+    local good, reason = opened(pieces(65))
+    assert.is_false(good)
+    assert.matches("or its whole pieces are none", reason)
+  end)
+end)
+
 describe("training", function()
   local folder
   before_each(function() folder = support.folder() end)
