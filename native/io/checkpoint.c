@@ -83,7 +83,7 @@ struct index {
     struct place *list;
     size_t count;
     char *wrong; /* what does not fit: names with words, or NULL */
-    size_t wrong_length;
+    size_t wrong_length, wrong_room;
 };
 
 static int place_order(const void *a, const void *b) {
@@ -92,10 +92,14 @@ static int place_order(const void *a, const void *b) {
 
 static int complain(struct index *x, const char *name, const char *what) {
     size_t n = strlen(name) + strlen(what) + 3;
-    char *text = lc_realloc(x->wrong, x->wrong_length + n);
-    if (!text) return -1;
-    x->wrong = text;
-    x->wrong_length += (size_t)snprintf(text + x->wrong_length, n, "%s%s%s",
+    if (x->wrong_length + n > x->wrong_room) {
+        size_t room = 2 * (x->wrong_length + n);
+        char *text = lc_realloc(x->wrong, room);
+        if (!text) return -1;
+        x->wrong = text;
+        x->wrong_room = room;
+    }
+    x->wrong_length += (size_t)snprintf(x->wrong + x->wrong_length, n, "%s%s%s",
                                         x->wrong_length ? ", " : "", name, what);
     return 0;
 }
