@@ -20,31 +20,6 @@ static const char *header(struct MHD_Connection *c, const char *name) {
     return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
 }
 
-struct occurrences {
-    const char *name;
-    int count;
-};
-
-static enum MHD_Result count_field(void *to, enum MHD_ValueKind kind, const char *name,
-                                   const char *value) {
-    struct occurrences *o = to;
-    (void)kind, (void)value;
-    o->count += !strcasecmp(name, o->name);
-    return MHD_YES;
-}
-
-/* Whether a field that is looked at here is there twice: somebody in front may believe the other one. */
-static bool has_twins(struct MHD_Connection *c) {
-    static const char *names[] = {"Host",         "Origin",         "Authorization",
-                                  "Content-Type", "Content-Length", "Content-Encoding"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        struct occurrences o = {.name = names[i]};
-        MHD_get_connection_values(c, MHD_HEADER_KIND, count_field, &o);
-        if (o.count > 1) return true;
-    }
-    return false;
-}
-
 /* The name of "name", "name:port", "[::1]:port"; false: it is none of these. */
 static bool split_host(const char *text, char name[MOST_HOST + 1]) {
     size_t n = *text == '[' ? strcspn(text, "]") + 1 : strcspn(text, ":");
@@ -114,9 +89,15 @@ static int refuse(int status, const char **reason, const char *text) {
     return status;
 }
 
-/* What a proxy in front of this server might read otherwise, so that the two would not agree where a request ends. */
+/* What is looked at here: where it is there twice, somebody in front may believe the other one. */
+static const char *const once[] = {
+    "Host",           "Origin",           "Authorization", "Content-Type", "Content-Encoding",
+    "Content-Length", "Transfer-Encoding"};
+enum { ONCE = sizeof once / sizeof *once, LENGTH = ONCE - 2, CODING = ONCE - 1 };
+
+/* What a proxy might read otherwise, so that the two would not agree where a request ends. */
 struct fields {
-    int hosts, lengths, codings;
+    int count[ONCE];
     bool odd, other_coding; /* a name or a value that none has; not "chunked" */
 };
 
@@ -131,24 +112,18 @@ static bool is_value(const char *value, size_t n) {
     return true;
 }
 
-/* libmicrohttpd appends a field's second line, which is out of use, to its name: no name goes on behind these. */
-static int counted(struct fields *f, const char *name, const char *word) {
-    size_t n = strlen(word);
-    if (strncasecmp(name, word, n)) return 0;
-    f->odd |= name[n] != 0;
-    return 1;
-}
-
+/* libmicrohttpd appends a field's second line, which is out of use, to its name: none goes on behind these. */
 static enum MHD_Result look_at_field(void *user, enum MHD_ValueKind kind, const char *name,
                                      size_t n, const char *value, size_t length) {
     (void)kind, (void)n;
     struct fields *f = user;
     f->odd |= !is_name(name) || !is_value(value, length);
-    f->hosts += !strcasecmp(name, "Host");
-    f->lengths += counted(f, name, "Content-Length");
-    if (counted(f, name, "Transfer-Encoding")) {
-        f->codings++;
-        f->other_coding |= strcasecmp(value, "chunked") != 0;
+    for (int i = 0; i < ONCE; i++) {
+        size_t known = strlen(once[i]);
+        if (strncasecmp(name, once[i], known)) continue;
+        f->odd |= i >= LENGTH && name[known];
+        f->count[i] += !name[known];
+        f->other_coding |= i == CODING && strcasecmp(value, "chunked");
     }
     return MHD_YES;
 }
@@ -158,12 +133,13 @@ static int check_fields(struct MHD_Connection *c, const char *version, const cha
     if (MHD_get_connection_values_n(c, MHD_HEADER_KIND, look_at_field, &f) > MOST_FIELDS)
         return refuse(431, reason, "the request has more than 100 header fields");
     if (f.odd) return refuse(400, reason, "a header field has a name or a value that none has");
-    if (f.hosts > 1 || f.lengths > 1 || f.codings > 1)
-        return refuse(400, reason, "the request has a header field twice that stands once");
-    if (f.lengths && f.codings)
+    for (int i = 0; i < ONCE; i++)
+        if (f.count[i] > 1)
+            return refuse(400, reason, "a header field of which there can be one is there twice");
+    if (f.count[LENGTH] && f.count[CODING])
         return refuse(400, reason,
                       "the request has a Content-Length and a Transfer-Encoding; send one");
-    if (f.other_coding || (f.codings && strcmp(version, MHD_HTTP_VERSION_1_1)))
+    if (f.other_coding || (f.count[CODING] && strcmp(version, MHD_HTTP_VERSION_1_1)))
         return refuse(400, reason, "the body has a Transfer-Encoding other than chunked");
     return 0;
 }
@@ -194,8 +170,6 @@ int lc_server_gate(const lc_server *s, struct MHD_Connection *c, const char *pat
     int faulty = check_fields(c, version, reason);
     if (faulty) return faulty;
     if (!*path) return refuse(400, reason, "the request's path begins with a NUL");
-    if (has_twins(c))
-        return refuse(400, reason, "a header field of which there can be one is there twice");
     if (!known_host(s, host))
         return refuse(
             403, reason,
