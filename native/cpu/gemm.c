@@ -24,10 +24,9 @@
 #include "cpu/tile.h"
 
 enum {
-    BLOCK_K = 256,   /* but of pairs: PACK_PAIRS */
-    MOST_ROWS = 576, /* of A that are packed together: floats stay in the second-level cache */
-    MOST_PAIR_ROWS = 1152, /* of pairs, which do not, as many as make up for packing B again */
-    MOST_COLS = 2048,      /* whose sums wait together */
+    BLOCK_K = 256,    /* but of pairs: PACK_PAIRS */
+    MOST_ROWS = 576,  /* of A that are packed together: more floats leave the second-level cache */
+    MOST_COLS = 2048, /* whose sums wait together */
     SHARED_WORK =
         1 << 20, /* multiplications: a batch of fewer is divided by products, not inside them */
 };
@@ -41,9 +40,9 @@ static inline int64_t lines_up(int64_t floats) { return parts(floats, PACK_BEYON
 struct product {
     const struct lc_gemm *g;
     bool pairs;
-    int64_t steps;              /* of K: its elements, or pairs in whole lines */
-    int64_t block_k, most_rows; /* steps of a block, and rows of A that are packed together */
-    int64_t chains;             /* of a block */
+    int64_t steps;   /* of K: its elements, or pairs in whole lines */
+    int64_t block_k; /* steps of a block */
+    int64_t chains;  /* of a block */
     struct operand a, b;
     unsigned char *c;
     bool pack_a, pack_b; /* else it is read where it is */
@@ -163,7 +162,7 @@ static int64_t part_of(int64_t count, int64_t most, int64_t unit) {
 static void run_part(const struct product *p, const struct own *own, int64_t row, int64_t end_row,
                      int64_t col, int64_t end_col) {
     if (row >= end_row || col >= end_col) return;
-    const int64_t high = part_of(end_row - row, p->most_rows, TILE_ROWS),
+    const int64_t high = part_of(end_row - row, MOST_ROWS, TILE_ROWS),
                   wide = part_of(end_col - col, MOST_COLS, TILE_COLS);
     struct block b;
     for (b.col = col; b.col < end_col; b.col += wide) {
@@ -181,7 +180,7 @@ static void run_part(const struct product *p, const struct own *own, int64_t row
 /* No more of it than this product can want. */
 static struct own take_own(const struct product *p) {
     const int64_t depth = cpu_at_most(p->steps, p->block_k),
-                  rows = parts(cpu_at_most(p->g->m, p->most_rows), TILE_ROWS) * TILE_ROWS,
+                  rows = parts(cpu_at_most(p->g->m, MOST_ROWS), TILE_ROWS) * TILE_ROWS,
                   cols = parts(cpu_at_most(p->g->n, MOST_COLS), TILE_COLS) * TILE_COLS;
     const int64_t beyond = p->chains * PACK_BEYOND;
     const int64_t a = p->pack_a ? lines_up(rows * depth + beyond) : 0,
@@ -194,14 +193,13 @@ static struct own take_own(const struct product *p) {
 /* How many of the threads stand side by side over the columns, the others over the rows: what gives
  * the busiest the least to do. In cycles a step of k, about: 6 a tile, 3 and 12 to pack a panel, of B anew for each block
  * of rows. */
-static int64_t threads_across(const struct product *p, int64_t row_panels, int64_t col_panels,
-                              int64_t threads) {
+static int64_t threads_across(int64_t row_panels, int64_t col_panels, int64_t threads) {
     int64_t best = 1, least = INT64_MAX;
     for (int64_t across = 1; across <= threads; across++) {
         if (threads % across) continue;
         const int64_t high = parts(row_panels, threads / across), wide = parts(col_panels, across);
         const int64_t cost =
-            6 * high * wide + 3 * high + 12 * wide * parts(high * TILE_ROWS, p->most_rows);
+            6 * high * wide + 3 * high + 12 * wide * parts(high * TILE_ROWS, MOST_ROWS);
         if (cost < least) {
             least = cost;
             best = across;
@@ -214,7 +212,7 @@ static int64_t threads_across(const struct product *p, int64_t row_panels, int64
  * than a barrier for every block, and far less when a thread has lost its core to other work. -1: no memory. */
 static int run_product(const struct product *p, int threads) {
     const int64_t row_panels = parts(p->g->m, TILE_ROWS), col_panels = parts(p->g->n, TILE_COLS);
-    const int64_t across = threads_across(p, row_panels, col_panels, threads);
+    const int64_t across = threads_across(row_panels, col_panels, threads);
     const int64_t down = threads / across;
     int bad = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : bad) if (threads > 1)
@@ -266,7 +264,6 @@ static int run_one(const struct lc_gemm *g, int64_t i, int threads) {
     p.b = operand(g, false, i);
     p.steps = steps(g);
     p.block_k = p.pairs ? PACK_PAIRS : BLOCK_K;
-    p.most_rows = p.pairs ? MOST_PAIR_ROWS : MOST_ROWS;
     p.chains = p.pairs ? LANES : 1;
     p.c = (unsigned char *)g->c + i * g->c_batch * (int64_t)lc_dtype_bytes(g->c_dtype);
     return run_product(&p, threads);
