@@ -12,6 +12,6 @@ awk '/^```sh$/ { inside = 1; next } /^```$/ && inside { exit } inside { sub(/ +#
 [ "$(cat "$clone/commands")" = $'make deps demo\nmake deps test' ] || { echo 'readme-check: README.md begins with other commands' >&2; exit 1; }
 make deps demo
 make deps test | tee "$clone/test.log"
-tail -1 "$clone/test.log" | grep -Eq '^[0-9]+ passed, 0 failed' || { echo 'readme-check: the tests have failed' >&2; exit 1; }
+grep -Eq '^[0-9]+ passed, 0 failed' "$clone/test.log" || { echo 'readme-check: the tests have failed' >&2; exit 1; }
 bin/lucid tests/readme.lua runs/demo numbers
 echo 'readme-check: done'
