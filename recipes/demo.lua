@@ -101,7 +101,8 @@ stages:run("mine", mining, { BASE .. "/model.safetensors", W .. "/wild/image_dat
 local function mix()
   local parts = {}
   for _, kind in ipairs { { "desc", 16 }, { "pope", 32 } } do
-    if #lucid.json.read(("%s/%s_data.json"):format(MINED, kind[1])) > 0 then parts[#parts + 1] = ("%s:%d"):format(unpack(kind)) end
+    local data = lucid.json.read(("%s/%s_data.json"):format(MINED, kind[1]))           -- by picture, or a list
+    if next(data) ~= nil then parts[#parts + 1] = ("%s:%d"):format(unpack(kind)) end
   end
   if #parts == 0 then error("demo: the model's answers gave no pairs to train on; another --seed gives another model", 0) end
   return table.concat(parts, ",")

@@ -44,6 +44,16 @@ describe("the demo", function()
     assert.truthy(file.read(dir .. "/log"):find("its Lua ran", 1, true))
   end)
 
+  it("trains on every kind of pairs that was mined", function()
+    for _, name in ipairs { "dpo", "control" } do
+      local mix = json.read(("%s/demo/%s/config.json"):format(dir, name)).options.mix
+      for _, kind in ipairs { "desc", "pope" } do
+        local pairs_of = json.read(("%s/demo/mined/%s_data.json"):format(dir, kind))
+        assert.equal(next(pairs_of) ~= nil, mix:find(kind, 1, true) ~= nil, kind)
+      end
+    end
+  end)
+
   it("skips the stages that are done", function()
     run(("demo --fast --seed 5 --out %s/demo"):format(dir))
     local _, done = file.read(dir .. "/log"):gsub("already there", "")
