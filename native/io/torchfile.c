@@ -355,8 +355,7 @@ static int walk_number(struct loader *l, const struct lc_pickle_value *v, int64_
 static int count_items(struct loader *l, const struct lc_pickle_value *v) {
     l->items += v->count;
     if (l->items <= MOST_ITEMS) return 0;
-    return refuse(l,
-                  "its lists hold more than 16777216 values, one that stands often counted anew");
+    return refuse(l, "its lists and dictionaries hold more than 16777216 values together");
 }
 
 static int walk_dict(struct loader *l, const struct lc_pickle_value *v, int depth) {

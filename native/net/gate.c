@@ -98,7 +98,7 @@ enum { ONCE = sizeof once / sizeof *once, LENGTH = ONCE - 2, CODING = ONCE - 1 }
 /* What a proxy might read otherwise, so that the two would not agree where a request ends. */
 struct fields {
     int count[ONCE];
-    bool odd, other_coding; /* a name or a value that none has; not "chunked" */
+    bool odd, other_coding; /* a malformed name or value; not "chunked" */
 };
 
 static bool is_name(const char *name) {
@@ -132,10 +132,10 @@ static int check_fields(struct MHD_Connection *c, const char *version, const cha
     struct fields f = {0};
     if (MHD_get_connection_values_n(c, MHD_HEADER_KIND, look_at_field, &f) > MOST_FIELDS)
         return refuse(431, reason, "the request has more than 100 header fields");
-    if (f.odd) return refuse(400, reason, "a header field has a name or a value that none has");
+    if (f.odd) return refuse(400, reason, "a header field's name or value is malformed");
     for (int i = 0; i < ONCE; i++)
         if (f.count[i] > 1)
-            return refuse(400, reason, "a header field of which there can be one is there twice");
+            return refuse(400, reason, "a header field that may stand once stands there twice");
     if (f.count[LENGTH] && f.count[CODING])
         return refuse(400, reason,
                       "the request has a Content-Length and a Transfer-Encoding; send one");
