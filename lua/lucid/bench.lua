@@ -3,8 +3,8 @@
 --   local result = bench.run { device = "cpu", rounds = 5, only = { "decode" } }
 --   print(bench.text(result))
 --
--- Every round times every row once, so that what else the machine does hits all of them; a figure is the median of the
--- rounds (lucid.bench.result).
+-- Every round times every row once, so that what else the machine does hits all of them, and right before a row what
+-- limits it; a figure is the median of the rounds (lucid.bench.result).
 local decoder = require "lucid.bench.decoder"
 local files = require "lucid.bench.files"
 local layers = require "lucid.bench.layers"
@@ -43,7 +43,19 @@ M.GROUPS = { "linear", "lora", "attention", "memory", "adamw", "cross-entropy", 
 ---@field unit string|nil       what work.tokens counts
 ---@field make fun(): lucid.Work
 
+local MEMORY = { read = true, copy = true }
 local FAST = { [native.C.LC_BF16] = "bf16" }
+
+-- The limits that a row is timed beside: how fast memory is, or oneDNN's products of its shape.
+local function limits_beside(row, limiting)
+  local list = {}
+  for _, limit in ipairs(limiting) do
+    if MEMORY[limit.limit_of] and limit.limit_of == row.limit or limit.shape and limit.shape == row.shape then
+      list[#list + 1] = { row = limit, seconds = {} }
+    end
+  end
+  return #list > 0 and list or nil
+end
 
 -- The rows that are asked for, behind those of the limits that they need.
 local function rows_of(o)
@@ -58,7 +70,11 @@ local function rows_of(o)
   end
   local all = {}
   limits.rows(function(row) all[#all + 1] = row end, o, wanted)
-  for _, row in ipairs(list) do all[#all + 1] = row end
+  local limiting = { unpack(all) }
+  for _, row in ipairs(list) do
+    row.beside = limits_beside(row, limiting)
+    all[#all + 1] = row
+  end
   return all
 end
 
@@ -79,6 +95,9 @@ local function measure(rows, o)
   local watch = machine.watch()
   for round = 1, o.rounds do
     for i, row in ipairs(rows) do
+      for _, limit in ipairs(row.beside or {}) do
+        limit.seconds[round] = timing.seconds(limit.row.work, limit.row.calls, wait)
+      end
       row.seconds[round] = timing.seconds(row.work, row.calls, wait)
       bar:step((round - 1) * #rows + i)
     end

@@ -39,6 +39,24 @@ describe("a share", function()
     assert.equal(0.5, r.rows[1].share)
     assert.truthy(bench.complete(r))
   end)
+  it("is of the limit beside it, round by round, where there is one", function()
+    local function beside(seconds)
+      local read = { limit_of = "read", about = "reading", seconds = { 1, 1, 1 }, work = { bytes = 100 } }
+      return result.make({ read, { group = "decode", about = "decoding", limit = "read", seconds = { 1, 2, 4 },
+        work = { bytes = 50 }, beside = { { row = read, seconds = seconds } } } }, 0).rows[1]
+    end
+    assert.equal(0.5, beside({ 1, 2, 4 }).share)
+    assert.equal("spread", beside({ 4, 2, 1 }).withheld)
+  end)
+  it("of oneDNN is of its fastest form, in the median", function()
+    local function form(seconds) return { limit_of = "f32", about = "form", seconds = seconds, work = { flops = 100 }, shape = "s" } end
+    local plain, packed = form { 1, 1, 1 }, form { 2, 2, 2 }
+    local row = result.make({ plain, packed, { group = "linear", about = "linear", limit = "f32", seconds = { 1, 2, 4 },
+      work = { flops = 100 }, shape = "s", beside = { { row = plain, seconds = { 2, 0.9, 5 } },
+        { row = packed, seconds = { 0.9, 1.8, 3.6 } } } } }, 0).rows[1]
+    assert.near(0.9, row.of_onednn, 1e-12)
+    assert.equal(0.5, row.share)
+  end)
   it("is withheld on a busy machine", function()
     local r = made({ 1, 1, 1 }, 0.31)
     assert.equal("busy", r.rows[1].withheld)

@@ -1,5 +1,8 @@
 -- What timings say: medians, limits, shares of them, and a table. A share is withheld where others kept the machine
 -- busy or the rounds differ: it would be noise.
+--
+-- A row that was timed right behind a limit is compared with that, round by round, and its share is the rounds' median:
+-- memory of one machine may read half as fast in some minutes as in others. Else a share is of the limit's best.
 local timing = require "lucid.bench.timing"
 
 local M = {}
@@ -10,34 +13,49 @@ M.BUSY, M.SPREAD = 0.3, 0.1     -- others' cores, and the middle half's part of 
 ---@field work lucid.Work
 ---@field seconds number[]      of a call, one a round
 
-local function rate(row) return (row.work.flops or row.work.bytes or row.work.tokens or 1) / row.median end
+local function amount(row) return row.work.flops or row.work.bytes end
 
 -- The best of all rounds of all rows that measure a limit: { rate =, about = }.
 local function best_of(rows)
-  local best, here = {}, {}
+  local best = {}
   for _, row in ipairs(rows) do
     local name = row.limit_of or row.group == "linear" and row.limit
     if name then
-      local fastest = (row.work.flops or row.work.bytes) / math.min(unpack(row.seconds))
+      local fastest = amount(row) / math.min(unpack(row.seconds))
       if not best[name] or fastest > best[name].rate then best[name] = { rate = fastest, about = row.about } end
     end
-    if row.shape and row.limit_of then here[row.shape] = math.max(here[row.shape] or 0, rate(row)) end
   end
-  return best, here
+  return best
+end
+
+-- The rate of a row as a part of that of the fastest limit beside it: the median of the rounds, and its spread.
+local function of_beside(row)
+  local fastest, least
+  for _, limit in ipairs(row.beside) do
+    local median = timing.median(limit.seconds)
+    if not least or median < least then fastest, least = limit, median end
+  end
+  local parts = {}
+  for i, seconds in ipairs(row.seconds) do
+    parts[i] = amount(row) / seconds / (amount(fastest.row) / fastest.seconds[i])
+  end
+  return timing.median(parts)
 end
 
 -- A row as the result has it.
-local function entry(row, best, here, busy)
+local function entry(row, best, busy)
   local w = row.work
   local e = { group = row.group, about = row.about, seconds = row.seconds, median = row.median, spread = row.spread,
     flops = w.flops, bytes = w.bytes, limit = row.limit, unit = row.unit, count = w.tokens }
   if not row.limit then return e end
-  if busy or row.spread > M.SPREAD then
+  local part, spread = nil, row.spread
+  if row.beside then part, spread = of_beside(row) end
+  if busy or spread > M.SPREAD then
     e.withheld = busy and "busy" or "spread"
     return e
   end
-  e.share = rate(row) / best[row.limit].rate
-  e.of_onednn = row.shape and here[row.shape] and rate(row) / here[row.shape] or nil
+  e.of_onednn = row.shape and part
+  e.share = not row.shape and part or amount(row) / row.median / best[row.limit].rate
   return e
 end
 
@@ -48,16 +66,16 @@ end
 ---@return table
 function M.make(rows, others, small)
   for _, row in ipairs(rows) do row.median, row.spread = timing.median(row.seconds) end
-  local best, here = best_of(rows)
+  local best = best_of(rows)
   local busy = small or others and others > M.BUSY or false
   local result = { others = others, busy = busy, small = small, limits = {}, rows = {} }
   for _, row in ipairs(rows) do
     local name = row.limit_of
     if name then
       result.limits[name] = result.limits[name] or { best = best[name].rate, from = best[name].about, forms = {} }
-      table.insert(result.limits[name].forms, entry(row, best, here, busy))
+      table.insert(result.limits[name].forms, entry(row, best, busy))
     else
-      table.insert(result.rows, entry(row, best, here, busy))
+      table.insert(result.rows, entry(row, best, busy))
     end
   end
   return result
@@ -114,7 +132,7 @@ function M.text(result)
   say("%d rounds, others kept %s cores busy%s", result.rounds, result.others and ("%.2f"):format(result.others) or "unknown",
     result.small and "; sizes are small: nothing is measured"
       or result.busy and (": more than %.1f, so there are no ratios"):format(M.BUSY) or "")
-  say("\nlimits, the best of all rounds")
+  say("\nlimits, the best of all rounds; shares of read, copy and oneDNN are of what these reach beside the work")
   for _, name in ipairs { "read", "copy", "bf16", "f32" } do
     local l = result.limits[name]
     if l then say("  %-5s %-16s %s", name, scaled(l.best, UNIT[name]), l.from) end
