@@ -177,8 +177,8 @@ multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
 /* From element k of a line on, `lines` being read side by side. */
 static inline __attribute__((always_inline)) struct ahead
 ahead_of(enum stored how, int lines, const struct lc_gemm *g, int64_t k) {
-    const int64_t row = stored_bytes(how, g->b_row), bytes = AHEAD / lines;
-    return (struct ahead){bytes, row - bytes - stored_bytes(how, k), (lines - 1) * row};
+    const int64_t row = stored_bytes(how, g->b_row);
+    return (struct ahead){AHEAD, row - AHEAD - stored_bytes(how, k), (lines - 1) * row};
 }
 
 /* total[i] += the chains of chains[i], one by one, for four at once. */
