@@ -122,8 +122,9 @@ row("embedding",
 
 -- ---- reductions
 
-row("sum", each(SHAPES), function(x) return C.lc_sum(x) end, plain.sum)
-row("mean", each { { 1 }, { 3, 33 }, { 2, 1030 } }, function(x) return C.lc_mean(x) end,
+local MOSTLY_POSITIVE = { -1, 3 } -- a sum of much that cancels is off by more of itself than a tolerance says
+row("sum", each(SHAPES, MOSTLY_POSITIVE), function(x) return C.lc_sum(x) end, plain.sum)
+row("mean", each({ { 1 }, { 3, 33 }, { 2, 1030 } }, MOSTLY_POSITIVE), function(x) return C.lc_mean(x) end,
   function(x) return plain.scale(plain.sum(x), 1 / #x) end)
 for _, dim in ipairs { 1, 2, 3 } do
   local shapes = { { 3, 4, 5 }, { 65, 2, 130 }, { 2, 200, 3 }, { 3, 2, 0 }, { 3, 1, 1030 } }
