@@ -12,8 +12,8 @@
  *
  * K is cut into blocks of BLOCK_K. Of each a thread packs all rows of A that are its own (pack.h), and then
  * panel after panel of B. A panel, or a chain of it, stays in the first-level
- * cache while the rows of A stream by. Sums wait between blocks of K where the next one finds them side by side, not
- * in C, whose rows lie far apart.
+ * cache while the rows of A stream by. Sums wait between chains and blocks of K where the next one finds them side by
+ * side, not in C, whose rows lie far apart: those of a panel of B, or of many where there are several blocks.
  *
  * Why not oneDNN: it chooses blocks by the number of rows, so that without AVX-512 a row's last bits
  * change with its batch: at K = 1024 with 32 rows instead of 1312, nine elements of ten.
@@ -25,7 +25,7 @@
 
 enum {
     BLOCK_K = 256,    /* but of pairs: PACK_PAIRS */
-    MOST_ROWS = 576,  /* of A that are packed together: more floats leave the second-level cache */
+    MOST_ROWS = 600,  /* of A that are packed together: more floats leave the second-level cache */
     MOST_COLS = 2048, /* whose sums wait together */
     SHARED_WORK =
         1 << 20, /* multiplications: a batch of fewer is divided by products, not inside them */
@@ -61,6 +61,9 @@ struct block {
     struct panels a, b;
 };
 
+/* Whether K is one block: no sums wait for another. */
+static inline bool one_block(const struct product *p) { return p->steps <= p->block_k; }
+
 /* Element (line, k) of an f32 operand. */
 static const float *element(const struct operand *x, int64_t line, int64_t k) {
     return (const float *)x->data + (x->crossed ? k * x->row + line : line * x->row + k);
@@ -80,16 +83,12 @@ static bool plain(const struct lc_gemm *g) {
            (g->beta == 0 || cpu_gemm_starts_from_c(g));
 }
 
-/* One chain of the tile of C at (i, j), rows x cols; t says where its A and B are. */
-static void run_tile(const struct product *p, const struct own *own, const struct block *b,
-                     struct tile *t, int64_t i, int rows, int64_t j, int64_t cols, int64_t chain) {
-    float *waiting = own->sums + ((j - b->col) / TILE_COLS * b->rows + i - b->row) * TILE_COLS;
+/* The first or last chain of the tile of C at (i, j), rows x cols, whose sums do not only wait: t as for the others. */
+static void run_end(const struct product *p, struct tile *t, int64_t i, int rows, int64_t j,
+                    int64_t cols, bool first, bool last) {
     float *c = (float *)p->c + i * p->g->c_row + j, sum[TILE_ROWS * TILE_COLS];
     const bool whole = cols % LANES == 0;
-    t->from = waiting;
-    t->from_row = t->out_row = TILE_COLS;
-    t->out = waiting;
-    if (b->k == 0 && chain == 0) {
+    if (first) {
         t->from = NULL;
         if (cpu_gemm_starts_from_c(p->g)) {
             t->from = whole ? c : sum;
@@ -98,35 +97,38 @@ static void run_tile(const struct product *p, const struct own *own, const struc
                 memcpy(sum + r * TILE_COLS, c + r * p->g->c_row, (size_t)cols * sizeof *sum);
         }
     }
-    if (b->k + b->depth < p->steps || chain + 1 < p->chains) {
-        cpu_tile(t, p->pairs, rows, cols);
-    } else if (whole && plain(p->g)) {
+    if (last && whole && plain(p->g)) {
         t->out = c;
         t->out_row = p->g->c_row;
-        cpu_tile(t, p->pairs, rows, cols);
-    } else {
+    } else if (last) {
         t->out = sum;
-        cpu_tile(t, p->pairs, rows, cols);
-        finish(p, sum, i, rows, j, cols);
     }
+    cpu_tile(t, p->pairs, rows, cols);
+    if (t->out == sum) finish(p, sum, i, rows, j, cols);
 }
 
 /* The tiles of a panel of columns, chain by chain. */
 static void run_panel(const struct product *p, const struct own *own, const struct block *b,
                       int64_t j) {
     const int64_t cols = cpu_at_most(b->col + b->cols - j, TILE_COLS);
+    float *sums = own->sums + (one_block(p) ? 0 : (j - b->col) * b->rows);
     struct tile t = {.depth = b->depth / p->chains};
     t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
     t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
     t.b_k = p->pack_b ? TILE_COLS : p->b.row;
     for (int64_t chain = 0; chain < p->chains; chain++) {
+        const bool first = b->k == 0 && chain == 0,
+                   last = b->k + b->depth >= p->steps && chain + 1 == p->chains;
         t.b = p->pack_b ? b->b.floats + chain * b->b.chain : element(&p->b, j, b->k);
         for (int64_t i = 0; i < b->rows;) {
             const int rows = cpu_tile_rows(b->rows - i);
             t.a = p->pack_a ? b->a.floats + i / TILE_ROWS * b->a.panel + chain * b->a.chain +
                                   i % TILE_ROWS /* lower tiles share the last panel */
                             : element(&p->a, b->row + i, b->k);
-            run_tile(p, own, b, &t, b->row + i, rows, j, cols, chain);
+            t.from = t.out = sums + i * TILE_COLS;
+            t.from_row = t.out_row = TILE_COLS;
+            if (first || last) run_end(p, &t, b->row + i, rows, j, cols, first, last);
+            else cpu_tile(&t, p->pairs, rows, cols);
             i += rows;
         }
     }
@@ -163,7 +165,8 @@ static void run_part(const struct product *p, const struct own *own, int64_t row
                      int64_t col, int64_t end_col) {
     if (row >= end_row || col >= end_col) return;
     const int64_t high = part_of(end_row - row, MOST_ROWS, TILE_ROWS),
-                  wide = part_of(end_col - col, MOST_COLS, TILE_COLS);
+                  wide =
+                      part_of(end_col - col, one_block(p) ? end_col - col : MOST_COLS, TILE_COLS);
     struct block b;
     for (b.col = col; b.col < end_col; b.col += wide) {
         b.cols = cpu_at_most(end_col - b.col, wide);
@@ -181,11 +184,13 @@ static void run_part(const struct product *p, const struct own *own, int64_t row
 static struct own take_own(const struct product *p) {
     const int64_t depth = cpu_at_most(p->steps, p->block_k),
                   rows = parts(cpu_at_most(p->g->m, MOST_ROWS), TILE_ROWS) * TILE_ROWS,
-                  cols = parts(cpu_at_most(p->g->n, MOST_COLS), TILE_COLS) * TILE_COLS;
+                  cols = one_block(p)
+                             ? TILE_COLS
+                             : parts(cpu_at_most(p->g->n, MOST_COLS), TILE_COLS) * TILE_COLS;
     const int64_t beyond = p->chains * PACK_BEYOND;
     const int64_t a = p->pack_a ? lines_up(rows * depth + beyond) : 0,
                   b = p->pack_b ? lines_up(TILE_COLS * depth + beyond) : 0,
-                  sums = p->chains > 1 || depth < p->steps ? rows * cols : 0;
+                  sums = p->chains > 1 || !one_block(p) ? rows * cols : 0;
     float *all = cpu_scratch((size_t)(a + b + sums) * sizeof *all);
     return (struct own){.all = all, .a = all, .b = all + a, .sums = all + a + b};
 }

@@ -65,6 +65,8 @@ static inline __attribute__((always_inline)) void cpu_gemm_finish_row(const stru
         for (int64_t n = 0; n < cols; n++) value[n] += bias[n];
     }
     if (g->c_dtype == LC_F32) memcpy((float *)c + at, value, (size_t)cols * sizeof *value);
+    else if (g->c_dtype == LC_BF16)
+        for (int64_t n = 0; n < cols; n++) ((uint16_t *)c)[at + n] = cpu_to_bf16(value[n]);
     else cpu_store(c, g->c_dtype, at, value, cols);
 }
 

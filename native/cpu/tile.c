@@ -69,36 +69,38 @@ static inline lanes begin(const struct tile *t, int row, int col) {
 #define ROWS_ALL ROWS_4
 #endif
 
-/* A chain of pairs starts from 0 and is added at its end. */
-static inline lanes begin_pairs(const struct tile *t, int row, int col) {
-    __builtin_prefetch(t->out + row * t->out_row + col, 1);
-    return (lanes){0};
-}
-
 static inline void end(const struct tile *t, int row, int col, lanes sum) {
     lanes_put(t->out + row * t->out_row + col, sum);
 }
 
-static inline void end_pairs(const struct tile *t, int row, int col, lanes sum) {
-    if (t->from) sum += lanes_at(t->from + row * t->from_row + col);
-    lanes_put(t->out + row * t->out_row + col, sum);
+static inline lanes waiting(const struct tile *t, int row, int col) {
+    return lanes_at(t->from + row * t->from_row + col);
 }
 
 #define BEGIN(i) lanes left##i = begin(t, i, 0), right##i = begin(t, i, LANES);
-#define BEGIN_PAIRS(i) lanes left##i = begin_pairs(t, i, 0), right##i = begin_pairs(t, i, LANES);
+#define BEGIN_PAIRS(i) lanes left##i = {0}, right##i = {0};
 #define ROW(i) add_products(&left##i, &right##i, a + (i)*a_row, y, z);
 #define ROW_PAIRS(i) add_pairs(&left##i, &right##i, a + (i)*a_row, y, z);
 #define END(i) end(t, i, 0, left##i), end(t, i, LANES, right##i);
-#define END_PAIRS(i) end_pairs(t, i, 0, left##i), end_pairs(t, i, LANES, right##i);
+#define ADD(i) left##i += waiting(t, i, 0), right##i += waiting(t, i, LANES);
+#define FINISH(ROWS) ROWS(END)
+/* A chain of pairs starts from 0 and is added at its end: all of them, and then they are stored, which is faster. */
+#define FINISH_PAIRS(ROWS)                                                                         \
+    if (t->from) {                                                                                 \
+        ROWS(ADD)                                                                                  \
+    }                                                                                              \
+    ROWS(END)
 #define STEP(ROWS, ADD)                                                                            \
     y = lanes_at(b);                                                                               \
     z = lanes_at(b + LANES);                                                                       \
     ROWS(ADD) a += a_k;                                                                            \
     b += b_k;
 
-/* A tile of TILE_COLS columns; the strides are constants, or fields of t. */
+/* A tile of TILE_COLS columns; the strides are constants, or fields of t. It has a copy of what it is given, which the
+ * compiler knows that no store changes. */
 #define DEFINE_TILE(name, ROWS, KIND, A_ROW, A_K, B_K)                                             \
-    static void name(const struct tile *t) {                                                       \
+    static void name(const struct tile *given) {                                                   \
+        const struct tile own = *given, *t = &own;                                                 \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = A_ROW, a_k = A_K, b_k = B_K;                                         \
         lanes y, z;                                                                                \
@@ -110,19 +112,26 @@ static inline void end_pairs(const struct tile *t, int row, int col, lanes sum) 
         for (int64_t k = t->depth % 4; k > 0; k--) {                                               \
             STEP(ROWS, ROW##KIND)                                                                  \
         }                                                                                          \
-        ROWS(END##KIND)                                                                            \
+        FINISH##KIND(ROWS)                                                                         \
     }
 
 #define BEGIN_HALF(i) lanes left##i = begin(t, i, 0);
-#define BEGIN_PAIRS_HALF(i) lanes left##i = begin_pairs(t, i, 0);
+#define BEGIN_PAIRS_HALF(i) lanes left##i = {0};
 #define ROW_HALF(i) add_product(&left##i, a + (i)*a_row, y);
 #define ROW_PAIRS_HALF(i) add_pair(&left##i, a + (i)*a_row, y);
 #define END_HALF(i) end(t, i, 0, left##i);
-#define END_PAIRS_HALF(i) end_pairs(t, i, 0, left##i);
+#define ADD_HALF(i) left##i += waiting(t, i, 0);
+#define FINISH_HALF(ROWS) ROWS(END_HALF)
+#define FINISH_PAIRS_HALF(ROWS)                                                                    \
+    if (t->from) {                                                                                 \
+        ROWS(ADD_HALF)                                                                             \
+    }                                                                                              \
+    ROWS(END_HALF)
 
 /* A tile of LANES columns. */
 #define DEFINE_HALF_TILE(name, ROWS, KIND)                                                         \
-    static void name(const struct tile *t) {                                                       \
+    static void name(const struct tile *given) {                                                   \
+        const struct tile own = *given, *t = &own;                                                 \
         const float *a = t->a, *b = t->b;                                                          \
         const int64_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k;                                \
         ROWS(BEGIN##KIND##_HALF)                                                                   \
@@ -130,7 +139,7 @@ static inline void end_pairs(const struct tile *t, int row, int col, lanes sum) 
             const lanes y = lanes_at(b);                                                           \
             ROWS(ROW##KIND##_HALF)                                                                 \
         }                                                                                          \
-        ROWS(END##KIND##_HALF)                                                                     \
+        FINISH##KIND##_HALF(ROWS)                                                                  \
     }
 
 /* name[0]: tiles of TILE_COLS columns, name[1]: of LANES; of all rows, 4, 2 and 1 */
