@@ -107,6 +107,16 @@ static void run_end(const struct product *p, struct tile *t, int64_t i, int rows
     if (t->out == sum) finish(p, sum, i, rows, j, cols);
 }
 
+/* What a tile of the panel at column j fetches of the next panel: as many steps of a line as a chain has, line by line.
+ * So memory is read while others multiply, and packing finds its lines in a cache. */
+static const float *ahead_of(const struct product *p, const struct block *b, int64_t j,
+                             int64_t tile) {
+    const int64_t line = j + TILE_COLS + tile / p->chains,
+                  k = b->k + tile % p->chains * (b->depth / p->chains);
+    const int64_t end = cpu_at_most(b->col + b->cols, j + 2 * TILE_COLS);
+    return line < end ? (const float *)(const void *)(p->b.data + line * p->b.row_size) + k : NULL;
+}
+
 /* The tiles of a panel of columns, chain by chain. */
 static void run_panel(const struct product *p, const struct own *own, const struct block *b,
                       int64_t j) {
@@ -116,17 +126,18 @@ static void run_panel(const struct product *p, const struct own *own, const stru
     t.a_row = p->pack_a || p->a.crossed ? 1 : p->a.row;
     t.a_k = p->pack_a ? TILE_ROWS : p->a.crossed ? p->a.row : 1;
     t.b_k = p->pack_b ? TILE_COLS : p->b.row;
-    for (int64_t chain = 0; chain < p->chains; chain++) {
+    for (int64_t chain = 0, tile = 0; chain < p->chains; chain++) {
         const bool first = b->k == 0 && chain == 0,
                    last = b->k + b->depth >= p->steps && chain + 1 == p->chains;
         t.b = p->pack_b ? b->b.floats + chain * b->b.chain : element(&p->b, j, b->k);
-        for (int64_t i = 0; i < b->rows;) {
+        for (int64_t i = 0; i < b->rows; tile++) {
             const int rows = cpu_tile_rows(b->rows - i);
             t.a = p->pack_a ? b->a.floats + i / TILE_ROWS * b->a.panel + chain * b->a.chain +
                                   i % TILE_ROWS /* lower tiles share the last panel */
                             : element(&p->a, b->row + i, b->k);
             t.from = t.out = sums + i * TILE_COLS;
             t.from_row = t.out_row = TILE_COLS;
+            t.ahead = p->b.fetched ? ahead_of(p, b, j, tile) : NULL;
             if (first || last) run_end(p, &t, b->row + i, rows, j, cols, first, last);
             else cpu_tile(&t, p->pairs, rows, cols);
             i += rows;
@@ -261,12 +272,20 @@ static bool packs_b(const struct lc_gemm *g) {
     return g->b_dtype != LC_F32 || g->b_transposed || g->n % LANES || g->m > 2 * TILE_ROWS;
 }
 
+/* Tiles fetch the lines of B that come next where lines are what is stored, a step takes as much of one as a float, and
+ * there are tiles for most of them. */
+static bool fetches_b(const struct product *p) {
+    const bool floats = p->b.dtype == LC_F32 || p->pairs;
+    return p->pack_b && !p->b.crossed && floats && p->g->m >= TILE_COLS / 2 * TILE_ROWS;
+}
+
 /* Product i of the batch. */
 static int run_one(const struct lc_gemm *g, int64_t i, int threads) {
     struct product p = {
         .g = g, .pairs = cpu_gemm_pairs(g), .pack_a = packs_a(g), .pack_b = packs_b(g)};
     p.a = operand(g, true, i);
     p.b = operand(g, false, i);
+    p.b.fetched = fetches_b(&p);
     p.steps = steps(g);
     p.block_k = p.pairs ? PACK_PAIRS : BLOCK_K;
     p.chains = p.pairs ? LANES : 1;

@@ -21,7 +21,7 @@ static inline int64_t place(const struct panels *to, const struct operand *x, in
 
 /* dst[place(s) + l] = row[l][s] for GROUP lines, GROUP steps at a time; returns the steps done. Writes GROUP floats
  * a step, so where a panel is less wide the later steps must be written afterwards, in their order. The lines that
- * come next are fetched meanwhile: so many short pieces the processor does not foresee. */
+ * come next are fetched meanwhile unless they are already: so many short pieces the processor does not foresee. */
 static int64_t turn_group(float *dst, const struct panels *panels, const struct operand *x,
                           const float *const *row, int64_t depth) {
     int64_t s = 0;
@@ -30,7 +30,7 @@ static int64_t turn_group(float *dst, const struct panels *panels, const struct 
     for (; s + COLS <= depth; s += COLS) {
         wide r[COLS];
         for (int i = 0; i < COLS; i++) {
-            __builtin_prefetch((const char *)(row[i] + s) + GROUP * x->row_size);
+            if (!x->fetched) __builtin_prefetch((const char *)(row[i] + s) + GROUP * x->row_size);
             r[i] = OP(loadu_ps)(row[i] + s);
         }
         turn(r);

@@ -105,7 +105,9 @@ static inline lanes waiting(const struct tile *t, int row, int col) {
         const int64_t a_row = A_ROW, a_k = A_K, b_k = B_K;                                         \
         lanes y, z;                                                                                \
         ROWS(BEGIN##KIND)                                                                          \
-        for (int64_t k = t->depth / 4; k > 0; k--) {                                               \
+        const float *ahead = t->ahead ? t->ahead : b;                                              \
+        for (int64_t k = t->depth / 4; k > 0; k--, ahead += 4) {                                   \
+            __builtin_prefetch(ahead);                                                             \
             STEP(ROWS, ROW##KIND)                                                                  \
             STEP(ROWS, ROW##KIND) STEP(ROWS, ROW##KIND) STEP(ROWS, ROW##KIND)                      \
         }                                                                                          \

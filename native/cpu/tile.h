@@ -23,6 +23,7 @@ struct tile {
     int64_t from_row;
     float *out; /* likewise; it may be `from` */
     int64_t out_row;
+    const float *ahead; /* as many floats are fetched meanwhile as there are steps; NULL: none */
 };
 
 /* The rows of the tallest tile that so many fill. */
