@@ -204,9 +204,7 @@ static void multiply_group(const struct work *w, int64_t first, int64_t rows, in
     if (w->lines) multiply_expanded(w, sum, j, count);
     else function_for(g, w->packed, rows)(g, w->packed, x, sum, j, count);
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < count; c += CPU_GEMM_COLS)
-            cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r] + c, first + r, j + c,
-                                count - c < CPU_GEMM_COLS ? count - c : CPU_GEMM_COLS);
+        cpu_gemm_finish_row(g, g->c, !resume && g->beta != 0, sum[r], first + r, j, count);
 }
 
 /* Columns [s * SPAN, ...) of C, whose lines stay in the second-level cache for further groups of rows. */

@@ -11,9 +11,10 @@
  * up in f32, one by one and block by block.
  *
  * K is cut into blocks of BLOCK_K. Of each a thread packs all rows of A that are its own (pack.h), and then
- * panel after panel of B. A panel, or a chain of it, stays in the first-level
- * cache while the rows of A stream by. Sums wait between chains and blocks of K where the next one finds them side by
- * side, not in C, whose rows lie far apart: those of a panel of B, or of many where there are several blocks.
+ * panel after panel of B, whose lines the tiles of the panel before have fetched. A panel, or a chain of it,
+ * stays in the first-level cache while the rows of A stream by. Sums wait between chains and blocks of K where
+ * the next one finds them side by side, not in C, whose rows lie far apart: those of one panel of B, or of many
+ * where there are several blocks.
  *
  * Why not oneDNN: it chooses blocks by the number of rows, so that without AVX-512 a row's last bits
  * change with its batch: at K = 1024 with 32 rows instead of 1312, nine elements of ten.
@@ -25,7 +26,7 @@
 
 enum {
     BLOCK_K = 256,    /* but of pairs: PACK_PAIRS */
-    MOST_ROWS = 600,  /* of A that are packed together: more floats leave the second-level cache */
+    MOST_ROWS = 600,  /* packed of A together: a tower's 577; more leave the second-level cache */
     MOST_COLS = 2048, /* whose sums wait together */
     SHARED_WORK =
         1 << 20, /* multiplications: a batch of fewer is divided by products, not inside them */
@@ -73,8 +74,7 @@ static void finish(const struct product *p, const float *sum, int64_t i, int row
                    int64_t cols) {
     const bool blend = p->g->beta != 0 && !cpu_gemm_starts_from_c(p->g);
     for (int r = 0; r < rows; r++, sum += TILE_COLS)
-        if (cols == TILE_COLS) cpu_gemm_finish_row(p->g, p->c, blend, sum, i + r, j, TILE_COLS);
-        else cpu_gemm_finish_row(p->g, p->c, blend, sum, i + r, j, cols);
+        cpu_gemm_finish_row(p->g, p->c, blend, sum, i + r, j, cols);
 }
 
 /* Whether finished sums are what C gets, so that a tile may write them. */

@@ -47,27 +47,40 @@ static inline const float *cpu_gemm_floats(float *buffer, const void *p, int dty
     return dtype == LC_F32 ? (const float *)p + first : cpu_load(buffer, p, dtype, first, n);
 }
 
-/* C[i, j..] = alpha * sum + beta * C[i, j..] + bias[j..] for at most CPU_GEMM_COLS columns; blend says
+/* n elements of p from index first, at most LANES, as floats; what is beyond them is 0. */
+static inline lanes cpu_gemm_lanes(const void *p, int dtype, int64_t first, int64_t n) {
+    if (n == LANES && dtype == LC_F32) return lanes_at((const float *)p + first);
+    if (n == LANES && dtype == LC_BF16) return lanes_at_bf16((const uint16_t *)p + first);
+    float x[LANES] = {0}, buffer[LANES];
+    memcpy(x, cpu_load(buffer, p, dtype, first, n), (size_t)n * sizeof *x);
+    return lanes_at(x);
+}
+
+/* And the other way. */
+static inline void cpu_gemm_put(void *p, int dtype, int64_t first, lanes x, int64_t n) {
+    float buffer[LANES];
+    if (n == LANES && dtype == LC_F32) {
+        lanes_put((float *)p + first, x);
+    } else if (n == LANES && dtype == LC_BF16) {
+        lanes_put_bf16((uint16_t *)p + first, x);
+    } else {
+        lanes_put(buffer, x);
+        cpu_store(p, dtype, first, buffer, n);
+        if (dtype == LC_F32) memcpy((float *)p + first, buffer, (size_t)n * sizeof *buffer);
+    }
+}
+
+/* C[i, j..] = alpha * sum + beta * C[i, j..] + bias[j..] for so many columns; sum is readable as whole lanes, blend says
  * whether there is a beta to heed, c is this product's C. */
-static inline __attribute__((always_inline)) void cpu_gemm_finish_row(const struct lc_gemm *g,
-                                                                      void *c, bool blend,
-                                                                      const float *sum, int64_t i,
-                                                                      int64_t j, int64_t cols) {
-    const int64_t at = i * g->c_row + j;
-    float value[CPU_GEMM_COLS], buffer[CPU_GEMM_COLS];
-    for (int64_t n = 0; n < cols; n++) value[n] = g->alpha * sum[n];
-    if (blend) {
-        const float *old = cpu_gemm_floats(buffer, c, g->c_dtype, at, cols);
-        for (int64_t n = 0; n < cols; n++) value[n] = __builtin_fmaf(g->beta, old[n], value[n]);
+static inline void cpu_gemm_finish_row(const struct lc_gemm *g, void *c, bool blend,
+                                       const float *sum, int64_t i, int64_t j, int64_t cols) {
+    for (int64_t l = 0; l < cols; l += LANES) {
+        const int64_t at = i * g->c_row + j + l, n = cpu_at_most(cols - l, LANES);
+        lanes x = g->alpha * lanes_at(sum + l);
+        if (blend) x = lanes_fma(lanes_all(g->beta), cpu_gemm_lanes(c, g->c_dtype, at, n), x);
+        if (g->bias) x += cpu_gemm_lanes(g->bias, g->bias_dtype, j + l, n);
+        cpu_gemm_put(c, g->c_dtype, at, x, n);
     }
-    if (g->bias) {
-        const float *bias = cpu_gemm_floats(buffer, g->bias, g->bias_dtype, j, cols);
-        for (int64_t n = 0; n < cols; n++) value[n] += bias[n];
-    }
-    if (g->c_dtype == LC_F32) memcpy((float *)c + at, value, (size_t)cols * sizeof *value);
-    else if (g->c_dtype == LC_BF16)
-        for (int64_t n = 0; n < cols; n++) ((uint16_t *)c)[at + n] = cpu_to_bf16(value[n]);
-    else cpu_store(c, g->c_dtype, at, value, cols);
 }
 
 /* ---- few_rows.c ---- */

@@ -18,6 +18,7 @@ enum { LANES = 4 };
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t lanes_int __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t lanes_bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t lanes_halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 static inline int64_t lanes_up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -40,6 +41,19 @@ static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
 /* condition ? a : b, lane by lane; condition is what a comparison gives. */
 static inline lanes lanes_pick(lanes_int condition, lanes a, lanes b) {
     return (lanes)((condition & (lanes_int)a) | (~condition & (lanes_int)b));
+}
+
+static inline lanes lanes_at_bf16(const uint16_t *p) {
+    return (lanes)(__builtin_convertvector(*(const lanes_halves *)p, lanes_bits) << 16);
+}
+
+/* Rounded as by cpu_to_bf16. */
+static inline void lanes_put_bf16(uint16_t *p, lanes x) {
+    const lanes_bits bits = (lanes_bits)x;
+    const lanes nan = (lanes)(bits >> 16 | 0x40),
+                number = (lanes)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    *(lanes_halves *)p =
+        __builtin_convertvector((lanes_bits)lanes_pick(x != x, nan, number), lanes_halves);
 }
 
 static inline float lanes_sum(lanes x) {
