@@ -243,16 +243,24 @@ static lc_tensor *norm_for(const struct lc_group *g, const struct lc_norm_layer 
     return lc_rms_norm_roomy(x, norm->weight, norm->eps, lc_group_room(g, on));
 }
 
+/* The stream x with what a group makes of h. Where keys are cached no gradient is wanted, and the product adds to the
+ * stream itself. */
+static lc_tensor *joined(const struct block_call *call, lc_tensor *x, const struct lc_group *g,
+                         lc_tensor *h) {
+    const bool on = call->pass.adapters;
+    return call->pass.cache ? lc_group_onto(g, x, h, on) : lc_add(x, lc_group_apply(g, h, on));
+}
+
 static lc_tensor *block_forward(const void *context, lc_tensor *x) {
     const struct block_call *call = context;
     const struct lc_llama_block *b = &call->m->blocks[call->layer];
     bool on = call->pass.adapters;
     lc_tensor *n = norm_for(&b->qkv, &b->attention_norm, x, on);
-    x = lc_add(x, lc_group_apply(&b->o_alone, attend(call, n), on));
+    x = joined(call, x, &b->o_alone, attend(call, n));
     n = norm_for(&b->gate_up, &b->mlp_norm, x, on);
     lc_tensor *h = lc_group_apply(&b->gate_up, n, on);
     h = lc_swiglu_packed(h, lc_group_room(&b->down_alone, on));
-    return lc_add(x, lc_group_apply(&b->down_alone, h, on));
+    return joined(call, x, &b->down_alone, h);
 }
 
 static void free_call(void *context) {

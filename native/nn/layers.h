@@ -23,6 +23,8 @@ struct lc_group {
     struct lc_border *border; /* NULL: the weights lie apart */
 };
 lc_tensor *lc_group_apply(const struct lc_group *g, lc_tensor *x, bool adapter);
+/* The same, added to `to` in place: see lc_linears_onto. */
+lc_tensor *lc_group_onto(const struct lc_group *g, lc_tensor *to, lc_tensor *x, bool adapter);
 /* What the rows that it reads should have behind them: see lc_tensor_roomy. */
 int64_t lc_group_room(const struct lc_group *g, bool adapter);
 /* Once the layers have their adapters: weights and adapters go where the backend wants them. */

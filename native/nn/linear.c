@@ -35,6 +35,12 @@ lc_tensor *lc_group_apply(const struct lc_group *g, lc_tensor *x, bool adapter) 
     return lc_linears(x, g->count, part, g->border);
 }
 
+lc_tensor *lc_group_onto(const struct lc_group *g, lc_tensor *to, lc_tensor *x, bool adapter) {
+    struct lc_linear_part part[LC_LINEARS_MOST];
+    parts_of(g, adapter, part);
+    return lc_linears_onto(to, x, g->count, part, g->border);
+}
+
 int64_t lc_group_room(const struct lc_group *g, bool adapter) {
     return adapter && g->border ? g->border->r : 0;
 }

@@ -12,6 +12,7 @@
 struct call {
     int count;
     lc_tensor *x;
+    lc_tensor *onto; /* what y is added to in place; NULL: y is new */
     struct lc_linear_part part[LC_LINEARS_MOST];
     int64_t first[LC_LINEARS_MOST + 1]; /* of each part's columns of y; the last: all of them */
 };
@@ -78,13 +79,13 @@ static lc_tensor *as(lc_tensor *t, int dtype) {
 
 /* ---- part by part ---- */
 
-/* y = x W^T, then y += (scale x a^T) b^T; *h: the bracket */
+/* y = x W^T or y += x W^T, then y += (scale x a^T) b^T; *h: the bracket */
 static int part_forward(struct lc_matrix y, struct lc_matrix x, const struct call *c, int i,
                         lc_tensor **h) {
     const struct lc_linear_part *p = &c->part[i];
     const struct lc_kernels *k = lc_kernels_of(c->x);
     struct lc_matrix a, b, u;
-    if (lc_product_by_weight(y, x, p->weight, true, 0) < 0) return -1;
+    if (lc_product_by_weight(y, x, p->weight, true, c->onto != NULL) < 0) return -1;
     if (!p->a) return 0;
     lc_tensor *down = as(p->a, c->x->dtype), *up = as(p->b, c->x->dtype);
     *h = rows_of(c->x, p->a->shape[0]);
@@ -129,14 +130,14 @@ static int apart_backward(const struct lc_rule *r, lc_tensor *dy) {
 
 static lc_tensor *apart(const struct call *c) {
     struct lc_rule r = rule_of(c, "linear", apart_backward);
-    lc_tensor *y = rows_of(c->x, c->first[c->count]);
+    lc_tensor *y = c->onto ? c->onto : rows_of(c->x, c->first[c->count]);
     struct lc_matrix x, to;
     if (!y || lc_matrix_rows(&x, c->x) < 0 || lc_matrix_rows(&to, y) < 0) return NULL;
     for (int i = 0; i < c->count; i++)
         if (part_forward(lc_matrix_columns(to, c->first[i], c->first[i + 1] - c->first[i]), x, c, i,
                          &r.keep[i]) < 0)
             return NULL;
-    return lc_record(y, &r);
+    return c->onto ? y : lc_record(y, &r);
 }
 
 /* ---- in a border ---- */
@@ -271,7 +272,7 @@ static int bordered_backward(const struct lc_rule *r, lc_tensor *dy) {
 
 static lc_tensor *bordered(const struct call *c, struct lc_border *border) {
     const struct lc_kernels *kernels = lc_kernels_of(c->x);
-    lc_tensor *list[LC_LINEARS_MOST], *x = c->x, *y = rows_of(x, border->n);
+    lc_tensor *list[LC_LINEARS_MOST], *x = c->x, *y = c->onto ? c->onto : rows_of(x, border->n);
     const bool on = adapters_of(c, false, list) > 0;
     struct lc_border now, *b = &now;
     if (lc_border_open(b, border, x->dtype, c->count, c->part, on) < 0) return NULL;
@@ -285,9 +286,10 @@ static lc_tensor *bordered(const struct call *c, struct lc_border *border) {
     struct lc_matrix to, w = corner(b, 0, b->n, 0, terms);
     w.most = all;
     if (!y || lc_matrix_rows(&to, y) < 0 ||
-        lc_product_into(kernels, to, rows_with_room(x, 0, terms), lc_matrix_transposed(w), 1, 0) <
-            0)
+        lc_product_into(kernels, to, rows_with_room(x, 0, terms), lc_matrix_transposed(w), 1,
+                        c->onto != NULL) < 0)
         return NULL;
+    if (c->onto) return y;
     struct lc_rule r = rule_of(c, "linear", on ? bordered_backward : apart_backward);
     if (on) {
         y->grad_room = b->r;
@@ -297,14 +299,25 @@ static lc_tensor *bordered(const struct call *c, struct lc_border *border) {
     return lc_record(y, &r);
 }
 
-lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part,
-                      struct lc_border *border) {
+static lc_tensor *linears(lc_tensor *onto, lc_tensor *x, int count,
+                          const struct lc_linear_part *part, struct lc_border *border) {
     if (!lc_usable("linear", x)) return NULL;
     for (int i = 0; i < count; i++)
         if (!lc_alive("linear", part[i].weight) || !lc_together("linear", x, part[i].weight))
             return NULL;
-    const struct call c = call_of(x, count, part);
+    struct call c = call_of(x, count, part);
+    c.onto = onto;
     const bool whole = lc_border_serves(border, x, count, part);
     int before = lc_pool();
     return lc_pool_end(before, whole ? bordered(&c, border) : apart(&c));
+}
+
+lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part,
+                      struct lc_border *border) {
+    return linears(NULL, x, count, part, border);
+}
+
+lc_tensor *lc_linears_onto(lc_tensor *to, lc_tensor *x, int count,
+                           const struct lc_linear_part *part, struct lc_border *border) {
+    return lc_usable("linear", to) ? linears(to, x, count, part, border) : NULL;
 }

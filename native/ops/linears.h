@@ -20,5 +20,8 @@ struct lc_border;
  * the room behind x's rows; x that has none is copied first. */
 lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part,
                       struct lc_border *border);
+/* The same, added to `to` in place, without a tape: no gradient may be wanted. It returns `to`. */
+lc_tensor *lc_linears_onto(lc_tensor *to, lc_tensor *x, int count,
+                           const struct lc_linear_part *part, struct lc_border *border);
 
 #endif
