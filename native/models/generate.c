@@ -422,11 +422,20 @@ static int catch_up(lc_generator *g) {
 
 /* ---- choosing ------------------------------------------------------------------------------------ */
 
+/* The first of the greatest. The device waits for it between two steps: lanes look at every LANES-th number, which
+ * compilers make vectors of. */
 static int32_t greatest(const float *x, int64_t n) {
-    int32_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best]) best = (int32_t)i;
-    return best;
+    enum { LANES = 16 };
+    float top[LANES], most = x[0];
+    int64_t i = 0;
+    for (int j = 0; j < LANES; j++) top[j] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (int j = 0; j < LANES; j++) most = top[j] > most ? top[j] : most;
+    for (i = 0; i < n; i++)
+        if (x[i] == most) return (int32_t)i;
+    return 0; /* the first is no number */
 }
 
 static double log_sum_exp(const float *x, int64_t n) {
