@@ -148,6 +148,32 @@ template <typename T> LC_DEVICE lc_pack<T> load_pack(const T *p) {
 #endif
 }
 
+/* A pack of 16-bit numbers as mma() takes them, two in a register: compilers take packs apart. */
+union pack_words {
+    uint4 all;
+    uint32_t word[4];
+};
+template <typename T> LC_DEVICE pack_words load_words(const T *p) {
+#ifndef __CUDACC__
+    load_pack(p);
+#endif
+    return {*reinterpret_cast<const uint4 *>(p)};
+}
+/* The same of what is read once: it does not drive out what is read again. */
+template <typename T> LC_DEVICE pack_words load_words_once(const T *p) {
+#ifdef __CUDACC__
+    return {__ldcs(reinterpret_cast<const uint4 *>(p))};
+#else
+    return load_words(p);
+#endif
+}
+template <typename T> LC_DEVICE pack_words words_of(const lc_pack<T> &x) {
+    pack_words y;
+    LC_UNROLL
+    for (int i = 0; i < 4; i++) y.word[i] = x.x[2 * i].bits | (uint32_t)x.x[2 * i + 1].bits << 16;
+    return y;
+}
+
 template <typename T> LC_DEVICE void store_pack(T *p, const lc_pack<T> &x) {
 #ifdef __CUDACC__
     union {

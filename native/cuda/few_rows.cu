@@ -1,36 +1,51 @@
 /* few_rows.cu - products of a few rows of 16 bits with a weight stored [n, k], of 16 bits or packed: a decoding step.
- * It waits for the weight alone, so the weight is read once, by all of the device, many packs at a time.
+ * It waits for the weight alone, so the weight is read once, by all of the device, many packs at a time. Tensor cores
+ * take a lane's packs as they are: two of the weight cost two products, where 16 numbers times 8 rows would cost 128.
  *
- * A warp makes COLS columns of all rows. A lane takes every 32nd pack of K, whatever the number of rows is,
- * so up to CUDA_FEW_ROWS rows have the same bits together as alone. */
+ * A block makes COLUMNS columns of all rows, and its warps share K: SPAN terms at a time, TERMS of them each. What
+ * they make is added in their order. The rows are the CUDA_FEW_ROWS columns of the right operand, filled or not, so
+ * they have the same bits together as alone. */
 #include "cuda/quant.cuh"
 
 namespace {
 
 enum {
-    COLS = 2,
-    AHEAD = 4,
-    WARPS = 4
-}; /* COLS * AHEAD packs of the weight are on their way to a lane */
+    WARPS = 8,
+    BLOCK = WARPS * WARP,
+    COLUMNS = 16,
+    AHEAD = 4,            /* steps whose packs, two of the weight, are on their way to a lane */
+    STEP = 32,            /* terms: the packs of four lanes */
+    TERMS = AHEAD * STEP, /* that lie together: both halves of blocks of 4 bits */
+    SPAN = WARPS * TERMS,
+    BLOCKS = 3 /* of a processor: 96 KiB are on their way to it, where 32 a microsecond would do */
+};
 
-/* How a weight is stored: what a lane reads of a pack, and the pack once that is there. */
+/* How a weight is stored: where a column lies, what a lane reads of a pack (of a whole one, or of what is left of
+ * its column), and the pack once that is there. */
 template <typename T> struct plain {
     const T *w;
     int64_t row;
-    using pack = lc_pack<T>;
+    bool whole; /* packs are in line */
+    using line = const T *;
+    using pack = pack_words;
     LC_DEVICE void begin(float *) const {}
-    LC_DEVICE pack read(int64_t n, int64_t k, int64_t left) const {
-        return get_pack(w + (left > 0 ? n * row + k : 0), left);
+    LC_DEVICE line of(int64_t n) const { return w + n * row; }
+    LC_DEVICE pack read(line l, int k) const { return load_words_once(l + k); }
+    LC_DEVICE pack read(line l, int k, int left) const {
+        return words_of(get_pack(l + (left > 0 ? k : 0), left));
     }
-    LC_DEVICE lc_pack<T> values(const pack &p, const float *) const { return p; }
+    LC_DEVICE pack_words values(const pack &p, const float *) const { return p; }
 };
 
 /* All of a line's blocks are its own. */
 template <typename T, bool EIGHT> struct packed {
+    enum { EACH = EIGHT ? 32 : 64 }; /* elements of a block */
     const uint8_t *quants;
     const lc_f16 *scales;
-    int64_t row;
+    int64_t row; /* elements */
+    bool whole;
     levels l;
+    using line = uint32_t; /* its first block: registers are short */
     struct pack {
         uint64_t quants; /* a byte an element, of 4 bits their lower or upper halves */
         lc_f16 scale;
@@ -41,109 +56,125 @@ template <typename T, bool EIGHT> struct packed {
         if (threadIdx.x < LEVELS) level[threadIdx.x] = l.level[threadIdx.x];
         __syncthreads();
     }
-    LC_DEVICE pack read(int64_t n, int64_t k, int64_t left) const {
-        if (left <= 0) return {};
-        const int64_t i = n * row + k, block = i >> (EIGHT ? 5 : 6);
-        const uint8_t *at = quants + block * LC_PACKED_BLOCK + i % LC_PACKED_BLOCK;
-        return {*(const uint64_t *)at, scales[block], !EIGHT && (i & HALF_BLOCK) ? 4 : 0};
+    LC_DEVICE line of(int64_t n) const { return (line)(n * (row / EACH)); }
+    LC_DEVICE pack read(line l, int k) const {
+        const int64_t block = l + (uint32_t)k / EACH;
+        const uint8_t *at = quants + block * LC_PACKED_BLOCK + k % LC_PACKED_BLOCK;
+        return {*(const uint64_t *)at, scales[block], !EIGHT && (k & HALF_BLOCK) ? 4 : 0};
     }
-    LC_DEVICE lc_pack<T> values(const pack &p, const float *level) const {
+    LC_DEVICE pack read(line l, int k, int left) const {
+        if (left > 0) return read(l, k);
+        return {};
+    }
+    LC_DEVICE pack_words values(const pack &p, const float *level) const {
         const float scale = to_float(p.scale);
-        lc_pack<T> out;
+        pack_words out;
         LC_UNROLL
-        for (int i = 0; i < PACK<T>; i++) {
-            const uint32_t q = (uint32_t)(p.quants >> (8 * i + p.shift));
-            out.x[i] = from_float<T>(EIGHT ? value_of_8_bits((uint8_t)q, scale)
-                                           : value_of_4_bits(level[q & (LEVELS - 1)], scale));
+        for (int i = 0; i < 4; i++) {
+            float value[2];
+            LC_UNROLL
+            for (int j = 0; j < 2; j++) {
+                const uint32_t q = (uint32_t)(p.quants >> (8 * (2 * i + j) + p.shift));
+                value[j] = EIGHT ? value_of_8_bits((uint8_t)q, scale)
+                                 : value_of_4_bits(level[q & (LEVELS - 1)], scale);
+            }
+            out.word[i] = pack_two<T>(value[0], value[1]);
         }
         return out;
     }
 };
 
-template <typename T, int ROWS, typename W> __global__ void few_rows(lc_gemm g, W w) {
-    LC_SHARED(float, level, [LEVELS]);
-    const T *x = (const T *)g.a;
-    T *y = (T *)g.c;
-    w.begin(level);
-    EACH_ROW(tile, (g.n + COLS * WARPS - 1) / (COLS * WARPS)) {
-        const int64_t first = (tile * WARPS + warp_id()) * COLS;
-        float sum[ROWS][COLS] = {};
-        for (int64_t k0 = (int64_t)lane_id() * PACK<T>; k0 < g.k; k0 += AHEAD * WARP * PACK<T>) {
-            typename W::pack weight[AHEAD][COLS];
-            LC_UNROLL
-            for (int a = 0; a < AHEAD; a++) {
-                LC_UNROLL
-                for (int c = 0; c < COLS; c++) {
-                    const int64_t k = k0 + a * WARP * PACK<T>, left = first + c < g.n ? g.k - k : 0;
-                    weight[a][c] = w.read(first + c, k, left);
-                }
-            }
-            LC_UNROLL
-            for (int a = 0; a < AHEAD; a++) {
-                const int64_t k = k0 + a * WARP * PACK<T>;
-                lc_pack<T> value[COLS];
-                LC_UNROLL
-                for (int c = 0; c < COLS; c++) value[c] = w.values(weight[a][c], level);
-                LC_UNROLL
-                for (int r = 0; r < ROWS; r++) {
-                    const int64_t left = r < g.m ? g.k - k : 0;
-                    const lc_pack<T> row = get_pack(x + (left > 0 ? r * g.a_row + k : 0), left);
-                    LC_UNROLL
-                    for (int c = 0; c < COLS; c++) {
-                        LC_UNROLL
-                        for (int i = 0; i < PACK<T>; i++)
-                            sum[r][c] =
-                                fmaf(to_float(row.x[i]), to_float(value[c].x[i]), sum[r][c]);
-                    }
-                }
-            }
-        }
-        LC_UNROLL
-        for (int r = 0; r < ROWS; r++) {
-            LC_UNROLL
-            for (int c = 0; c < COLS; c++) {
-                const float all = g.alpha * warp_sum(sum[r][c]);
-                const int64_t n = first + c, at = r * g.c_row + n;
-                if (lane_id() != r * COLS + c || r >= g.m || n >= g.n) continue;
-                float value = all;
-                if (g.beta != 0) value += g.beta * to_float(y[at]);
-                if (g.bias) value += to_float(((const T *)g.bias)[n]);
-                y[at] = from_float<T>(value);
-            }
-        }
+/* A step: two products, of the packs of columns `lane / 4` and 8 behind it and of row `lane / 4`. */
+template <typename T>
+LC_DEVICE void multiply(float (&sum)[4], const pack_words &upper, const pack_words &lower,
+                        const pack_words &row) {
+    LC_UNROLL
+    for (int i = 0; i < 4; i += 2) {
+        const uint32_t left[4] = {upper.word[i], lower.word[i], upper.word[i + 1],
+                                  lower.word[i + 1]};
+        mma<T>(sum, left, row.word[i], row.word[i + 1]);
     }
 }
 
-template <typename T, int ROWS, typename W> int start(const struct lc_gemm &g, const W &w) {
-    return launch_loop("gemm", few_rows<T, ROWS, W>, ceil_div(g.n, COLS * WARPS), WARPS * WARP, g,
-                       w);
+template <typename T, typename W>
+__global__ void __launch_bounds__(BLOCK, BLOCKS) few_rows(lc_gemm g, W w) {
+    LC_SHARED(float, level, [LEVELS]);
+    LC_SHARED(float, part, [WARPS][CUDA_FEW_ROWS][COLUMNS]);
+    const int k = (int)g.k, group = lane_id() / 4, pair = lane_id() % 4 * 2; /* as mma() counts */
+    w.begin(level);
+    /* columns and rows that are none have the last one's numbers: they are not stored */
+    const T *const x = (const T *)g.a + min((int64_t)group, g.m - 1) * g.a_row + pair * 4;
+    EACH_ROW(tile, (g.n + COLUMNS - 1) / COLUMNS) {
+        const int64_t n = tile * COLUMNS + group;
+        const typename W::line above = w.of(min(n, g.n - 1)), below = w.of(min(n + 8, g.n - 1));
+        float sum[4] = {};
+        for (int turn = warp_id(); turn * TERMS < k; turn += WARPS) {
+            const int at = turn * TERMS;
+            if (w.whole && at + TERMS <= k) {
+                typename W::pack upper[AHEAD], lower[AHEAD];
+                LC_UNROLL
+                for (int a = 0; a < AHEAD; a++) {
+                    upper[a] = w.read(above, at + a * STEP + pair * 4);
+                    lower[a] = w.read(below, at + a * STEP + pair * 4);
+                }
+                LC_UNROLL
+                for (int a = 0; a < AHEAD; a++)
+                    multiply<T>(sum, w.values(upper[a], level), w.values(lower[a], level),
+                                load_words(x + at + a * STEP));
+                continue;
+            }
+            LC_UNROLL_BY(1)
+            for (int i = at; i < k && i < at + TERMS; i += STEP) { /* the same, whatever is there */
+                const int mine = i + pair * 4, left = k - mine;
+                multiply<T>(sum, w.values(w.read(above, mine, left), level),
+                            w.values(w.read(below, mine, left), level),
+                            words_of(get_pack(x + (left > 0 ? i : 0), left)));
+            }
+        }
+        __syncthreads(); /* the parts before are used */
+        LC_UNROLL
+        for (int i = 0; i < 4; i++) part[warp_id()][pair + i % 2][group + i / 2 * 8] = sum[i];
+        __syncthreads(); /* the parts are here */
+        const int r = (int)threadIdx.x / COLUMNS, c = (int)threadIdx.x % COLUMNS;
+        const int64_t column = tile * COLUMNS + c;
+        if (r >= g.m || column >= g.n) continue;
+        float all = 0;
+        LC_UNROLL
+        for (int i = 0; i < WARPS; i++) all += part[i][r][c];
+        T *const y = (T *)g.c + r * g.c_row + column;
+        float value = g.alpha * all;
+        if (g.beta != 0) value += g.beta * to_float(*y);
+        if (g.bias) value += to_float(((const T *)g.bias)[column]);
+        *y = from_float<T>(value);
+    }
 }
 
-template <typename T, typename W> int start_any(const struct lc_gemm &g, const W &w) {
-    return g.m == 1   ? start<T, 1>(g, w)
-           : g.m == 2 ? start<T, 2>(g, w)
-           : g.m <= 4 ? start<T, 4>(g, w)
-                      : start<T, CUDA_FEW_ROWS>(g, w);
+template <typename T, typename W> int start(const struct lc_gemm &g, const W &w) {
+    return launch_loop("gemm", few_rows<T, W>, ceil_div(g.n, COLUMNS), BLOCK, g, w);
 }
+
+bool in_line(const void *p, int64_t row) { return (uintptr_t)p % 16 == 0 && row % 8 == 0; }
 
 template <typename T> int start_plain(const struct lc_gemm &g) {
-    return start_any<T>(g, plain<T>{(const T *)g.b, g.b_row});
+    const bool whole = in_line(g.a, g.a_row) && in_line(g.b, g.b_row) && g.k % 8 == 0;
+    return start<T>(g, plain<T>{(const T *)g.b, g.b_row, whole});
 }
 
 template <typename T> int start_packed(const struct lc_gemm &g, enum lc_quant quant) {
     const uint8_t *quants = (const uint8_t *)g.b;
     const lc_f16 *scales = (const lc_f16 *)(quants + lc_packed_scales(quant, g.n * g.k));
     const levels &l = levels_of(quant);
-    return quant == LC_Q8_0 ? start_any<T>(g, packed<T, true>{quants, scales, g.k, l})
-                            : start_any<T>(g, packed<T, false>{quants, scales, g.k, l});
+    const bool whole = in_line(g.a, g.a_row);
+    return quant == LC_Q8_0 ? start<T>(g, packed<T, true>{quants, scales, g.k, whole, l})
+                            : start<T>(g, packed<T, false>{quants, scales, g.k, whole, l});
 }
 
 } // namespace
 
 bool cuda_few_rows_serve(const struct lc_gemm *g) {
-    return g->m <= CUDA_FEW_ROWS && g->batch == 1 && g->b_transposed && !g->a_transposed &&
-           g->a_dtype != LC_F32 && g->a_dtype == g->b_dtype && g->a_dtype == g->c_dtype &&
-           (!g->bias || g->bias_dtype == g->c_dtype);
+    return g->m <= CUDA_FEW_ROWS && g->k < INT32_MAX / 2 && g->batch == 1 && g->b_transposed &&
+           !g->a_transposed && g->a_dtype != LC_F32 && g->a_dtype == g->b_dtype &&
+           g->a_dtype == g->c_dtype && (!g->bias || g->bias_dtype == g->c_dtype);
 }
 
 int cuda_few_rows(const struct lc_gemm *g) {
