@@ -115,6 +115,9 @@ template <typename T> LC_DEVICE float2 unpack_two(uint32_t x) {
     T low = {(uint16_t)x}, high = {(uint16_t)(x >> 16)};
     return make_float2(to_float(low), to_float(high));
 }
+template <> LC_DEVICE float2 unpack_two<lc_bf16>(uint32_t x) {
+    return make_float2(__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u));
+}
 
 /* 2^x and log2(x), of hardware's accuracy (2 units in the last place); 2^-inf = 0. */
 LC_DEVICE float fast_exp2(float x) {
@@ -127,6 +130,17 @@ LC_DEVICE float fast_exp2(float x) {
 #endif
 }
 
+/* 1 / x for x of 1 and more, of hardware's accuracy (1 unit in the last place); 0 from 2^126 on. */
+LC_DEVICE float fast_inverse(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return 1.0f / x;
+#endif
+}
+
 /* ---- packs: 16 bytes of one array, at an address that is a multiple of 16 -------------------- */
 
 template <typename T> struct __align__(16) lc_pack {
@@ -134,30 +148,34 @@ template <typename T> struct __align__(16) lc_pack {
     T x[N];
 };
 
-template <typename T> LC_DEVICE lc_pack<T> load_pack(const T *p) {
-#ifdef __CUDACC__
-    union {
-        uint4 bits;
-        lc_pack<T> pack;
-    } y;
-    y.bits = *reinterpret_cast<const uint4 *>(p);
-    return y.pack;
-#else
-    if ((uintptr_t)p % 16) emulate_fault_here("load_pack: an address is no multiple of 16");
-    return *(const lc_pack<T> *)p;
-#endif
-}
-
-/* A pack of 16-bit numbers as mma() takes them, two in a register: compilers take packs apart. */
+/* A pack as words: it stays in four registers, where compilers give one to each element of a pack that
+ * is kept, and of 16-bit numbers it is what mma() takes, two in a register. */
 union pack_words {
     uint4 all;
     uint32_t word[4];
 };
+template <typename T> LC_DEVICE pack_words words_of(const lc_pack<T> &x) {
+    union {
+        lc_pack<T> pack;
+        pack_words words;
+    } y = {x};
+    return y.words;
+}
+template <typename T> LC_DEVICE lc_pack<T> pack_of(pack_words words) {
+    union {
+        pack_words words;
+        lc_pack<T> pack;
+    } y = {words};
+    return y.pack;
+}
+
 template <typename T> LC_DEVICE pack_words load_words(const T *p) {
-#ifndef __CUDACC__
-    load_pack(p);
-#endif
+#ifdef __CUDACC__
     return {*reinterpret_cast<const uint4 *>(p)};
+#else
+    if ((uintptr_t)p % 16) emulate_fault_here("load_pack: an address is no multiple of 16");
+    return words_of(*(const lc_pack<T> *)p);
+#endif
 }
 /* The same of what is read once: it does not drive out what is read again. */
 template <typename T> LC_DEVICE pack_words load_words_once(const T *p) {
@@ -167,25 +185,56 @@ template <typename T> LC_DEVICE pack_words load_words_once(const T *p) {
     return load_words(p);
 #endif
 }
-template <typename T> LC_DEVICE pack_words words_of(const lc_pack<T> &x) {
-    pack_words y;
+template <typename T> LC_DEVICE lc_pack<T> load_pack(const T *p) {
+    return pack_of<T>(load_words(p));
+}
+
+template <typename T> LC_DEVICE void store_words(T *p, pack_words words) {
+#ifdef __CUDACC__
+    *reinterpret_cast<uint4 *>(p) = words.all;
+#else
+    if ((uintptr_t)p % 16) emulate_fault_here("store_pack: an address is no multiple of 16");
+    *(lc_pack<T> *)p = pack_of<T>(words);
+#endif
+}
+template <typename T> LC_DEVICE void store_pack(T *p, const lc_pack<T> &x) {
+    store_words(p, words_of(x));
+}
+
+/* The numbers of a pack of T, from its words and back. */
+template <typename T> struct lc_floats {
+    enum { N = 16 / sizeof(T) };
+    float x[N];
+};
+
+template <typename T> LC_DEVICE lc_floats<T> floats_of(pack_words words) {
+    lc_floats<T> y;
     LC_UNROLL
-    for (int i = 0; i < 4; i++) y.word[i] = x.x[2 * i].bits | (uint32_t)x.x[2 * i + 1].bits << 16;
+    for (int i = 0; i < 4; i++) {
+        const float2 two = unpack_two<T>(words.word[i]);
+        y.x[2 * i] = two.x;
+        y.x[2 * i + 1] = two.y;
+    }
+    return y;
+}
+template <> LC_DEVICE lc_floats<float> floats_of<float>(pack_words words) {
+    lc_floats<float> y;
+    LC_UNROLL
+    for (int i = 0; i < 4; i++) y.x[i] = __uint_as_float(words.word[i]);
     return y;
 }
 
-template <typename T> LC_DEVICE void store_pack(T *p, const lc_pack<T> &x) {
-#ifdef __CUDACC__
-    union {
-        uint4 bits;
-        lc_pack<T> pack;
-    } y;
-    y.pack = x;
-    *reinterpret_cast<uint4 *>(p) = y.bits;
-#else
-    if ((uintptr_t)p % 16) emulate_fault_here("store_pack: an address is no multiple of 16");
-    *(lc_pack<T> *)p = x;
-#endif
+template <typename T> LC_DEVICE pack_words words_of(const lc_floats<T> &y) {
+    pack_words words;
+    LC_UNROLL
+    for (int i = 0; i < 4; i++) words.word[i] = pack_two<T>(y.x[2 * i], y.x[2 * i + 1]);
+    return words;
+}
+LC_DEVICE pack_words words_of(const lc_floats<float> &y) {
+    pack_words words;
+    LC_UNROLL
+    for (int i = 0; i < 4; i++) words.word[i] = __float_as_uint(y.x[i]);
+    return words;
 }
 
 /* ---- sums over warps and blocks, in a fixed order; every lane gets the result ---------------- */

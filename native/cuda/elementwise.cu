@@ -6,7 +6,7 @@ namespace {
 constexpr float SQRT_HALF = 0.70710678f, DENSITY_0 = 0.39894228f /* 1 / sqrt(2 pi) */,
                 QUICK = 1.702f /* of quick_gelu */;
 
-LC_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+LC_DEVICE float sigmoid(float x) { return fast_inverse(1.0f + expf(-x)); }
 LC_DEVICE float normal_cdf(float x) { return 0.5f * (1.0f + erff(x * SQRT_HALF)); }
 LC_DEVICE float log_sigmoid(float x) { return (x > 0 ? 0.0f : x) - log1pf(expf(-fabsf(x))); }
 LC_DEVICE float gelu_slope(float x) { return normal_cdf(x) + x * DENSITY_0 * expf(-0.5f * x * x); }
@@ -115,7 +115,7 @@ template <int OP> LC_DEVICE float slope_of_b(float dy, float a, float b) {
 template <typename T>
 LC_DEVICE lc_pack<T> get_repeated(const T *b, int64_t period, int64_t i, int64_t count) {
     if (count == period) return get_pack(b + i, count - i);
-    const int64_t at = count < INT32_MAX ? (uint32_t)i % (uint32_t)period : i % period;
+    const int64_t at = i - quotient(i, period, count) * period;
     if (at + PACK<T> <= period) return get_pack(b + at, PACK<T>);
     lc_pack<T> pack = {};
     for (int64_t k = 0, from = at; k < PACK<T> && i + k < count; k++, from++) {
@@ -161,51 +161,36 @@ __global__ void binary_backward(T *da, T *db, const T *dy, const T *a, const T *
 
 /* ---- swiglu: rows of packs, which lie apart ---- */
 
-/* Pack i of [rows, width], where no pack is of two rows. */
-struct row_pack {
-    int64_t row, first;
-};
-template <typename T> LC_DEVICE row_pack row_pack_of(int64_t i, int64_t rows, int64_t width) {
-    const int64_t each = (width + PACK<T> - 1) / PACK<T>;
-    const int64_t row = rows * each < INT32_MAX ? (uint32_t)i / (uint32_t)each : i / each;
-    return {row, (i - row * each) * PACK<T>};
-}
-
 template <typename T>
 __global__ void swiglu(T *y, const T *gate, const T *up, int64_t rows, int64_t width, int64_t y_row,
                        int64_t x_row) {
-    const int64_t packs = rows * ((width + PACK<T> - 1) / PACK<T>);
-    for (int64_t i = thread_number(); i < packs; i += thread_count()) {
+    for (int64_t i = thread_number(); i < row_packs<T>(rows, width); i += thread_count()) {
         const row_pack at = row_pack_of<T>(i, rows, width);
         const int64_t left = width - at.first, from = at.row * x_row + at.first;
-        lc_pack<T> g = get_pack(gate + from, left), u = get_pack(up + from, left);
+        lc_floats<T> g = get_floats(gate + from, left), u = get_floats(up + from, left);
         LC_UNROLL
-        for (int k = 0; k < PACK<T>; k++) {
-            const float x = to_float(g.x[k]);
-            g.x[k] = from_float<T>(x * sigmoid(x) * to_float(u.x[k]));
-        }
-        put_pack(y + at.row * y_row + at.first, g, left);
+        for (int k = 0; k < PACK<T>; k++) g.x[k] = g.x[k] * sigmoid(g.x[k]) * u.x[k];
+        put_floats(y + at.row * y_row + at.first, g, left);
     }
 }
 
 template <typename T>
 __global__ void swiglu_backward(T *dgate, T *dup, const T *dy, const T *gate, const T *up,
                                 int64_t rows, int64_t width, int64_t dx_row, int64_t x_row) {
-    const int64_t packs = rows * ((width + PACK<T> - 1) / PACK<T>);
-    for (int64_t i = thread_number(); i < packs; i += thread_count()) {
+    for (int64_t i = thread_number(); i < row_packs<T>(rows, width); i += thread_count()) {
         const row_pack at = row_pack_of<T>(i, rows, width);
         const int64_t left = width - at.first, from = at.row * x_row + at.first,
                       to = at.row * dx_row + at.first;
-        lc_pack<T> g = get_pack(gate + from, left), u = get_pack(up + from, left);
-        const lc_pack<T> d = get_pack(dy + at.row * width + at.first, left);
+        lc_floats<T> g = get_floats(gate + from, left), u = get_floats(up + from, left);
+        const lc_floats<T> d = get_floats(dy + at.row * width + at.first, left);
         LC_UNROLL
         for (int k = 0; k < PACK<T>; k++) {
-            const float x = to_float(g.x[k]), more = to_float(u.x[k]), slope = to_float(d.x[k]);
-            g.x[k] = from_float<T>(slope * more * swish_slope(x, 1));
-            u.x[k] = from_float<T>(slope * x * sigmoid(x));
+            const float x = g.x[k];
+            g.x[k] = d.x[k] * u.x[k] * swish_slope(x, 1);
+            u.x[k] = d.x[k] * x * sigmoid(x);
         }
-        put_pack(dgate + to, g, left);
-        put_pack(dup + to, u, left);
+        put_floats(dgate + to, g, left);
+        put_floats(dup + to, u, left);
     }
 }
 
@@ -316,7 +301,7 @@ extern "C" int cuda_swiglu(void *y, const void *gate, const void *up, int dtype,
                            int64_t width, int64_t y_row, int64_t x_row) {
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_each("swiglu", swiglu<T>, rows * ceil_div(width, PACK<T>), (T *)y,
+        return launch_each("swiglu", swiglu<T>, row_packs<T>(rows, width), (T *)y,
                            (const T *)gate, (const T *)up, rows, width, y_row, x_row);
     });
 }
@@ -326,7 +311,7 @@ extern "C" int cuda_swiglu_backward(void *dgate, void *dup, const void *dy, cons
                                     int64_t dx_row, int64_t x_row) {
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_each("swiglu_backward", swiglu_backward<T>, rows * ceil_div(width, PACK<T>),
+        return launch_each("swiglu_backward", swiglu_backward<T>, row_packs<T>(rows, width),
                            (T *)dgate, (T *)dup, (const T *)dy, (const T *)gate, (const T *)up,
                            rows, width, dx_row, x_row);
     });

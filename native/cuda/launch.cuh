@@ -61,23 +61,54 @@ template <typename T> LC_DEVICE bool whole_pack(const T *p, int64_t n) {
 }
 
 /* The first n elements of a pack anywhere; what is behind them is zero and not read. */
-template <typename T> LC_DEVICE lc_pack<T> get_pack(const T *p, int64_t n) {
-    if (whole_pack(p, n)) return load_pack(p);
+template <typename T> LC_DEVICE pack_words get_words(const T *p, int64_t n) {
+    if (whole_pack(p, n)) return load_words(p);
     lc_pack<T> pack = {};
     LC_UNROLL
     for (int k = 0; k < PACK<T>; k++)
         if (k < n) pack.x[k] = p[k];
-    return pack;
+    return words_of(pack);
+}
+template <typename T> LC_DEVICE lc_pack<T> get_pack(const T *p, int64_t n) {
+    return pack_of<T>(get_words(p, n));
 }
 
-template <typename T> LC_DEVICE void put_pack(T *p, const lc_pack<T> &pack, int64_t n) {
+template <typename T> LC_DEVICE void put_words(T *p, pack_words words, int64_t n) {
     if (whole_pack(p, n)) {
-        store_pack(p, pack);
+        store_words(p, words);
         return;
     }
+    const lc_pack<T> pack = pack_of<T>(words);
     LC_UNROLL
     for (int k = 0; k < PACK<T>; k++)
         if (k < n) p[k] = pack.x[k];
+}
+template <typename T> LC_DEVICE void put_pack(T *p, const lc_pack<T> &pack, int64_t n) {
+    put_words(p, words_of(pack), n);
+}
+
+/* The same as numbers. */
+template <typename T> LC_DEVICE lc_floats<T> get_floats(const T *p, int64_t n) {
+    return floats_of<T>(get_words(p, n));
+}
+template <typename T> LC_DEVICE void put_floats(T *p, const lc_floats<T> &x, int64_t n) {
+    put_words(p, words_of(x), n);
+}
+
+/* Packs of [rows, width], where no pack is of two rows, and one of them. */
+template <typename T> __host__ LC_DEVICE int64_t row_packs(int64_t rows, int64_t width) {
+    return rows * ((width + PACK<T> - 1) / PACK<T>);
+}
+struct row_pack {
+    int64_t row, first;
+};
+/* i / n for i below most: in 32 bits where they do. */
+LC_DEVICE int64_t quotient(int64_t i, int64_t n, int64_t most) {
+    return most < INT32_MAX ? (uint32_t)i / (uint32_t)n : i / n;
+}
+template <typename T> LC_DEVICE row_pack row_pack_of(int64_t i, int64_t rows, int64_t width) {
+    const int64_t each = row_packs<T>(1, width), row = quotient(i, each, rows * each);
+    return {row, (i - row * each) * PACK<T>};
 }
 
 /* ---- loops ---- */
@@ -94,14 +125,14 @@ LC_DEVICE int64_t thread_count() { return (int64_t)gridDim.x * blockDim.x; }
 
 /* ---- launching ---- */
 
-enum { THREADS = 256 };
+enum { THREADS = 256, ROW_THREADS = 512 /* most of a block that works on one row */ };
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Threads of a block that works on one row of packs; a function of the width alone. */
-template <typename T> int row_threads(int64_t width) {
-    int64_t warps = ceil_div(width, PACK<T> * WARP);
-    return WARP * (int)(warps < 1 ? 1 : warps > 16 ? 16 : warps);
+/* Threads of a block that works on one row, EACH packs a thread; a function of the width alone. */
+template <typename T, int EACH> int row_threads(int64_t width) {
+    int64_t warps = ceil_div(width, EACH * PACK<T> * WARP);
+    return WARP * (int)(warps < 1 ? 1 : warps > ROW_THREADS / WARP ? ROW_THREADS / WARP : warps);
 }
 
 template <typename... P, typename... A>
@@ -130,9 +161,9 @@ int launch_each(const char *op, void (*kernel)(P...), int64_t count, A... argume
 }
 
 /* One block a row. */
-template <typename T, typename... P, typename... A>
-int launch_rows(const char *op, void (*kernel)(P...), int64_t rows, int64_t width, A... arguments) {
-    return launch_loop(op, kernel, rows, row_threads<T>(width), arguments...);
+template <typename T, int EACH = 1, typename K, typename... A>
+int launch_rows(const char *op, K kernel, int64_t rows, int64_t width, A... arguments) {
+    return launch_loop(op, kernel, rows, row_threads<T, EACH>(width), arguments...);
 }
 
 #endif
