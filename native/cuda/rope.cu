@@ -7,7 +7,12 @@
 
 namespace {
 
-enum { TABLES = 8, HALF_MOST = 4096, HEAD_THREADS = 64 };
+enum {
+    TABLES = 8,
+    HALF_MOST = 4096,
+    TURNED = 4,       /* heads of a row that a thread turns by the same angles */
+    TURN_THREADS = 64 /* of a block: a decoding step has few rows for many processors */
+};
 
 struct table {
     int64_t half;
@@ -44,52 +49,88 @@ LC_DEVICE void turn(float angle, float *sine, float *cosine) {
     sincospif(rest * 0.318309886f, sine, cosine);
 }
 
-/* y's pair c of a head at x, turned. */
-template <typename T>
-LC_DEVICE void turn_pair(T *y, const T *x, float at, float rate, int64_t c, int64_t half) {
-    float sine, cosine;
-    turn(at * rate, &sine, &cosine);
-    const float a = to_float(x[c]), b = to_float(x[c + half]);
-    y[c] = from_float<T>(a * cosine - b * sine);
-    y[c + half] = from_float<T>(b * cosine + a * sine);
-}
+/* What a thread turns: a pack of either half, from pair c on, of TURNED heads of a row or what is left
+ * of them. They have the same angles, and all of them are on their way while these are found. */
+template <typename T> struct head_packs {
+    int heads, half, c; /* heads: that are left */
+    pack_words low[TURNED] = {}, high[TURNED] = {};
 
-/* A thread a pair; y may be x. */
-template <typename T>
-__global__ void rope(T *y, const T *x, const int32_t *position, const float *rate, int64_t rows,
-                     int64_t heads, int64_t half, int64_t y_row, int64_t x_row, float sign) {
-    EACH_ROW(r, rows) {
-        const float at = (float)position[r];
-        for (int64_t i = threadIdx.x; i < heads * half; i += blockDim.x) {
-            const int64_t c = i % half, head = i / half * 2 * half;
-            turn_pair(y + r * y_row + head, x + r * x_row + head, at, rate[c] * sign, c, half);
+    LC_DEVICE void read(const T *head) {
+        LC_UNROLL
+        for (int h = 0; h < TURNED; h++) {
+            if (h >= heads) break;
+            low[h] = get_words(head + 2 * h * half + c, half - c);
+            high[h] = get_words(head + (2 * h + 1) * half + c, half - c);
         }
+    }
+    LC_DEVICE void write(T *head) const {
+        LC_UNROLL
+        for (int h = 0; h < TURNED; h++) {
+            if (h >= heads) break;
+            put_words(head + 2 * h * half + c, low[h], half - c);
+            put_words(head + (2 * h + 1) * half + c, high[h], half - c);
+        }
+    }
+    LC_DEVICE void turn_by(const float *rate, float at) {
+        float sine[PACK<T>], cosine[PACK<T>];
+        LC_UNROLL
+        for (int j = 0; j < PACK<T>; j += PACK<float>) {
+            const lc_pack<float> rates = get_pack(rate + c + j, half - c - j);
+            LC_UNROLL
+            for (int k = 0; k < PACK<float>; k++)
+                turn(at * rates.x[k], &sine[j + k], &cosine[j + k]);
+        }
+        LC_UNROLL
+        for (int h = 0; h < TURNED; h++) {
+            lc_floats<T> a = floats_of<T>(low[h]), b = floats_of<T>(high[h]);
+            LC_UNROLL
+            for (int k = 0; k < PACK<T>; k++) {
+                const float u = a.x[k], v = b.x[k];
+                a.x[k] = u * cosine[k] - v * sine[k];
+                b.x[k] = v * cosine[k] + u * sine[k];
+            }
+            low[h] = words_of(a);
+            high[h] = words_of(b);
+        }
+    }
+};
+
+/* y may be x; sign -1 turns back. */
+template <typename T>
+__global__ void __launch_bounds__(TURN_THREADS, 10)
+    rope(T *y, const T *x, const int32_t *position, const float *rate, int64_t rows, int64_t heads,
+         int64_t half, int64_t y_row, int64_t x_row, float sign) {
+    const int64_t sets = (heads + TURNED - 1) / TURNED, all = rows * sets;
+    for (int64_t i = thread_number(); i < row_packs<T>(all, half); i += thread_count()) {
+        const row_pack at = row_pack_of<T>(i, all, half);
+        const int64_t r = quotient(at.row, sets, all), first = (at.row - r * sets) * TURNED;
+        head_packs<T> p = {(int)(heads - first), (int)half, (int)at.first};
+        p.read(x + r * x_row + first * 2 * half);
+        p.turn_by(rate, sign * (float)position[r]);
+        p.write(y + r * y_row + first * 2 * half);
     }
 }
 
-/* A block a head of a row: the queries' first, then the keys' with their values. */
+/* A row's queries, then its keys, then its values, which are not turned. */
 template <typename T>
-__global__ void rope_append(T *q, T *keys, T *values, const T *k, const T *v,
-                            const int32_t *position, const int32_t *slot, const float *rate,
-                            int64_t rows, int64_t heads, int64_t groups, int64_t half,
-                            int64_t q_row, int64_t k_row, int64_t v_row) {
-    EACH_ROW(i, rows * (heads + groups)) {
-        const int64_t r = i / (heads + groups), head = i % (heads + groups), group = head - heads,
-                      d = 2 * half;
-        const float at = (float)position[r];
-        if (group >= 0 && slot[r] < 0) continue;
-        T *const own = q + r * q_row + head * d;
-        const T *const key = k + r * k_row + group * d, *const value = v + r * v_row + group * d;
-        const int64_t to = group < 0 ? 0 : ((int64_t)slot[r] * groups + group) * d;
-        for (int64_t c = threadIdx.x; c < half; c += blockDim.x) {
-            if (group < 0) {
-                turn_pair(own, own, at, rate[c], c, half);
-                continue;
-            }
-            turn_pair(keys + to, key, at, rate[c], c, half);
-            values[to + c] = value[c];
-            values[to + c + half] = value[c + half];
-        }
+__global__ void __launch_bounds__(TURN_THREADS, 10)
+    rope_append(T *q, T *keys, T *values, const T *k, const T *v, const int32_t *position,
+                const int32_t *slot, const float *rate, int64_t rows, int64_t heads, int64_t groups,
+                int64_t half, int64_t q_row, int64_t k_row, int64_t v_row) {
+    const int64_t of_q = (heads + TURNED - 1) / TURNED, of_k = (groups + TURNED - 1) / TURNED,
+                  sets = of_q + 2 * of_k, all = rows * sets;
+    for (int64_t i = thread_number(); i < row_packs<T>(all, half); i += thread_count()) {
+        const row_pack at = row_pack_of<T>(i, all, half);
+        const int64_t r = quotient(at.row, sets, all), set = at.row - r * sets;
+        const bool query = set < of_q, value = set >= of_q + of_k;
+        const int64_t before = query ? 0 : of_q + (value ? of_k : 0),
+                      first = TURNED * (set - before), row = query ? 0 : slot[r];
+        const T *from = query ? q + r * q_row : value ? v + r * v_row : k + r * k_row;
+        T *to = query ? q + r * q_row : (value ? values : keys) + row * groups * 2 * half;
+        head_packs<T> p = {(int)((query ? heads : groups) - first), (int)half, (int)at.first};
+        p.read(from + first * 2 * half);
+        if (!value) p.turn_by(rate, (float)position[r]);
+        if (row >= 0) p.write(to + first * 2 * half);
     }
 }
 
@@ -103,8 +144,10 @@ extern "C" int cuda_rope(void *y, const void *x, int dtype, const int32_t *posit
     if (!rate) return -1;
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_loop("rope", rope<T>, rows, THREADS, (T *)y, (const T *)x, position, rate,
-                           rows, heads, d / 2, y_row, x_row, inverse ? -1.0f : 1.0f);
+        const int64_t packs = row_packs<T>(rows * ceil_div(heads, TURNED), d / 2);
+        return launch_loop("rope", rope<T>, ceil_div(packs, TURN_THREADS), TURN_THREADS, (T *)y,
+                           (const T *)x, position, rate, rows, heads, d / 2, y_row, x_row,
+                           inverse ? -1.0f : 1.0f);
     });
 }
 
@@ -117,8 +160,10 @@ extern "C" int cuda_rope_append(void *q, void *keys, void *values, void *k, cons
     if (!rate) return -1;
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_loop("rope_append", rope_append<T>, rows * (heads + groups), HEAD_THREADS,
-                           (T *)q, (T *)keys, (T *)values, (const T *)k, (const T *)v, position,
-                           slot, rate, rows, heads, groups, d / 2, q_row, k_row, v_row);
+        const int64_t sets = ceil_div(heads, TURNED) + 2 * ceil_div(groups, TURNED),
+                      packs = row_packs<T>(rows * sets, d / 2);
+        return launch_loop("rope_append", rope_append<T>, ceil_div(packs, TURN_THREADS),
+                           TURN_THREADS, (T *)q, (T *)keys, (T *)values, (const T *)k, (const T *)v,
+                           position, slot, rate, rows, heads, groups, d / 2, q_row, k_row, v_row);
     });
 }
