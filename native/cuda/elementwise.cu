@@ -301,8 +301,8 @@ extern "C" int cuda_swiglu(void *y, const void *gate, const void *up, int dtype,
                            int64_t width, int64_t y_row, int64_t x_row) {
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_each("swiglu", swiglu<T>, row_packs<T>(rows, width), (T *)y,
-                           (const T *)gate, (const T *)up, rows, width, y_row, x_row);
+        return launch_each("swiglu", swiglu<T>, row_packs<T>(rows, width), (T *)y, (const T *)gate,
+                           (const T *)up, rows, width, y_row, x_row);
     });
 }
 

@@ -161,8 +161,8 @@ int launch_each(const char *op, void (*kernel)(P...), int64_t count, A... argume
 }
 
 /* One block a row. */
-template <typename T, int EACH = 1, typename K, typename... A>
-int launch_rows(const char *op, K kernel, int64_t rows, int64_t width, A... arguments) {
+template <typename T, int EACH = 1, typename... P, typename... A>
+int launch_rows(const char *op, void (*kernel)(P...), int64_t rows, int64_t width, A... arguments) {
     return launch_loop(op, kernel, rows, row_threads<T, EACH>(width), arguments...);
 }
 

@@ -1,105 +1,156 @@
-/* norm.cu - RMSNorm and LayerNorm over rows, a block each. Parameter gradients are summed over blocks of
- * rows of a fixed number, then over these blocks in order. */
+/* norm.cu - RMSNorm and LayerNorm over rows, a block each, whose threads keep what they read of a row
+ * until it is written. Parameter gradients are summed over blocks of rows of a fixed number, then over
+ * these blocks in order. */
 #include "cuda/launch.cuh"
 
 namespace {
 
-enum { ROW_BLOCK = 64 }; /* rows whose share of a parameter gradient is summed together */
+enum {
+    ROW_BLOCK = 64,            /* rows whose share of a parameter gradient is summed together */
+    KEPT = 2,                  /* packs of a row that a thread keeps: 8 registers */
+    KEPT_BACK = 2,             /* of each of three rows: 24 */
+    MOST_WIDTH = INT32_MAX / 2 /* kernels count a row's elements in 32 bits */
+};
 
-/* The sum of f(x) over a row, for every thread of its block. */
-template <typename T, typename F> LC_DEVICE float row_sum(const T *x, int64_t width, F f) {
-    float sum = 0;
-    EACH_ROW_PACK(T, i, width) {
-        const lc_pack<T> in = get_pack(x + i, width - i);
-        LC_UNROLL
-        for (int k = 0; k < PACK<T>; k++)
-            if (i + k < width) sum += f(to_float(in.x[k]));
-    }
-    return block_sum(sum);
+/* f(k, i): this thread's pack k of a row begins at element i; k is N for all behind the first N. */
+template <typename T, int N, typename F> LC_DEVICE void each_own(int width, F f) {
+    const int step = (int)(blockDim.x * PACK<T>);
+    int i = (int)(threadIdx.x * PACK<T>);
+    LC_UNROLL
+    for (int k = 0; k < N; k++, i += step)
+        if (i < width) f(k, i);
+    for (; i < width; i += step) f(N, i);
 }
 
-/* bias NULL: RMSNorm, without a mean */
-template <typename T>
-__global__ void norm(T *y, float *mean, float *rstd, const T *x, const T *weight, const T *bias,
-                     int64_t rows, int64_t width, int64_t y_row, float eps) {
+/* A row of which a thread reads its first N packs at once, and those behind (of rows of more than
+ * 512 N packs) whenever they are used. What is behind the width is zero. */
+template <typename T, int N> struct kept_row {
+    const T *x;
+    int width;
+    uint4 words[N] = {};
+
+    LC_DEVICE kept_row(const T *row, int n) : x(row), width(n) {
+        each_own<T, N>(n, [this](int k, int i) {
+            if (k < N) words[k] = get_words(x + i, width - i).all;
+        });
+    }
+    LC_DEVICE lc_floats<T> at(int k, int i) const {
+        return floats_of<T>(k < N ? pack_words{words[k]} : get_words(x + i, width - i));
+    }
+};
+
+/* Blocks of a processor: the more rows are on their way the better, up to registers that would spill. */
+template <typename T, bool CENTRED> constexpr int BLOCKS = CENTRED ? 2 : sizeof(T) > 2 ? 3 : 4;
+
+/* CENTRED: LayerNorm; else RMSNorm, without mean and bias */
+template <typename T, bool CENTRED>
+__global__ void __launch_bounds__(ROW_THREADS, (BLOCKS<T, CENTRED>))
+    norm(T *y, float *mean, float *rstd, const T *x, const T *weight, const T *bias, int64_t rows,
+         int width, int64_t y_row, float eps) {
+    const float n = (float)width;
     EACH_ROW(r, rows) {
-        const T *in = x + r * width;
-        const float n = (float)width;
-        const float shift = bias ? row_sum(in, width, [](float v) { return v; }) / n : 0;
-        const float square =
-            row_sum(in, width, [shift](float v) { return (v - shift) * (v - shift); });
-        const float scale = 1 / sqrtf(square / n + eps);
+        const kept_row<T, KEPT> in(x + r * width, width);
+        T *const out = y + r * y_row;
+        float total = 0, square = 0;
+        if (CENTRED)
+            each_own<T, KEPT>(width, [&](int k, int i) {
+                const lc_floats<T> v = in.at(k, i);
+                LC_UNROLL
+                for (int j = 0; j < PACK<T>; j++) total += v.x[j];
+            });
+        const float shift = CENTRED ? block_sum(total) / n : 0;
+        each_own<T, KEPT>(width, [&](int k, int i) {
+            const lc_floats<T> v = in.at(k, i);
+            LC_UNROLL
+            for (int j = 0; j < PACK<T>; j++) {
+                const float d = v.x[j] - shift;
+                if (!CENTRED || i + j < width) square += d * d; /* uncentred zeros add nothing */
+            }
+        });
+        const float scale = 1 / sqrtf(block_sum(square) / n + eps);
         if (!threadIdx.x) {
             rstd[r] = scale;
-            if (bias) mean[r] = shift;
+            if (CENTRED) mean[r] = shift;
         }
-        EACH_ROW_PACK(T, i, width) {
-            lc_pack<T> v = get_pack(in + i, width - i), w = get_pack(weight + i, width - i),
-                       b = bias ? get_pack(bias + i, width - i) : lc_pack<T>{};
+        each_own<T, KEPT>(width, [&](int k, int i) {
+            const lc_floats<T> w = get_floats(weight + i, width - i);
+            lc_floats<T> v = in.at(k, i), b = {};
+            if (CENTRED) b = get_floats(bias + i, width - i);
             LC_UNROLL
-            for (int k = 0; k < PACK<T>; k++) {
-                float z = (to_float(v.x[k]) - shift) * scale * to_float(w.x[k]);
-                v.x[k] = from_float<T>(bias ? z + to_float(b.x[k]) : z);
+            for (int j = 0; j < PACK<T>; j++) {
+                const float z = (v.x[j] - shift) * scale * w.x[j];
+                v.x[j] = CENTRED ? z + b.x[j] : z;
             }
-            put_pack(y + r * y_row + i, v, width - i);
-        }
+            put_floats(out + i, v, width - i);
+        });
     }
 }
 
 /* With n = (x - shift) * scale and g = dy * w:
- *   dx = scale (g - [mean(g)] - n mean(g n)) + [more], the first bracket for LayerNorm alone. */
-template <typename T>
-__global__ void norm_backward(T *dx, const T *dy, const T *x, const T *weight, const float *mean,
-                              const float *rstd, const T *more, int64_t rows, int64_t width,
-                              int64_t dx_row, int64_t more_row) {
+ *   dx = scale (g - [mean(g)] - n mean(g n)) + [more], the first bracket for LayerNorm alone.
+ * What is behind a row is zero in dy, so it adds nothing to the sums. */
+template <typename T, bool CENTRED>
+__global__ void __launch_bounds__(ROW_THREADS, 2)
+    norm_backward(T *dx, const T *dy, const T *x, const T *weight, const float *mean,
+                  const float *rstd, const T *more, int64_t rows, int width, int64_t dx_row,
+                  int64_t more_row) {
     EACH_ROW(r, rows) {
-        const T *in = x + r * width, *g = dy + r * width;
-        const float shift = mean ? mean[r] : 0, scale = rstd[r];
+        const kept_row<T, KEPT_BACK> in(x + r * width, width), g(dy + r * width, width),
+            m(more + r * more_row, more ? width : 0);
+        T *const out = dx + r * dx_row;
+        const float shift = CENTRED ? mean[r] : 0, scale = rstd[r];
         float dot = 0, total = 0;
-        EACH_ROW_PACK(T, i, width) {
-            const lc_pack<T> v = get_pack(in + i, width - i), d = get_pack(g + i, width - i),
-                             w = get_pack(weight + i, width - i);
+        each_own<T, KEPT_BACK>(width, [&](int k, int i) {
+            const lc_floats<T> v = in.at(k, i), d = g.at(k, i),
+                               w = get_floats(weight + i, width - i);
             LC_UNROLL
-            for (int k = 0; k < PACK<T>; k++) {
-                const float gw = to_float(d.x[k]) * to_float(w.x[k]);
-                if (i + k >= width) continue;
-                dot += (to_float(v.x[k]) - shift) * gw;
-                total += gw;
+            for (int j = 0; j < PACK<T>; j++) {
+                const float gw = d.x[j] * w.x[j];
+                dot += (v.x[j] - shift) * gw;
+                if (CENTRED) total += gw;
             }
-        }
+        });
         const float across = block_sum(dot) * scale / (float)width,
-                    level = mean ? block_sum(total) / (float)width : 0;
-        EACH_ROW_PACK(T, i, width) {
-            const lc_pack<T> v = get_pack(in + i, width - i), w = get_pack(weight + i, width - i);
-            lc_pack<T> d = get_pack(g + i, width - i),
-                       m = more ? get_pack(more + r * more_row + i, width - i) : lc_pack<T>{};
+                    level = CENTRED ? block_sum(total) / (float)width : 0;
+        each_own<T, KEPT_BACK>(width, [&](int k, int i) {
+            const lc_floats<T> v = in.at(k, i), d = g.at(k, i),
+                               w = get_floats(weight + i, width - i);
+            lc_floats<T> z = m.at(k, i);
             LC_UNROLL
-            for (int k = 0; k < PACK<T>; k++) {
-                const float gw = to_float(d.x[k]) * to_float(w.x[k]);
-                d.x[k] = from_float<T>(
-                    scale * (gw - level - (to_float(v.x[k]) - shift) * scale * across) +
-                    to_float(m.x[k]));
-            }
-            put_pack(dx + r * dx_row + i, d, width - i);
-        }
+            for (int j = 0; j < PACK<T>; j++)
+                z.x[j] += scale * (d.x[j] * w.x[j] - level - (v.x[j] - shift) * scale * across);
+            put_floats(out + i, z, width - i);
+        });
     }
 }
 
-/* dw [blocks, width] and db: the sums of dy n and dy over each block of rows; a thread a column. */
+/* dw [blocks, width] and db: the sums of dy n and dy over each block of rows; a thread a pack of
+ * columns. */
 template <typename T>
 __global__ void parameter_parts(float *dw, float *db, const T *dy, const T *x, const float *mean,
                                 const float *rstd, int64_t rows, int64_t width) {
     const int64_t blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;
-    for (int64_t i = thread_number(); i < blocks * width; i += thread_count()) {
-        const int64_t first = i / width * ROW_BLOCK, column = i % width;
-        float w = 0, b = 0;
+    for (int64_t i = thread_number(); i < row_packs<T>(blocks, width); i += thread_count()) {
+        const row_pack at = row_pack_of<T>(i, blocks, width);
+        const int64_t first = at.row * ROW_BLOCK, left = width - at.first,
+                      to = at.row * width + at.first;
+        float w[PACK<T>] = {}, b[PACK<T>] = {};
         for (int64_t r = first; r < rows && r < first + ROW_BLOCK; r++) {
-            const float g = to_float(dy[r * width + column]);
-            w += g * ((to_float(x[r * width + column]) - (mean ? mean[r] : 0)) * rstd[r]);
-            b += g;
+            const lc_floats<T> g = get_floats(dy + r * width + at.first, left),
+                               v = get_floats(x + r * width + at.first, left);
+            const float shift = mean ? mean[r] : 0, scale = rstd[r];
+            LC_UNROLL
+            for (int k = 0; k < PACK<T>; k++) {
+                w[k] += g.x[k] * ((v.x[k] - shift) * scale);
+                b[k] += g.x[k];
+            }
         }
-        dw[i] = w;
-        if (db) db[i] = b;
+        LC_UNROLL
+        for (int k = 0; k < PACK<T>; k++) {
+            if (k >= left) break;
+            dw[to + k] = w[k];
+            if (db) db[to + k] = b[k];
+        }
     }
 }
 
@@ -110,7 +161,7 @@ int parameters_backward(float *dweight, float *dbias, const T *dy, const T *x, c
     const size_t bytes = 2 * (size_t)count * sizeof(float);
     float *parts = (float *)cuda_workspace(bytes);
     if (!parts) return -1;
-    int done = launch_each("norm_backward", parameter_parts<T>, count, parts,
+    int done = launch_each("norm_backward", parameter_parts<T>, row_packs<T>(blocks, width), parts,
                            dbias ? parts + count : (float *)NULL, dy, x, mean, rstd, rows, width);
     if (!done && dweight) done = cuda_sum(dweight, parts, LC_F32, 1, blocks, width, 1);
     if (!done && dbias) done = cuda_sum(dbias, parts + count, LC_F32, 1, blocks, width, 1);
@@ -118,15 +169,24 @@ int parameters_backward(float *dweight, float *dbias, const T *dy, const T *x, c
     return done;
 }
 
+int check_width(int64_t width) {
+    if (width <= MOST_WIDTH) return 0;
+    return cuda_host.fail(LC_EINVAL, "norm: rows of %lld; %d is the most on this device",
+                          (long long)width, MOST_WIDTH);
+}
+
 int backward(void *dx, float *dweight, float *dbias, const void *dy, const void *x,
              const void *weight, const float *mean, const float *rstd, const void *more, int dtype,
              int64_t rows, int64_t width, int64_t dx_row, int64_t more_row) {
+    if (check_width(width) < 0) return -1;
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        int done = !dx ? 0
-                       : launch_rows<T>("norm_backward", norm_backward<T>, rows, width, (T *)dx,
-                                        (const T *)dy, (const T *)x, (const T *)weight, mean, rstd,
-                                        (const T *)more, rows, width, dx_row, more_row);
+        int done =
+            !dx ? 0
+                : launch_rows<T, KEPT_BACK>(
+                      "norm_backward", mean ? norm_backward<T, true> : norm_backward<T, false>,
+                      rows, width, (T *)dx, (const T *)dy, (const T *)x, (const T *)weight, mean,
+                      rstd, (const T *)more, rows, width, dx_row, more_row);
         if (done < 0 || (!dweight && !dbias)) return done;
         return parameters_backward(dweight, dbias, (const T *)dy, (const T *)x, mean, rstd, rows,
                                    width);
@@ -135,10 +195,12 @@ int backward(void *dx, float *dweight, float *dbias, const void *dy, const void 
 
 int forward(void *y, float *mean, float *rstd, const void *x, const void *weight, const void *bias,
             int dtype, int64_t rows, int64_t width, int64_t y_row, float eps) {
+    if (check_width(width) < 0) return -1;
     return with_float(dtype, [=](auto t) {
         using T = decltype(t);
-        return launch_rows<T>("norm", norm<T>, rows, width, (T *)y, mean, rstd, (const T *)x,
-                              (const T *)weight, (const T *)bias, rows, width, y_row, eps);
+        return launch_rows<T, KEPT>("norm", bias ? norm<T, true> : norm<T, false>, rows, width,
+                                    (T *)y, mean, rstd, (const T *)x, (const T *)weight,
+                                    (const T *)bias, rows, width, y_row, eps);
     });
 }
 
