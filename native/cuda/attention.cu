@@ -13,7 +13,7 @@ namespace {
 
 /* ---- lists on the device --------------------------------------------------------------------- */
 
-enum kind { NARROW, WIDE, DECODE, BACKWARD };
+enum kind { NARROW, WIDE, DECODE, BACKWARD, BACKWARD_WIDE };
 
 struct lists {
     uint64_t number; /* of the spans; 0: not kept */
@@ -31,8 +31,9 @@ size_t up(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 int make_lists(struct spans_lists *made, const struct lc_spans *s, enum kind kind, int64_t share) {
     if (kind == DECODE) return spans_make_items(made, s, share);
-    if (spans_make_blocks(made, s, kind == WIDE ? 128 : LC_TILE_ROWS) < 0) return -1;
-    return kind == BACKWARD ? spans_make_keys(made, s) : 0;
+    const bool wide = kind == WIDE || kind == BACKWARD_WIDE;
+    if (spans_make_blocks(made, s, wide ? 128 : LC_TILE_ROWS) < 0) return -1;
+    return kind == BACKWARD || kind == BACKWARD_WIDE ? spans_make_keys(made, s) : 0;
 }
 
 int upload_lists(struct lists *l, const struct spans_lists *made, const struct lc_spans *s) {
@@ -171,10 +172,30 @@ bool aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
 
 /* Whether tensor cores serve the call. */
 bool fits(const struct attention_call *c, int dtype) {
-    const bool rows = (c->q_row | c->k_row | c->v_row | c->o_row | c->dq_row | c->dk_row) % 8 == 0;
-    return known_size(dtype, c->d) && rows && aligned(c->q) && aligned(c->k) && aligned(c->v) &&
-           aligned(c->o) && aligned(c->dout) && aligned(c->dq) && aligned(c->dk) &&
-           aligned(c->dv) && c->scale > 0;
+    const int64_t rows = c->q_row | c->k_row | c->v_row | c->o_row | c->dq_row | c->dk_row;
+    return known_size(dtype, c->d) && rows % 8 == 0 && rows <= INT32_MAX && aligned(c->q) &&
+           aligned(c->k) && aligned(c->v) && aligned(c->o) && aligned(c->dout) && aligned(c->dq) &&
+           aligned(c->dk) && aligned(c->dv) && c->scale > 0;
+}
+
+/* Bytes that blocks read again and again while others do, so that L2 keeps them; few in tests, which
+ * then see heads taken one after another. */
+#ifdef __CUDACC__
+enum { L2_PART = 8 << 20 };
+#else
+enum { L2_PART = 16 << 10 };
+#endif
+
+/* How many of n heads or groups are worked on at once, where each reads that many rows of two arrays. */
+int32_t at_once(const struct attention_call *c, int64_t rows, int32_t n) {
+    const int64_t fit = L2_PART / (2 * rows * c->d * 2 + 1);
+    return fit < 1 ? 1 : fit < n ? (int32_t)fit : n;
+}
+
+/* What reads the same keys and values is taken together: the heads of a group; the tiles of queries. */
+void set_order(struct attention_call *c, const struct lc_spans *s) {
+    c->heads_at_once = c->share * at_once(c, s->keys, c->groups);
+    c->groups_at_once = at_once(c, s->queries * c->share, c->groups);
 }
 
 /* Whether every tile is one row that sees cached keys: decoding. A forest by itself has as many keys as
@@ -216,6 +237,7 @@ extern "C" int cuda_attention(void *o, float *lse, const void *q, const void *k,
     const enum kind kind = decode ? DECODE : tensor && is_wide(spans) ? WIDE : NARROW;
     if (find_lists(&l, spans, kind, decode ? c.share : 0) < 0) return -1;
     use_lists(&c, &l);
+    set_order(&c, spans);
     int done;
     if (decode) done = set_step(&c, &l, spans) < 0 ? -1 : attention_decode_launch(&c, dtype);
     else if (tensor) done = attention_forward_launch(&c, dtype, kind == WIDE);
@@ -256,14 +278,16 @@ extern "C" int cuda_attention_backward(void *dq, void *dk, void *dv, const void 
     c.heads = (int32_t)heads, c.groups = (int32_t)groups, c.share = (int32_t)(heads / groups);
     c.d = (int32_t)d;
     c.scale = scale, c.scale2 = scale * LOG2E;
-    if (find_lists(&l, spans, BACKWARD, 0) < 0) return -1;
+    const bool tensor = fits(&c, dtype), wide = tensor && is_wide(spans);
+    if (find_lists(&l, spans, wide ? BACKWARD_WIDE : BACKWARD, 0) < 0) return -1;
     use_lists(&c, &l);
+    set_order(&c, spans);
     const size_t bytes = (size_t)(c.queries * heads) * sizeof *c.delta;
     c.delta = bytes ? (float *)cuda_alloc(bytes) : NULL;
     int done = -1;
     if (!bytes || c.delta)
-        done = fits(&c, dtype) ? attention_backward_launch(&c, dtype)
-                               : attention_plain_backward_launch(&c, dtype);
+        done = tensor ? attention_backward_launch(&c, dtype, wide)
+                      : attention_plain_backward_launch(&c, dtype);
     if (c.delta) cuda_free(c.delta, bytes);
     if (!l.number) drop(&l);
     return done;

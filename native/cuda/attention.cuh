@@ -39,12 +39,13 @@ struct attention_call {
     int64_t q_row, k_row, v_row, o_row, dq_row, dk_row, queries;
     int32_t block_count, key_count, tile_count;
     int32_t heads, groups, share, d;
-    float scale, scale2; /* scale2: in base 2 */
+    int32_t heads_at_once, groups_at_once; /* see place_of() */
+    float scale, scale2;                   /* scale2: in base 2 */
 };
 
 /* Starts a kernel for each head size; -1 with lc_error. `dtype` LC_BF16 or LC_F16, d 32, 64, 88, 128. */
 int attention_forward_launch(const struct attention_call *c, int dtype, bool wide);
-int attention_backward_launch(const struct attention_call *c, int dtype);
+int attention_backward_launch(const struct attention_call *c, int dtype, bool wide);
 int attention_decode_launch(const struct attention_call *c, int dtype);
 /* Any dtype, any d up to 256. */
 int attention_plain_launch(const struct attention_call *c, int dtype);
@@ -70,58 +71,71 @@ template <typename T, int d> struct tile {
     enum {
         WIDTH = (d + 15) / 16 * 16,
         CHUNKS = WIDTH / 8,
-        PITCH = CHUNKS == 4 || CHUNKS % 8 == 0 ? CHUNKS : CHUNKS | 1, /* chunks to a row */
+        MIXED = CHUNKS == 4 || CHUNKS == 8 || CHUNKS == 16,
+        PITCH = MIXED ? CHUNKS : CHUNKS | 1, /* chunks to a row */
         ROW_BYTES = PITCH * 16,
         BYTES = 64 * ROW_BYTES
     };
     static LC_DEVICE int at(int row, int chunk) { /* in bytes */
-        const int mixed = CHUNKS == 4       ? chunk ^ (row >> 1 & 3)
-                          : CHUNKS % 8 == 0 ? chunk ^ (row & 7)
-                                            : chunk;
-        return row * ROW_BYTES + mixed * 16;
+        const int mix = !MIXED ? 0 : CHUNKS == 4 ? row >> 1 & 3 : row & 7;
+        return row * ROW_BYTES + (chunk ^ mix) * 16;
+    }
+    /* From a place in chunk 0 or 1 to the one an even number of chunks further on: one instruction. */
+    static LC_DEVICE int further(int place, int chunks) {
+        return MIXED ? place ^ chunks * 16 : place + chunks * 16;
     }
 };
 
-/* Starts the copy of n rows; row i is from + row_of(i) * stride + column, or zeros where row_of(i) < 0. */
-template <typename T, int d, typename F>
-LC_DEVICE void load_rows(unsigned char *to, const void *from, int64_t stride, int column, int n,
+/* Starts the copy of n rows; row i is from + row_of(i) * stride + column, or zeros where row_of(i) < 0.
+ * An address is one multiplication of 32-bit numbers: fits() looks at the stride. */
+template <typename T, int d, int n, typename F>
+LC_DEVICE void load_rows(unsigned char *to, const void *from, int64_t stride, int column,
                          F row_of) {
     typedef tile<T, d> tile;
-    LC_UNROLL_BY(2) /* registers are short */
-    for (int i = (int)threadIdx.x; i < n * tile::CHUNKS; i += THREADS) {
-        const int row = i / tile::CHUNKS, chunk = i % tile::CHUNKS;
-        const int32_t at = row_of(row);
-        const bool there = at >= 0 && chunk * 8 < d;
-        const T *place = (const T *)from + (there ? at * stride + (column + chunk * 8) : 0);
-        cp_async(to + tile::at(row, chunk), place, there);
+    enum {
+        COLUMNS = THREADS % tile::CHUNKS ? tile::CHUNKS / 3 : tile::CHUNKS,
+        APART = THREADS / COLUMNS,
+        EACH = n / APART
+    };
+    static_assert(THREADS % COLUMNS == 0 && n % APART == 0, "a thread keeps to its rows");
+    const uint32_t row_bytes = (uint32_t)stride * (uint32_t)sizeof(T);
+    const int first = (int)threadIdx.x / COLUMNS, column_of = (int)threadIdx.x % COLUMNS;
+    int32_t at[EACH]; /* all are read before a copy, which the compiler moves nothing across */
+    LC_UNROLL
+    for (int i = 0; i < EACH; i++) at[i] = row_of(first + i * APART);
+    LC_UNROLL
+    for (int chunk = 0; chunk < tile::CHUNKS; chunk += COLUMNS) {
+        const int own = chunk + column_of;
+        const char *const place = (const char *)((const T *)from + column + own * 8);
+        LC_UNROLL
+        for (int i = 0; i < EACH; i++)
+            cp_async(to + tile::at(first + i * APART, own),
+                     place + (uint64_t)(uint32_t)max(at[i], 0) * row_bytes,
+                     at[i] >= 0 && own * 8 < d);
     }
 }
 
-/* A fragment of 16 rows and 16 columns as the left operand. */
-template <typename T, int d>
-LC_DEVICE void left_fragment(uint32_t (&a)[4], const unsigned char *rows, int row, int step) {
-    const int lane = lane_id();
-    ldmatrix(a, rows + tile<T, d>::at(row + lane % 16, step * 2 + lane / 16));
-}
-
 /* s [16 m, 8 n] = rows [16 m, d] others^T, others [8 n, d]. A fragment of the others, once loaded,
- * serves all m. */
+ * serves all m. `row`, the first of the rows, is a multiple of 16. */
 template <typename T, int d, int m, int n>
 LC_DEVICE void multiply_rows(float (&s)[m][n][4], const unsigned char *rows, int row,
                              const unsigned char *others) {
+    typedef tile<T, d> tile;
     const int lane = lane_id();
+    const int left = tile::at(row + lane % 16, lane / 16);
+    const int right = tile::at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
     LC_UNROLL
     for (int i = 0; i < m * n * 4; i++) s[i / 4 / n][i / 4 % n][i % 4] = 0;
-    LC_UNROLL_BY(2)
-    for (int step = 0; step < tile<T, d>::WIDTH / 16; step++) {
+    LC_UNROLL
+    for (int step = 0; step < tile::WIDTH / 16; step++) {
         uint32_t a[m][4];
         LC_UNROLL
-        for (int i = 0; i < m; i++) left_fragment<T, d>(a[i], rows, row + i * 16, step);
+        for (int i = 0; i < m; i++)
+            ldmatrix(a[i], rows + tile::further(left, step * 2) + i * 16 * tile::ROW_BYTES);
         LC_UNROLL
         for (int j = 0; j < n; j += 2) {
             uint32_t b[4];
-            ldmatrix(b, others + tile<T, d>::at((j + lane / 16) * 8 + lane % 8,
-                                                step * 2 + lane / 8 % 2));
+            ldmatrix(b, others + tile::further(right, step * 2) + j * 8 * tile::ROW_BYTES);
             LC_UNROLL
             for (int i = 0; i < m; i++) {
                 mma<T>(s[i][j], a[i], b[0], b[1]);
@@ -131,31 +145,37 @@ LC_DEVICE void multiply_rows(float (&s)[m][n][4], const unsigned char *rows, int
     }
 }
 
+/* o [16 m, d] += columns [16 step, 16 step + 16) of s times those rows of `rows` */
+template <typename T, int d, int m, int n>
+LC_DEVICE void add_step(float (&o)[m][tile<T, d>::CHUNKS][4], const float (&s)[m][n][4],
+                        const unsigned char *rows, int step) {
+    typedef tile<T, d> tile;
+    const int lane = lane_id(), right = tile::at(lane % 16, lane / 16);
+    uint32_t a[m][4]; /* s as the left operand */
+    LC_UNROLL
+    for (int i = 0; i < m; i++) LC_UNROLL
+    for (int x = 0; x < 4; x++) {
+        const float *two = &s[i][2 * step + x / 2][x % 2 * 2];
+        a[i][x] = pack_two<T>(two[0], two[1]);
+    }
+    LC_UNROLL
+    for (int j = 0; j < tile::CHUNKS; j += 2) {
+        uint32_t b[4];
+        ldmatrix_trans(b, rows + tile::further(right, j) + step * 16 * tile::ROW_BYTES);
+        LC_UNROLL
+        for (int i = 0; i < m; i++) {
+            mma<T>(o[i][j], a[i], b[0], b[1]);
+            mma<T>(o[i][j + 1], a[i], b[2], b[3]);
+        }
+    }
+}
+
 /* o [16 m, d] += s [16 m, 8 n] rows [8 n, d] */
 template <typename T, int d, int m, int n>
 LC_DEVICE void add_product(float (&o)[m][tile<T, d>::CHUNKS][4], const float (&s)[m][n][4],
                            const unsigned char *rows) {
-    const int lane = lane_id();
     LC_UNROLL
-    for (int step = 0; step < n / 2; step++) {
-        uint32_t a[m][4]; /* s as the left operand */
-        LC_UNROLL
-        for (int i = 0; i < m; i++) LC_UNROLL
-        for (int x = 0; x < 4; x++) {
-            const float *two = &s[i][2 * step + x / 2][x % 2 * 2];
-            a[i][x] = pack_two<T>(two[0], two[1]);
-        }
-        LC_UNROLL
-        for (int j = 0; j < tile<T, d>::CHUNKS; j += 2) {
-            uint32_t b[4];
-            ldmatrix_trans(b, rows + tile<T, d>::at(step * 16 + lane % 16, j + lane / 16));
-            LC_UNROLL
-            for (int i = 0; i < m; i++) {
-                mma<T>(o[i][j], a[i], b[0], b[1]);
-                mma<T>(o[i][j + 1], a[i], b[2], b[3]);
-            }
-        }
-    }
+    for (int step = 0; step < n / 2; step++) add_step<T, d>(o, s, rows, step);
 }
 
 /* Stores a warp's 16 rows, times factor[0] (rows g) and factor[1] (rows g + 8), as far as row n of
@@ -183,7 +203,28 @@ LC_DEVICE void store_rows(T *to, int64_t stride, int n, const float (&o)[tile<T,
     }
 }
 
+/* ---- order of work --------------------------------------------------------------------------- */
+
+/* Which of `count` items, and which head (or group), a block has. Blocks start in their order: a few
+ * heads at a time, as many as fit into L2 with what their blocks read, all items for these, the
+ * longest first. */
+struct place {
+    int item, head;
+};
+
+LC_DEVICE struct place place_of(int count, int heads, int at_once) {
+    const int block = (int)blockIdx.x, first = block / (count * at_once) * at_once;
+    const int rest = block - first * count, own = min(at_once, heads - first);
+    return {rest / own, first + rest % own};
+}
+
 /* ---- what rows see --------------------------------------------------------------------------- */
+
+/* What a block of query rows works on, in shared memory: kept through a walk it would cost registers. */
+struct query_work {
+    int32_t head, q0, n;
+    int32_t column; /* where its group begins in rows of keys and values */
+};
 
 /* How many path keys row i of a block sees. */
 LC_DEVICE int32_t path_seen(const struct lc_range *ranges, const struct lc_query_tile *b,
@@ -193,23 +234,46 @@ LC_DEVICE int32_t path_seen(const struct lc_range *ranges, const struct lc_query
     return seen;
 }
 
-/* Finds the rows of 64 path keys at a time: threads below KEYS keep a place on the path each, in shared
- * memory, for registers are short. */
-struct row_finder {
-    int32_t rows[2][KEYS]; /* of this step and the next; -1 behind the end */
-    struct spans_cursor cursor[KEYS];
-};
-
-LC_DEVICE void start_rows(struct row_finder *f, const struct lc_query_tile *b) {
-    if (threadIdx.x < KEYS) f->cursor[threadIdx.x] = {b->r0, b->r1, 0};
+/* How many path keys each of a block's rows sees; a warp has 16 m of them, and what it has behind the
+ * last is as that. So those of its first and last row are what all of them and any of them see. */
+template <int m>
+LC_DEVICE void find_seen(int32_t *seen, const struct lc_range *ranges,
+                         const struct lc_query_tile *b) {
+    const int row = (int)threadIdx.x, n = b->q1 - b->q0;
+    if (row >= 64 * m) return;
+    seen[row] = row / (16 * m) * (16 * m) < n ? path_seen(ranges, b, b->q0 + min(row, n - 1)) : 0;
 }
 
-/* Path keys [at, at + KEYS), of which those below `end` exist. */
-LC_DEVICE void find_rows(struct row_finder *f, const struct lc_range *ranges, int32_t at,
+/* -inf, or another number, for the path keys from `at` on that a row does not see. */
+template <int m, int n>
+LC_DEVICE void mask(float (&s)[m][n][4], const int32_t *seen, int32_t at, float hidden) {
+    LC_UNROLL
+    for (int i = 0; i < m * 2; i++) {
+        const int32_t last = seen[i / 2 * 16 + i % 2 * 8 + lane_id() / 4] - at - lane_id() % 4 * 2;
+        LC_UNROLL
+        for (int j = 0; j < n * 2; j++)
+            if (j / 2 * 8 + j % 2 >= last) s[i / 2][j / 2][i % 2 * 2 + j % 2] = hidden;
+    }
+}
+
+/* Finds the rows of n path keys at a time: threads below n keep a place on the path each, in shared
+ * memory, for registers are short. */
+template <int n> struct row_finder {
+    int32_t rows[2][n]; /* of this step and the next; -1 behind the end */
+    struct spans_cursor cursor[n];
+};
+
+template <int n> LC_DEVICE void start_rows(struct row_finder<n> *f, const struct lc_query_tile *b) {
+    if (threadIdx.x < n) f->cursor[threadIdx.x] = {b->r0, b->r1, 0};
+}
+
+/* Path keys [at, at + n), of which those below `end` exist. */
+template <int n>
+LC_DEVICE void find_rows(struct row_finder<n> *f, const struct lc_range *ranges, int32_t at,
                          int32_t end) {
-    if (threadIdx.x >= KEYS) return;
+    if (threadIdx.x >= n) return;
     const int32_t own = at + (int32_t)threadIdx.x;
-    f->rows[at / KEYS % 2][threadIdx.x] =
+    f->rows[at / n % 2][threadIdx.x] =
         own < end ? spans_row(ranges, &f->cursor[threadIdx.x], own) : -1;
 }
 

@@ -104,9 +104,9 @@ LC_DEVICE void attend_chunk(const struct attention_call &c, const struct decode_
     }
     load_pairs<T, d>(c, step, p, queries);
     __syncthreads();
-    load_rows<T, d>(keys, c.k, c.k_row, group * d, CHUNK, [&](int row) { return row_of[row]; });
+    load_rows<T, d, CHUNK>(keys, c.k, c.k_row, group * d, [&](int row) { return row_of[row]; });
     cp_async_commit();
-    load_rows<T, d>(values, c.v, c.v_row, group * d, CHUNK, [&](int row) { return row_of[row]; });
+    load_rows<T, d, CHUNK>(values, c.v, c.v_row, group * d, [&](int row) { return row_of[row]; });
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads(); /* queries and keys are here */

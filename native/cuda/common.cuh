@@ -342,12 +342,25 @@ LC_DEVICE void ldmatrix_trans(uint32_t (&r)[4], const void *row) {
 /* 16 bytes, or with there = false 16 zero bytes; then from is not read. */
 LC_DEVICE void cp_async(void *to, const void *from, bool there = true) {
 #ifdef __CUDACC__
-    LC_ASM("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+    LC_ASM("{\n.reg .pred none;\nsetp.eq.s32 none, %2, 0;\n"
+           "cp.async.cg.shared.global [%0], [%1], 16, none;\n}" ::"r"(
                (uint32_t)__cvta_generic_to_shared(to)),
-           "l"(from), "r"(there ? 16 : 0)
+           "l"(from), "r"((int)there)
            : "memory");
 #else
-    emulate_cp_async(to, from, there ? 16 : 0);
+    emulate_cp_async(to, from, 16, there);
+#endif
+}
+
+/* One number of 4 bytes, or 0. */
+LC_DEVICE void cp_async_number(float *to, const float *from, bool there) {
+#ifdef __CUDACC__
+    LC_ASM("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
+               (uint32_t)__cvta_generic_to_shared(to)),
+           "l"(from), "r"(there ? 4 : 0)
+           : "memory");
+#else
+    emulate_cp_async(to, from, 4, there);
 #endif
 }
 

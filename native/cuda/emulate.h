@@ -28,7 +28,7 @@ enum {
 
 struct emulate_copy {
     unsigned char *to;
-    const unsigned char *from;
+    const unsigned char *from; /* NULL: zeros */
     int bytes, group;
 };
 
@@ -329,19 +329,19 @@ inline void emulate_ldmatrix(uint32_t r[4], const void *row, bool trans) {
 /* ---- asynchronous copies --------------------------------------------------------------------- */
 
 /* 16 bytes: the first `bytes` (0 or 16) from global memory, zeros behind. */
-inline void emulate_cp_async(void *to, const void *from, int bytes) {
+inline void emulate_cp_async(void *to, const void *from, int bytes, bool there) {
     struct emulate_thread *t = emulate_now.current;
-    if ((uintptr_t)to % 16 || (bytes && (uintptr_t)from % 16))
-        emulate_fault_here("cp.async: an address is no multiple of 16");
-    if (!emulate_is_shared(to, 16)) emulate_fault_here("cp.async: out of shared memory");
+    if ((uintptr_t)to % bytes || (there && (uintptr_t)from % bytes))
+        emulate_fault_here("cp.async: an address is no multiple of the size");
+    if (!emulate_is_shared(to, bytes)) emulate_fault_here("cp.async: out of shared memory");
     if (t->copy_count == t->copy_room) {
         t->copy_room = t->copy_room ? 2 * t->copy_room : 64;
         t->copies =
             (struct emulate_copy *)realloc(t->copies, (size_t)t->copy_room * sizeof *t->copies);
     }
-    memset(to, 0xff, 16);
-    t->copies[t->copy_count++] = {(unsigned char *)to, (const unsigned char *)from, bytes,
-                                  t->group};
+    memset(to, 0xff, bytes);
+    t->copies[t->copy_count++] = {(unsigned char *)to, there ? (const unsigned char *)from : NULL,
+                                  bytes, t->group};
 }
 inline void emulate_cp_async_commit() { emulate_now.current->group++; }
 /* All but the newest n groups arrive. */
@@ -353,8 +353,8 @@ inline void emulate_cp_async_wait(int n) {
         t->copies[i] = t->copies[left - 1];
         t->copies[left - 1] = copy;
         if (copy.group >= t->group - n) continue;
-        memset(copy.to, 0, 16);
-        if (copy.bytes) memcpy(copy.to, copy.from, (size_t)copy.bytes);
+        if (copy.from) memcpy(copy.to, copy.from, (size_t)copy.bytes);
+        else memset(copy.to, 0, (size_t)copy.bytes);
         t->copies[left - 1] = t->copies[--t->copy_count];
     }
 }
