@@ -25,7 +25,7 @@ enum {
 template <typename T> struct plain {
     const T *w;
     int64_t row;
-    bool whole; /* packs are in line */
+    bool whole; /* packs are in line, and a warp's TERMS are all there */
     using line = const T *;
     using pack = pack_words;
     LC_DEVICE void begin(float *) const {}
@@ -99,48 +99,67 @@ LC_DEVICE void multiply(float (&sum)[4], const pack_words &upper, const pack_wor
 template <typename T, typename W>
 __global__ void __launch_bounds__(BLOCK, BLOCKS) few_rows(lc_gemm g, W w) {
     LC_SHARED(float, level, [LEVELS]);
-    LC_SHARED(float, part, [WARPS][CUDA_FEW_ROWS][COLUMNS]);
+    LC_SHARED(float, part, [2][WARPS][CUDA_FEW_ROWS][COLUMNS]);
     const int k = (int)g.k, group = lane_id() / 4, pair = lane_id() % 4 * 2; /* as mma() counts */
-    w.begin(level);
+    const int64_t tiles = (g.n + COLUMNS - 1) / COLUMNS;
+    const int first = warp_id() * TERMS;
     /* columns and rows that are none have the last one's numbers: they are not stored */
     const T *const x = (const T *)g.a + min((int64_t)group, g.m - 1) * g.a_row + pair * 4;
-    EACH_ROW(tile, (g.n + COLUMNS - 1) / COLUMNS) {
+    typename W::line above, below;
+    typename W::pack upper[AHEAD], lower[AHEAD];
+    const auto begin = [&](int64_t tile) {
         const int64_t n = tile * COLUMNS + group;
-        const typename W::line above = w.of(min(n, g.n - 1)), below = w.of(min(n + 8, g.n - 1));
+        above = w.of(min(n, g.n - 1));
+        below = w.of(min(n + 8, g.n - 1));
+    };
+    const auto ask = [&](int a, int at) {
+        upper[a] = w.read(above, at + a * STEP + pair * 4);
+        lower[a] = w.read(below, at + a * STEP + pair * 4);
+    };
+    w.begin(level);
+    begin(blockIdx.x);
+    if (w.whole && first < k) {
+        LC_UNROLL
+        for (int a = 0; a < AHEAD; a++) ask(a, first);
+    }
+    int turn = 0;
+    EACH_ROW(tile, tiles) {
         float sum[4] = {};
-        for (int turn = warp_id(); turn * TERMS < k; turn += WARPS) {
-            const int at = turn * TERMS;
-            if (w.whole && at + TERMS <= k) {
-                typename W::pack upper[AHEAD], lower[AHEAD];
+        if (w.whole) {
+            for (int at = first; at < k; at += SPAN) {
+                /* what is asked for in place of what is used: it lies behind it, or is the next tile's */
+                const bool last = at + SPAN >= k, more = !last || tile + gridDim.x < tiles;
+                const int next = last ? first : at + SPAN;
+                if (last && more) begin(tile + gridDim.x);
                 LC_UNROLL
                 for (int a = 0; a < AHEAD; a++) {
-                    upper[a] = w.read(above, at + a * STEP + pair * 4);
-                    lower[a] = w.read(below, at + a * STEP + pair * 4);
-                }
-                LC_UNROLL
-                for (int a = 0; a < AHEAD; a++)
                     multiply<T>(sum, w.values(upper[a], level), w.values(lower[a], level),
                                 load_words(x + at + a * STEP));
-                continue;
+                    if (more) ask(a, next);
+                }
             }
-            LC_UNROLL_BY(1)
-            for (int i = at; i < k && i < at + TERMS; i += STEP) { /* the same, whatever is there */
-                const int mine = i + pair * 4, left = k - mine;
-                multiply<T>(sum, w.values(w.read(above, mine, left), level),
-                            w.values(w.read(below, mine, left), level),
-                            words_of(get_pack(x + (left > 0 ? i : 0), left)));
+        } else {
+            begin(tile);
+            for (int at = first; at < k; at += SPAN) {
+                LC_UNROLL_BY(1)
+                for (int i = at; i < k && i < at + TERMS; i += STEP) { /* whatever is there */
+                    const int mine = i + pair * 4, left = k - mine;
+                    multiply<T>(sum, w.values(w.read(above, mine, left), level),
+                                w.values(w.read(below, mine, left), level),
+                                words_of(get_pack(x + (left > 0 ? i : 0), left)));
+                }
             }
         }
-        __syncthreads(); /* the parts before are used */
         LC_UNROLL
-        for (int i = 0; i < 4; i++) part[warp_id()][pair + i % 2][group + i / 2 * 8] = sum[i];
-        __syncthreads(); /* the parts are here */
+        for (int i = 0; i < 4; i++) part[turn][warp_id()][pair + i % 2][group + i / 2 * 8] = sum[i];
+        __syncthreads(); /* the parts are here, and those of the tile before are used */
         const int r = (int)threadIdx.x / COLUMNS, c = (int)threadIdx.x % COLUMNS;
         const int64_t column = tile * COLUMNS + c;
-        if (r >= g.m || column >= g.n) continue;
         float all = 0;
         LC_UNROLL
-        for (int i = 0; i < WARPS; i++) all += part[i][r][c];
+        for (int i = 0; r < g.m && i < WARPS; i++) all += part[turn][i][r][c];
+        turn = 1 - turn;
+        if (r >= g.m || column >= g.n) continue;
         T *const y = (T *)g.c + r * g.c_row + column;
         float value = g.alpha * all;
         if (g.beta != 0) value += g.beta * to_float(*y);
@@ -149,14 +168,17 @@ __global__ void __launch_bounds__(BLOCK, BLOCKS) few_rows(lc_gemm g, W w) {
     }
 }
 
+/* As many blocks as run at a time, or fewer that make as many tiles each. */
 template <typename T, typename W> int start(const struct lc_gemm &g, const W &w) {
-    return launch_loop("gemm", few_rows<T, W>, ceil_div(g.n, COLUMNS), BLOCK, g, w);
+    const int64_t tiles = ceil_div(g.n, COLUMNS),
+                  each = ceil_div(tiles, cuda_wave((const void *)few_rows<T, W>, BLOCK, 0));
+    return launch("gemm", few_rows<T, W>, ceil_div(tiles, each), BLOCK, g, w);
 }
 
 bool in_line(const void *p, int64_t row) { return (uintptr_t)p % 16 == 0 && row % 8 == 0; }
 
 template <typename T> int start_plain(const struct lc_gemm &g) {
-    const bool whole = in_line(g.a, g.a_row) && in_line(g.b, g.b_row) && g.k % 8 == 0;
+    const bool whole = in_line(g.a, g.a_row) && in_line(g.b, g.b_row) && g.k % TERMS == 0;
     return start<T>(g, plain<T>{(const T *)g.b, g.b_row, whole});
 }
 
@@ -164,7 +186,7 @@ template <typename T> int start_packed(const struct lc_gemm &g, enum lc_quant qu
     const uint8_t *quants = (const uint8_t *)g.b;
     const lc_f16 *scales = (const lc_f16 *)(quants + lc_packed_scales(quant, g.n * g.k));
     const levels &l = levels_of(quant);
-    const bool whole = in_line(g.a, g.a_row);
+    const bool whole = in_line(g.a, g.a_row) && g.k % TERMS == 0;
     return quant == LC_Q8_0 ? start<T>(g, packed<T, true>{quants, scales, g.k, whole, l})
                             : start<T>(g, packed<T, false>{quants, scales, g.k, whole, l});
 }
