@@ -157,15 +157,15 @@ union pack_words {
 template <typename T> LC_DEVICE pack_words words_of(const lc_pack<T> &x) {
     union {
         lc_pack<T> pack;
-        pack_words words;
+        uint4 all;
     } y = {x};
-    return y.words;
+    return {y.all};
 }
 template <typename T> LC_DEVICE lc_pack<T> pack_of(pack_words words) {
     union {
-        pack_words words;
+        uint4 all;
         lc_pack<T> pack;
-    } y = {words};
+    } y = {words.all};
     return y.pack;
 }
 
