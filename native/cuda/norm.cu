@@ -39,12 +39,21 @@ template <typename T, int N> struct kept_row {
     }
 };
 
-/* Blocks of a processor: the more rows are on their way the better, up to registers that would spill. */
-template <typename T, bool CENTRED> constexpr int BLOCKS = CENTRED ? 2 : sizeof(T) > 2 ? 3 : 4;
+/* Blocks of a processor: the more rows are on their way the better, up to registers that would spill.
+ * Processors of graphics cards have room for three of 512 threads. */
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ != 800 && __CUDA_ARCH__ != 900
+constexpr int MOST_PLACES = 3;
+#else
+constexpr int MOST_PLACES = 4;
+#endif
+template <typename T, bool CENTRED>
+constexpr int PLACES = CENTRED         ? 2
+                       : sizeof(T) > 2 ? 3
+                                       : MOST_PLACES;
 
 /* CENTRED: LayerNorm; else RMSNorm, without mean and bias */
 template <typename T, bool CENTRED>
-__global__ void __launch_bounds__(ROW_THREADS, (BLOCKS<T, CENTRED>))
+__global__ void __launch_bounds__(ROW_THREADS, (PLACES<T, CENTRED>))
     norm(T *y, float *mean, float *rstd, const T *x, const T *weight, const T *bias, int64_t rows,
          int width, int64_t y_row, float eps) {
     const float n = (float)width;
