@@ -39,12 +39,12 @@ template <typename T, int N> struct kept_row {
     }
 };
 
-/* Blocks of a processor: the more rows are on their way the better, up to registers that would spill.
- * Processors of graphics cards have room for three of 512 threads. */
-#if defined __CUDA_ARCH__ && __CUDA_ARCH__ != 800 && __CUDA_ARCH__ != 900
-constexpr int MOST_PLACES = 3;
-#else
+/* Blocks of a processor: the more rows are on their way the better, up to registers that would spill: with
+ * four they do everywhere but on Hopper. */
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ == 900
 constexpr int MOST_PLACES = 4;
+#else
+constexpr int MOST_PLACES = 3;
 #endif
 template <typename T, bool CENTRED>
 constexpr int PLACES = CENTRED         ? 2
