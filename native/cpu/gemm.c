@@ -49,7 +49,7 @@ struct product {
     bool pack_a, pack_b; /* else it is read where it is */
 };
 
-/* A thread's memory: a block of A and a panel of B, and the chains that wait between blocks of K, in panels of
+/* A thread's memory: a block of A and a panel of B, and the sums that wait between chains and blocks of K, in panels of
  * TILE_COLS columns with the rows of each side by side. */
 struct own {
     float *all, *a, *b, *sums; /* all NULL: the system has none */
@@ -273,7 +273,7 @@ static bool packs_b(const struct lc_gemm *g) {
 }
 
 /* Tiles fetch the lines of B that come next where lines are what is stored, a step takes as much of one as a float, and
- * there are tiles for most of them. */
+ * there are tiles for half of them or more. */
 static bool fetches_b(const struct product *p) {
     const bool floats = p->b.dtype == LC_F32 || p->pairs;
     return p->pack_b && !p->b.crossed && floats && p->g->m >= TILE_COLS / 2 * TILE_ROWS;

@@ -65,8 +65,8 @@ static inline void cpu_gemm_put(void *p, int dtype, int64_t first, lanes x, int6
         lanes_put_bf16((uint16_t *)p + first, x);
     } else {
         lanes_put(buffer, x);
-        cpu_store(p, dtype, first, buffer, n);
         if (dtype == LC_F32) memcpy((float *)p + first, buffer, (size_t)n * sizeof *buffer);
+        else cpu_store(p, dtype, first, buffer, n);
     }
 }
 

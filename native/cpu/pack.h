@@ -11,7 +11,7 @@ struct operand { /* A [m, k] or B^T [n, k]: lines of steps */
     int64_t row;      /* elements from one stored row to the next */
     int64_t row_size; /* and bytes */
     int64_t k;        /* elements of a line */
-    bool fetched;     /* lines are in a cache before they are packed */
+    bool fetched;     /* tiles have fetched what is packed, of all panels but the first */
 };
 
 enum {

@@ -94,14 +94,14 @@ static inline void end(const struct tile *t, int row, int col, lanes sum) {
         ROWS(ADD)                                                                                  \
     }                                                                                              \
     ROWS(END)
-#define STEP(ROWS, ADD)                                                                            \
+#define STEP(ROWS, EACH)                                                                           \
     y = lanes_at(b);                                                                               \
     z = lanes_at(b + LANES);                                                                       \
-    ROWS(ADD) a += a_k;                                                                            \
+    ROWS(EACH) a += a_k;                                                                           \
     b += b_k;
 
 /* A tile of TILE_COLS columns; the strides are constants, or fields of t. It has a copy of what it is given, which the
- * compiler knows that no store changes. */
+ * compiler knows that no store changes. Without anything to fetch it asks for what it reads. */
 #define DEFINE_TILE(name, ROWS, KIND, A_ROW, A_K, B_K)                                             \
     static void name(const struct tile *given) {                                                   \
         const struct tile own = *given, *t = &own;                                                 \
