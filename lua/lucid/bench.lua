@@ -37,9 +37,10 @@ M.GROUPS = { "linear", "lora", "attention", "memory", "adamw", "cross-entropy", 
 ---@class lucid.BenchRow
 ---@field group string
 ---@field about string
----@field limit string|nil      "read", "copy", "bf16" or "f32": what it is a share of
+---@field limit string|nil      "read", "copy", "bf16", "f16" or "f32": what it is a share of
 ---@field limit_of string|nil   of a row that measures a limit: which one
 ---@field shape string|nil      of a product: what one of oneDNN has, too
+---@field beside table[]|nil    set here: the limits timed right before it, { row =, seconds = one a round }
 ---@field unit string|nil       what work.tokens counts
 ---@field make fun(): lucid.Work
 

@@ -135,6 +135,13 @@ describe("the command", function()
     assert.equal(0, status)
     assert.truthy(out:find("decoding, 8 rows", 1, true) and out:find("packed as nf4", 1, true) and out:find("Visual Genome", 1, true) and not out:find "swiglu", out)
   end)
+  it("has a limit for every dtype", function()
+    for _, dtype in ipairs { "f32", "bf16", "f16" } do
+      local status, out = run("--suite cpu --small --rounds 1 --quiet --threads 1 --only attention --json --dtype " .. dtype)
+      assert.equal(1, status)
+      assert.truthy(json.decode(out).cpu.limits[dtype], dtype)
+    end
+  end)
   it("refuses rows that there are not", function()
     local status, _, err = run "--only speed"
     assert.equal(2, status)

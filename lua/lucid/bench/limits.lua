@@ -52,7 +52,7 @@ function M.rows(add, o, wanted)
   if wanted.copy then
     add { limit_of = "copy", about = "copying, both ways counted", make = function() return copying(o) end }
   end
-  for _, dtype in ipairs { "bf16", "f32" } do
+  for _, dtype in ipairs { "bf16", "f16", "f32" } do
     for _, shape in ipairs(wanted[dtype] and M.SHAPES or {}) do
       local n, k = unpack(shape)
       local rows = o.size(M.ROWS, 4)

@@ -104,7 +104,7 @@ local function time(s)
   return s >= 1 and ("%.3g s"):format(s) or s >= 1e-3 and ("%.4g ms"):format(s * 1e3) or ("%.4g us"):format(s * 1e6)
 end
 
-local UNIT = { read = "B/s", copy = "B/s", bf16 = "FLOP/s", f32 = "FLOP/s" }
+local UNIT = { read = "B/s", copy = "B/s", bf16 = "FLOP/s", f16 = "FLOP/s", f32 = "FLOP/s" }
 
 local function what_it_does(row)
   local parts = {}
@@ -133,7 +133,7 @@ function M.text(result)
     result.small and "; sizes are small: nothing is measured"
       or result.busy and (": more than %.1f, so there are no ratios"):format(M.BUSY) or "")
   say("\nlimits, the best of all rounds; shares of read, copy and oneDNN are of what these reach beside the work")
-  for _, name in ipairs { "read", "copy", "bf16", "f32" } do
+  for _, name in ipairs { "read", "copy", "bf16", "f16", "f32" } do
     local l = result.limits[name]
     if l then say("  %-5s %-16s %s", name, scaled(l.best, UNIT[name]), l.from) end
   end
