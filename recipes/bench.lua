@@ -4,8 +4,10 @@ local lucid = require "lucid"
 
 local opt = lucid.args {
   about = "Measures this machine's limits (reading and copying memory, matrix products, oneDNN's where libdnnl.so.2 is\n"
-    .. "installed) and, as a share of them, what lucid does. Shares are withheld while others keep more than 0.3 cores\n"
-    .. "busy, or where the middle half of a row's rounds is wider than 10 %: with --json that is exit status 1.",
+    .. "installed) and, as a share of them, what lucid does. What memory limits is timed right behind reading or copying,\n"
+    .. "a product right behind oneDNN's of its shape, and compared with that round by round; other work, with the best of\n"
+    .. "all products. Shares are withheld while others keep more than 0.3 cores busy, or where the middle half of what is\n"
+    .. "compared, round by round or of the times, is wider than 10 %: with --json that is exit status 1.",
   common = "dtype threads json quiet",
   { "suite", "all", "cpu, gpu, or all that is here", { choices = "cpu gpu all" } },
   { "rounds", 5, "timings of every row", { whole = true, min = 1, max = 1000 } },

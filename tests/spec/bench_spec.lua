@@ -48,14 +48,21 @@ describe("a share", function()
     assert.equal(0.5, beside({ 1, 2, 4 }).share)
     assert.equal("spread", beside({ 4, 2, 1 }).withheld)
   end)
-  it("of oneDNN is of its fastest form, in the median", function()
+  it("of oneDNN is of its fastest form, in the median, and there only if that of the best is no noise either", function()
     local function form(seconds) return { limit_of = "f32", about = "form", seconds = seconds, work = { flops = 100 }, shape = "s" } end
-    local plain, packed = form { 1, 1, 1 }, form { 2, 2, 2 }
-    local row = result.make({ plain, packed, { group = "linear", about = "linear", limit = "f32", seconds = { 1, 2, 4 },
-      work = { flops = 100 }, shape = "s", beside = { { row = plain, seconds = { 2, 0.9, 5 } },
-        { row = packed, seconds = { 0.9, 1.8, 3.6 } } } } }, 0).rows[1]
+    local function linear(seconds, one, other)
+      local plain, packed = form { 1, 1, 1 }, form { 2, 2, 2 }
+      return result.make({ plain, packed, { group = "linear", about = "linear", limit = "f32", seconds = seconds,
+        work = { flops = 100 }, shape = "s", beside = { { row = plain, seconds = one }, { row = packed, seconds = other } } } },
+        0).rows[1]
+    end
+    local row = linear({ 1.9, 2, 2.1 }, { 2, 1.9, 5 }, { 1.71, 1.8, 1.89 })
     assert.near(0.9, row.of_onednn, 1e-12)
     assert.equal(0.5, row.share)
+    for _, noise in ipairs { linear({ 1, 2, 4 }, { 2, 1.9, 5 }, { 0.9, 1.8, 3.6 }), linear({ 2, 2, 2 }, { 1, 2, 4 }, { 8, 8, 8 }) } do
+      assert.equal("spread", noise.withheld)
+      assert.is_nil(noise.of_onednn or noise.share)
+    end
   end)
   it("is withheld on a busy machine", function()
     local r = made({ 1, 1, 1 }, 0.31)

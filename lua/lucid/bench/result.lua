@@ -2,7 +2,8 @@
 -- busy or the rounds differ: it would be noise.
 --
 -- A row that was timed right behind a limit is compared with that, round by round, and its share is the rounds' median:
--- memory of one machine may read half as fast in some minutes as in others. Else a share is of the limit's best.
+-- memory of one machine may read half as fast in some minutes as in others. Else a share is of the limit's best, and a
+-- product has both: it is compared with oneDNN's beside it, and with the best of all.
 local timing = require "lucid.bench.timing"
 
 local M = {}
@@ -48,14 +49,15 @@ local function entry(row, best, busy)
   local e = { group = row.group, about = row.about, seconds = row.seconds, median = row.median, spread = row.spread,
     flops = w.flops, bytes = w.bytes, limit = row.limit, unit = row.unit, count = w.tokens }
   if not row.limit then return e end
-  local part, spread = nil, row.spread
+  local part, spread
   if row.beside then part, spread = of_beside(row) end
-  if busy or spread > M.SPREAD then
+  local of_best = row.shape or not part
+  if busy or part and spread > M.SPREAD or of_best and row.spread > M.SPREAD then
     e.withheld = busy and "busy" or "spread"
     return e
   end
   e.of_onednn = row.shape and part
-  e.share = not row.shape and part or amount(row) / row.median / best[row.limit].rate
+  e.share = of_best and amount(row) / row.median / best[row.limit].rate or part
   return e
 end
 
