@@ -2,6 +2,7 @@
 local ffi = require("ffi")
 local C = require("lucid.native").C
 local arrays = require("tests.oracle.arrays")
+local tensor = require("lucid.tensor")
 
 -- How far storage may be from exact: the roundings of f32 sums, then of the result's dtype.
 local TOLERANCE = { f32 = 1e-6, bf16 = 4e-3, f16 = 5e-4 }
@@ -404,6 +405,22 @@ describe("the bits of a product", function()
       end
     end)
   end
+
+  it("do not depend on how many rows there are where rows, columns and K are taken in several blocks", function()
+    C.lc_threads(1)                                     -- who then has all of them
+    for _, dtype in ipairs(DTYPES) do
+      local k = dtype == "bf16" and 4202 or 600
+      local random = { seed = 34, dtype = dtype }
+      local x, w = tensor.rand({ 1301, k }, random), tensor.rand({ 2101, k }, random)
+      local all = bits(arrays.adopt(C.lc_linear(x, w)))
+      local row = #all / 1301
+      for _, span in ipairs({ { 0, 1 }, { 599, 1 }, { 1300, 1 }, { 0, 500 }, { 300, 700 }, { 900, 401 } }) do
+        local some = bits(arrays.adopt(C.lc_linear(rows_of(x, span[1], span[2]), w)))
+        assert.is_true(some == all:sub(span[1] * row + 1, (span[1] + span[2]) * row),
+          ("%s, %d rows from %d"):format(dtype, span[2], span[1]))
+      end
+    end
+  end)
 
   it("do not depend on the threads, forward and backward", function()
     for _, dtype in ipairs({ "f32", "bf16" }) do
