@@ -207,6 +207,7 @@ int cuda_gemm_packed(const struct lc_gemm *g) {
     const enum lc_quant quant = lc_quant_of(g->b_dtype);
     struct lc_gemm expanded = *g;
     expanded.b_dtype = g->a_dtype;
+    if (!g->m || !g->n) return 0;
     if (!cuda_few_rows_serve(&expanded) || g->k % lc_packed_each(quant) != 0) return 1;
     return g->a_dtype == LC_BF16 ? start_packed<lc_bf16>(expanded, quant)
                                  : start_packed<lc_f16>(expanded, quant);

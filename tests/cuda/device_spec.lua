@@ -109,6 +109,16 @@ describe("on the device", function()
     end
   end)
 
+  it("packed weights without a row, or for no row, make nothing", function()
+    for _, kind in ipairs { "q8_0", "nf4" } do
+      for _, size in ipairs { { 3, 0 }, { 0, 16 }, { 0, 0 } } do
+        local x = lucid.zeros({ size[1], 64 }, { dtype = "bf16", device = "cuda" })
+        local w = lucid.zeros({ size[2], 64 }, { device = "cuda" }):pack(kind)
+        assert.same(size, x:linear(w):shape())
+      end
+    end
+  end)
+
   it("argmax takes the first of equals and never NaN", function()
     local rows = { { 1, 3, 3, 0 / 0, 2 }, { 0 / 0, 0 / 0, 0 / 0, 0 / 0, 0 / 0 }, { -1, -1, -1, -1, -1 } }
     same(lucid.tensor(rows):argmax(), lucid.tensor(rows, { device = "cuda" }):argmax())
