@@ -30,7 +30,7 @@ void *cuda_stream_pointer(void); /* the stream, for a library that is given it *
 /* Time on the device from start to stop, in milliseconds; negative: the device failed. */
 int cuda_clock_start(void);
 double cuda_clock_stop(void);
-/* Blocks of a kernel that run at a time on the whole device: the most that a loop over the grid needs.
+/* Blocks of a kernel that run at a time on the whole device: the most of one whose blocks go round.
  * shared: bytes of dynamic shared memory. */
 int64_t cuda_wave(const void *kernel, int threads, size_t shared);
 

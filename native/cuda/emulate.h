@@ -328,7 +328,7 @@ inline void emulate_ldmatrix(uint32_t r[4], const void *row, bool trans) {
 
 /* ---- asynchronous copies --------------------------------------------------------------------- */
 
-/* 16 bytes: the first `bytes` (0 or 16) from global memory, zeros behind. */
+/* Bytes of global memory, 4 or 16, or zeros where there are none. */
 inline void emulate_cp_async(void *to, const void *from, int bytes, bool there) {
     struct emulate_thread *t = emulate_now.current;
     if ((uintptr_t)to % bytes || (there && (uintptr_t)from % bytes))
