@@ -319,5 +319,8 @@ lc_tensor *lc_linears(lc_tensor *x, int count, const struct lc_linear_part *part
 
 lc_tensor *lc_linears_onto(lc_tensor *to, lc_tensor *x, int count,
                            const struct lc_linear_part *part, struct lc_border *border) {
-    return lc_usable("linear", to) ? linears(to, x, count, part, border) : NULL;
+    if (!lc_usable("linear", to) || !lc_usable("linear", x)) return NULL;
+    lc_assert(lc_tensor_dense(to) && to->dtype == x->dtype && !lc_wants(to));
+    lc_tensor_changed(to);
+    return linears(to, x, count, part, border);
 }
