@@ -1,4 +1,5 @@
-"""Decoding by llama.cpp, through llama-cpp-python: the same widths and layers, random weights, BF16 or Q8_0.
+"""Decoding by llama.cpp, through llama-cpp-python: the same widths and layers, random weights, BF16 or Q8_0. Embedding and
+head are BF16 in both, as ours are: each tensor has as many bytes on one side as on the other.
 The file is written here, with gguf's own writer and quantiser; a token's time is that of its evaluation alone.
 """
 import json
@@ -31,14 +32,14 @@ def write(path, s, kind):
     w.add_token_scores([0.0] * words)
     w.add_token_types([1] * words)
 
-    def matrix(name, n, k):
+    def matrix(name, n, k, kind=kind):
         values = rng.standard_normal((n, k), dtype=np.float32) * 0.02
         w.add_tensor(name, quantize(values, kind), raw_dtype=kind)
 
     def ones(name):
         w.add_tensor(name, np.ones(d, dtype=np.float32))
 
-    matrix("token_embd.weight", words, d)
+    matrix("token_embd.weight", words, d, Kind.BF16)
     for i in range(s["num_hidden_layers"]):
         for part in "q", "k", "v", "output":
             matrix(f"blk.{i}.attn_{part}.weight", d, d)
@@ -48,7 +49,7 @@ def write(path, s, kind):
         ones(f"blk.{i}.attn_norm.weight")
         ones(f"blk.{i}.ffn_norm.weight")
     ones("output_norm.weight")
-    matrix("output.weight", words, d)
+    matrix("output.weight", words, d, Kind.BF16)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
