@@ -1,7 +1,7 @@
 -- Our side of peers.sh: a row is opened once, then run as often as it is asked; a line of JSON each.
 --   lucid tests/bench/peers/ours.lua
 --     {"do": "open", "row": "questions", "folder": ...}   ->   {...}: what the other side takes over
---     {"do": "run"}                                       ->   {"seconds": [...]}; a step's with "group": "pair"
+--     {"do": "run"}                                       ->   {"seconds": [...]}, of each call; a step's with "group": "pair"
 --     {"do": "peak"}                                      ->   {"bytes": ...}: the most memory that this process had
 -- Models have random weights; what both sides read is written into the row's folder.
 local decoder = require "lucid.bench.decoder"
@@ -103,8 +103,9 @@ function DO.open(o)
 end
 
 function DO.run(o)
-  local one = o.group and work[o.group] or work
-  return { seconds = { timing.seconds(one, one.calls or 1, timing.waiting "cpu") }, loss = one.loss }
+  local one, seconds = o.group and work[o.group] or work, {}
+  for i = 1, one.calls or 1 do seconds[i] = timing.seconds(one, 1, timing.waiting "cpu") end
+  return { seconds = seconds, loss = one.loss }
 end
 
 function DO.peak()
