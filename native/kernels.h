@@ -207,11 +207,11 @@ struct lc_kernels {
     int (*rope)(void *y, const void *x, int dtype, const int32_t *position, int64_t rows, int64_t heads, int64_t d, int64_t y_row, int64_t x_row,
                 double theta, bool inverse);
 
-    /* a pass over cached keys: q is turned in place; k [rows, groups, d], turned, (rows of q, k and v q_row, k_row and v_row apart) and v become row slot[i] of keys and values
-     * (slot < 0: of neither), and k is then used up; slots are all different */
+    /* a pass over cached keys: q is turned in place; k [rows, groups, d], turned, (rows of q, k and v q_row, k_row and v_row apart) and v become row slot[i] of keys and values,
+     * whose rows are slot_row apart (slot < 0: of neither), and k is then used up; slots are all different */
     int (*rope_append)(void *q, void *keys, void *values, void *k, const void *v, int dtype, const int32_t *position,
                        const int32_t *slot, int64_t rows, int64_t heads, int64_t groups, int64_t d, int64_t q_row, int64_t k_row,
-                       int64_t v_row, double theta);
+                       int64_t v_row, int64_t slot_row, double theta);
 
     /* ---- patches: pixels [n, c, h, w] -> columns [n * (h/p) * (w/p), c * p * p] in the weight's order ---- */
     int (*patches)(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h, int64_t w, int64_t p);

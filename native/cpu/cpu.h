@@ -98,7 +98,7 @@ int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t
 int cpu_rope_append(void *q, void *keys, void *values, void *k, const void *v, int dtype,
                     const int32_t *position, const int32_t *slot, int64_t rows, int64_t heads,
                     int64_t groups, int64_t d, int64_t q_row, int64_t k_row, int64_t v_row,
-                    double theta);
+                    int64_t slot_row, double theta);
 
 /* ---- patch.c ---- */
 int cpu_patches(void *columns, const void *pixels, int dtype, int64_t n, int64_t c, int64_t h,

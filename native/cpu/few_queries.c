@@ -34,26 +34,39 @@ bool cpu_few_queries_serve(const struct call *c) {
     return true;
 }
 
+/* What is read once a group is done with a chunk: a chunk's keys, and whose. */
+struct next {
+    const struct chunk *k;
+    int64_t group;
+};
+
 /* s [m, KEYS] = the scores of the chunk's keys, SIDE times COLS of them side by side: one chain would wait for
- * itself at every step. Beyond the last key the last again: never used. */
+ * itself at every step. Beyond the last key the last again: never used. For every line that is multiplied one of the
+ * next keys is asked for: memory is as busy as the processor. */
 static inline __attribute__((always_inline)) void scores(enum kind kind, int m,
                                                          const struct call *c, const struct few *w,
-                                                         const struct chunk *k, float *s) {
+                                                         const struct chunk *k,
+                                                         const struct next *next, float *s) {
     const int64_t size = (int64_t)lc_dtype_bytes(c->dtype), bytes = c->d * size;
+    const unsigned char *own = (const unsigned char *)c->k + w->b.group * bytes,
+                        *later = (const unsigned char *)c->k + next->group * bytes;
     const int steps = line_steps(kind);
     for (int j = 0; j < k->n; j += SIDE * COLS) {
-        const unsigned char *b[SIDE * COLS];
+        const unsigned char *b[SIDE * COLS], *then[SIDE * COLS];
         wide acc[SIDE][FEW];
         struct left x = {w->q, c->width};
         int64_t at = 0;
-        for (int i = 0; i < SIDE * COLS; i++)
-            b[i] = (const unsigned char *)c->k +
-                   (k->rows[j + i < k->n ? j + i : k->n - 1] * c->k_row + w->b.group * c->d) * size;
+        for (int i = 0; i < SIDE * COLS; i++) {
+            b[i] = own + k->rows[j + i < k->n ? j + i : k->n - 1] * c->k_row * size;
+            then[i] = later + next->k->rows[j + i] * c->k_row * size;
+        }
         for (int i = 0; i < SIDE; i++)
             for (int r = 0; r < m; r++) acc[i][r] = OP(setzero_ps)();
         for (; at + LINE <= bytes; at += LINE, x.a += steps)
-            for (int i = 0; i < SIDE; i++)
+            for (int i = 0; i < SIDE; i++) {
+                for (int l = 0; l < COLS; l++) __builtin_prefetch(then[i * COLS + l] + at);
                 multiply_line(kind, acc[i], b + i * COLS, at, &x, m, steps);
+            }
         for (int i = 0; at < bytes && i < SIDE; i++)
             multiply_rest(kind, acc[i], b + i * COLS, at, &x, m, (int)((bytes - at) / size),
                           bytes - at);
@@ -63,12 +76,12 @@ static inline __attribute__((always_inline)) void scores(enum kind kind, int m,
 }
 
 typedef void scores_function(const struct call *c, const struct few *w, const struct chunk *k,
-                             float *s);
+                             const struct next *next, float *s);
 
 #define DEFINE(KIND, M)                                                                            \
     static void KIND##_##M(const struct call *c, const struct few *w, const struct chunk *k,       \
-                           float *s) {                                                             \
-        scores(KIND, M, c, w, k, s);                                                               \
+                           const struct next *next, float *s) {                                    \
+        scores(KIND, M, c, w, k, next, s);                                                         \
     }
 #define DEFINE_KIND(kind) DEFINE(kind, 1) DEFINE(kind, 2) DEFINE(kind, 3) DEFINE(kind, 4)
 DEFINE_KIND(WITH_F32)
@@ -108,10 +121,11 @@ static inline lanes values_at(const void *p, int dtype, int64_t first) {
 
 enum { BLOCK = 8 }; /* vectors of an output that are in registers together */
 
-/* o[first..] = o * factor + the sum of s[j] values[j], for `vectors` vectors */
+/* o[first..] = o * factor + the sum of s[j] values[j], for `vectors` vectors; the next ones are asked for */
 static inline __attribute__((always_inline)) void
-add_values(const struct call *c, const struct few *w, const struct chunk *k, const float *s, int n,
-           float factor, float *o, int64_t first, int vectors) {
+add_values(const struct call *c, const struct few *w, const struct chunk *k,
+           const struct next *next, const float *s, int n, float factor, float *o, int64_t first,
+           int vectors) {
     lanes sum[BLOCK];
     for (int i = 0; i < vectors; i++) {
         sum[i] = lanes_at(o + first + i * LANES);
@@ -120,6 +134,8 @@ add_values(const struct call *c, const struct few *w, const struct chunk *k, con
     for (int j = 0; j < n; j++) {
         const int64_t at = k->rows[j] * c->v_row + w->b.group * c->d + first;
         const lanes f = lanes_all(s[j]);
+        prefetch_row(c, c->v, next->k->rows[j] * c->v_row + next->group * c->d + first,
+                     vectors * LANES);
         for (int i = 0; i < vectors; i++)
             sum[i] = lanes_fma(f, values_at(c->v, c->dtype, at + i * LANES), sum[i]);
     }
@@ -141,11 +157,12 @@ static void add_rest(const struct call *c, const struct few *w, const struct chu
     lanes_put(o + first, sum);
 }
 
-static void walk_chunk(const struct call *c, struct few *w, const struct chunk *k) {
+static void walk_chunk(const struct call *c, struct few *w, const struct chunk *k,
+                       const struct next *next) {
     float s[FEW * KEYS];
     score[c->dtype == LC_F32   ? WITH_F32
           : c->dtype == LC_F16 ? WITH_F16
-                               : WITH_BF16][w->b.m - 1](c, w, k, s);
+                               : WITH_BF16][w->b.m - 1](c, w, k, next, s);
     for (int x = 0; x < w->b.m; x++) {
         const int n = (int)(w->pair[x].seen - k->at < k->n ? w->pair[x].seen - k->at : k->n);
         if (n <= 0) continue;
@@ -153,9 +170,9 @@ static void walk_chunk(const struct call *c, struct few *w, const struct chunk *
         const float factor = softmax(s + x * KEYS, n, &w->top[x], &w->total[x]);
         int64_t first = 0;
         for (; first + BLOCK * LANES <= c->d; first += BLOCK * LANES)
-            add_values(c, w, k, s + x * KEYS, n, factor, o, first, BLOCK);
+            add_values(c, w, k, next, s + x * KEYS, n, factor, o, first, BLOCK);
         for (; first + LANES <= c->d; first += LANES)
-            add_values(c, w, k, s + x * KEYS, n, factor, o, first, 1);
+            add_values(c, w, k, next, s + x * KEYS, n, factor, o, first, 1);
         if (first < c->d) add_rest(c, w, k, s + x * KEYS, n, factor, o, first);
     }
 }
@@ -172,9 +189,14 @@ static void walk_path(const struct call *c, const struct lc_query_tile *t, int64
         }
         memset(w[g].o, 0, (size_t)(w[g].b.m * c->width) * sizeof *w[g].o);
     }
-    for (int64_t at = 0; at < w->b.most; at += KEYS) {
-        const struct chunk k = make_chunk(c, &w->b, at);
-        for (int64_t g = 0; g < groups; g++) walk_chunk(c, &w[g], &k);
+    struct chunk k = make_chunk(c, &w->b, 0), then;
+    for (int64_t at = 0; at < w->b.most; at += KEYS, k = then) {
+        then = make_chunk(c, &w->b, at + KEYS < w->b.most ? at + KEYS : at);
+        for (int64_t g = 0; g < groups; g++) {
+            const bool more = g + 1 < groups;
+            walk_chunk(c, &w[g], &k,
+                       &(struct next){more ? &k : &then, more ? first + g + 1 : first});
+        }
     }
     for (int64_t g = 0; g < groups; g++)
         for (int x = 0; x < w[g].b.m; x++)

@@ -42,24 +42,24 @@ int cpu_rope(void *y, const void *x, int dtype, const int32_t *position, int64_t
     return 0;
 }
 
-/* Row i of `rows` becomes row slot[i] of `to`. */
+/* Row i of `rows`, of so many bytes, becomes row slot[i] of `to`. */
 static void append(void *to, const void *rows, const int32_t *slot, int64_t n, size_t bytes,
-                   size_t step) {
+                   size_t step, size_t to_step) {
     for (int64_t i = 0; i < n; i++)
         if (slot[i] >= 0)
-            memcpy((unsigned char *)to + (size_t)slot[i] * bytes,
+            memcpy((unsigned char *)to + (size_t)slot[i] * to_step,
                    (const unsigned char *)rows + (size_t)i * step, bytes);
 }
 
 int cpu_rope_append(void *q, void *keys, void *values, void *k, const void *v, int dtype,
                     const int32_t *position, const int32_t *slot, int64_t rows, int64_t heads,
                     int64_t groups, int64_t d, int64_t q_row, int64_t k_row, int64_t v_row,
-                    double theta) {
+                    int64_t slot_row, double theta) {
     const size_t size = lc_dtype_bytes(dtype), bytes = (size_t)(groups * d) * size;
     if (cpu_rope(q, q, dtype, position, rows, heads, d, q_row, q_row, theta, false) < 0 ||
         cpu_rope(k, k, dtype, position, rows, groups, d, k_row, k_row, theta, false) < 0)
         return -1;
-    append(keys, k, slot, rows, bytes, (size_t)k_row * size);
-    append(values, v, slot, rows, bytes, (size_t)v_row * size);
+    append(keys, k, slot, rows, bytes, (size_t)k_row * size, (size_t)slot_row * size);
+    append(values, v, slot, rows, bytes, (size_t)v_row * size, (size_t)slot_row * size);
     return 0;
 }

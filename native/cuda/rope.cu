@@ -116,7 +116,7 @@ template <typename T>
 __global__ void __launch_bounds__(TURN_THREADS, 10)
     rope_append(T *q, T *keys, T *values, const T *k, const T *v, const int32_t *position,
                 const int32_t *slot, const float *rate, int64_t rows, int64_t heads, int64_t groups,
-                int64_t half, int64_t q_row, int64_t k_row, int64_t v_row) {
+                int64_t half, int64_t q_row, int64_t k_row, int64_t v_row, int64_t slot_row) {
     const int64_t of_q = (heads + TURNED - 1) / TURNED, of_k = (groups + TURNED - 1) / TURNED,
                   sets = of_q + 2 * of_k, all = rows * sets;
     for (int64_t i = thread_number(); i < row_packs<T>(all, half); i += thread_count()) {
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(TURN_THREADS, 10)
         const int64_t before = query ? 0 : of_q + (value ? of_k : 0),
                       first = TURNED * (set - before), row = query ? 0 : slot[r];
         const T *from = query ? q + r * q_row : value ? v + r * v_row : k + r * k_row;
-        T *to = query ? q + r * q_row : (value ? values : keys) + row * groups * 2 * half;
+        T *to = query ? q + r * q_row : (value ? values : keys) + row * slot_row;
         head_packs<T> p = {(int)((query ? heads : groups) - first), (int)half, (int)at.first};
         p.read(from + first * 2 * half);
         if (!value) p.turn_by(rate, (float)position[r]);
@@ -154,7 +154,8 @@ extern "C" int cuda_rope(void *y, const void *x, int dtype, const int32_t *posit
 extern "C" int cuda_rope_append(void *q, void *keys, void *values, void *k, const void *v,
                                 int dtype, const int32_t *position, const int32_t *slot,
                                 int64_t rows, int64_t heads, int64_t groups, int64_t d,
-                                int64_t q_row, int64_t k_row, int64_t v_row, double theta) {
+                                int64_t q_row, int64_t k_row, int64_t v_row, int64_t slot_row,
+                                double theta) {
     if (!rows || !d) return 0;
     const float *rate = rates_of(d / 2, theta);
     if (!rate) return -1;
@@ -164,6 +165,7 @@ extern "C" int cuda_rope_append(void *q, void *keys, void *values, void *k, cons
                       packs = row_packs<T>(rows * sets, d / 2);
         return launch_loop("rope_append", rope_append<T>, ceil_div(packs, TURN_THREADS),
                            TURN_THREADS, (T *)q, (T *)keys, (T *)values, (const T *)k, (const T *)v,
-                           position, slot, rate, rows, heads, groups, d / 2, q_row, k_row, v_row);
+                           position, slot, rate, rows, heads, groups, d / 2, q_row, k_row, v_row,
+                           slot_row);
     });
 }

@@ -14,7 +14,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { BLOCK = 16 };
+enum {
+    BLOCK = 16,
+    LINE = 64 /* bytes of a cache's line */
+};
 
 struct run {
     int32_t first, count;
@@ -29,13 +32,13 @@ struct leaf {
 };
 
 struct layer {
-    lc_tensor *k, *v; /* [slots, groups, d], held */
+    lc_tensor *k, *v; /* [slots, groups, d], slots slot_row elements apart, held */
 };
 
 struct lc_cache {
     struct layer *layers;
     int layer_count, dtype, device;
-    int64_t slots, groups, d, free;
+    int64_t slots, groups, d, slot_row, free;
     int32_t *users; /* [slots] */
     int64_t cursor; /* the block where the last search for a free one ended */
     struct leaf *leaves;
@@ -90,6 +93,25 @@ static lc_tensor *held(int ndim, const int64_t *shape, int dtype, int device) {
     return t;
 }
 
+/* Elements from a slot to the next. On the host they are an odd number of cache lines: attention reads a head's keys slot
+ * by slot, and at a round distance they would all fall into the same few sets of the first cache. */
+static int64_t slot_row(int64_t width, int dtype, int device) {
+    const int64_t size = (int64_t)lc_dtype_bytes(dtype), lines = (width * size + LINE - 1) / LINE;
+    return device == LC_HOST ? (lines | 1) * LINE / size : width;
+}
+
+/* A layer's keys or values. */
+static lc_tensor *held_slots(const struct lc_cache *c, int64_t slots) {
+    lc_tensor *whole = held(2, (int64_t[]){slots, c->slot_row}, c->dtype, c->device), *t = NULL;
+    int before = lc_pool();
+    if (whole)
+        t = lc_tensor_retain(lc_tensor_alias(whole, 3, (int64_t[]){slots, c->groups, c->d},
+                                             (int64_t[]){c->slot_row, c->d, 1}, 0));
+    lc_pool_end(before, NULL);
+    lc_tensor_release(whole);
+    return t;
+}
+
 struct lc_cache *lc_cache_new(int layers, int64_t slots, int64_t groups, int64_t d, int dtype,
                               int device) {
     if (layers < 0 || slots < 0 || slots > INT32_MAX)
@@ -103,12 +125,13 @@ struct lc_cache *lc_cache_new(int layers, int64_t slots, int64_t groups, int64_t
     c->slots = c->free = slots;
     c->groups = groups;
     c->d = d;
+    c->slot_row = slot_row(groups * d, dtype, device);
     c->users = lc_alloc_zero((size_t)slots * sizeof *c->users);
     c->layers = lc_alloc_zero((size_t)layers * sizeof *c->layers);
     bool ok = c->users && c->layers;
     for (int i = 0; ok && i < layers; i++) {
-        c->layers[i].k = held(3, (int64_t[]){slots, groups, d}, dtype, device);
-        c->layers[i].v = held(3, (int64_t[]){slots, groups, d}, dtype, device);
+        c->layers[i].k = held_slots(c, slots);
+        c->layers[i].v = held_slots(c, slots);
         ok = c->layers[i].k && c->layers[i].v;
     }
     if (ok) return c;
@@ -120,10 +143,10 @@ struct lc_cache *lc_cache_new(int layers, int64_t slots, int64_t groups, int64_t
 static int widen(const struct lc_cache *c, lc_tensor **t, int64_t from, int64_t to,
                  const lc_tensor *slot) {
     if ((*t)->shape[0] >= to) return 0;
-    lc_tensor *wide = held(3, (int64_t[]){to, c->groups, c->d}, c->dtype, c->device);
+    lc_tensor *wide = held_slots(c, to);
     if (!wide) return -1;
     int done = lc_kernels_of(wide)->put_rows(lc_data(wide), lc_data(*t), c->dtype, lc_data(slot),
-                                             from, c->groups * c->d, c->groups * c->d);
+                                             from, c->slot_row, c->slot_row);
     lc_tensor_release(done < 0 ? wide : *t);
     if (!done) *t = wide;
     return done;
@@ -483,7 +506,7 @@ lc_tensor *lc_cache_attention(struct lc_cache *c, int layer, lc_tensor *q, lc_te
         lc_kernels_of(l->k)->rope_append(lc_data(q), lc_data(l->k), lc_data(l->v), lc_data(k),
                                          lc_data(v), c->dtype, position, slot, c->spans.queries,
                                          q->shape[1], c->groups, c->d, q->stride[0], k->stride[0],
-                                         v->stride[0], theta) < 0)
+                                         v->stride[0], c->slot_row, theta) < 0)
         return NULL;
     return lc_attention_spans(q, l->k, l->v, &c->spans, scale, room);
 }
