@@ -20,9 +20,10 @@ enum {
         CPU_GEMM_LINES * 2 * COLS, /* elements of a line of the weight that are one block of K */
     PART_K = BLOCK_K / 2,          /* of so many, all rows stay in the first-level cache */
     TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
-    AHEAD = 8192,      /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
-    ROWS_BY_LINE = 2,  /* more are multiplied part by part */
-    LINES_TOGETHER = 4 /* at most, of a packed weight */
+    AHEAD = 8192,       /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
+    ROWS_BY_LINE = 2,   /* more are multiplied part by part */
+    LINES_TOGETHER = 4, /* at most, of a packed weight */
+    SCALED = LC_PACKED_BLOCK / 2 /* bytes of quants to a byte of scales */
 };
 
 /* A line of the weight as whole cache lines, wherever it begins: each is put together from two neighbours, the
@@ -101,20 +102,33 @@ static inline __attribute__((always_inline)) int64_t stored_bytes(enum stored ho
     return how == PLAIN ? 2 * count : how == EIGHT_BITS ? count : count / 2;
 }
 
-/* Where in memory that lies which is asked for: so many bytes ahead of what is read, and more from byte `end` on, if a
- * line goes on behind its end as one that is not its neighbour. */
+/* Where in memory that lies which is asked for: for the byte `at` of line l of those that are read side by side it is
+ * `first` + at * stride + l * apart behind the start of the first of them. Memory is fastest in one piece, so lines that
+ * are read from end to end ask for the next ones one after the other. */
 struct ahead {
-    int64_t bytes, end, more;
+    int64_t first, stride, apart, scales; /* bytes; scales: behind those of the line */
 };
 
-static inline __attribute__((always_inline)) int64_t ahead_from(const struct ahead *ahead,
-                                                                int64_t at) {
-    return ahead->bytes + (at < ahead->end ? 0 : ahead->more);
+/* Lines [l, l + lines) from element k on, whose next ones follow them at once. */
+static inline __attribute__((always_inline)) struct ahead
+ahead_of_lines(enum stored how, int lines, const struct lc_gemm *g, int64_t k) {
+    const int64_t all = lines * stored_bytes(how, g->b_row);
+    if (how == PLAIN) return (struct ahead){.first = AHEAD};
+    return (struct ahead){all + (lines - 1) * stored_bytes(how, k), lines, LC_PACKED_BLOCK,
+                          all / SCALED};
+}
+
+/* A part of each line, lines that many apart that it is AHEAD. */
+static inline __attribute__((always_inline)) struct ahead ahead_of_parts(enum stored how,
+                                                                         const struct lc_gemm *g) {
+    const int64_t row = stored_bytes(how, g->b_row),
+                  first = AHEAD / stored_bytes(how, PART_K) * row;
+    return (struct ahead){first, 1, row, first / SCALED};
 }
 
 /* Lines that are read at once: their sums and what is added to them take registers. */
 static inline __attribute__((always_inline)) int lines_together(enum stored how, int rows) {
-    return how == PLAIN ? 1 : how == FOUR_BITS && rows == 1 ? 4 : 2;
+    return how == PLAIN ? 1 : rows == 1 ? 4 : 2;
 }
 
 /* acc[l][r]: the chains go on over so many blocks of packed lines, of line l from block[l] on. Several lines at once: a chain
@@ -136,17 +150,18 @@ multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
             const wide s = OP(cvtph_ps)(_mm256_maskz_loadu_epi16(there, scales + b));
             OP(storeu_ps)(scale[l] + b, s);
             OP(storeu_ps)(offset[l] + b, OP(mul_ps)(s, OP(set1_ps)(q8_offset)));
-            _mm_prefetch((const char *)(scales + b) + ahead_from(&ahead, b * LC_PACKED_BLOCK) / 16,
-                         _MM_HINT_T0);
+            _mm_prefetch((const char *)(scales + b) + ahead.scales, _MM_HINT_T0);
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 1
     for (int64_t b = 0; b < blocks; b++, x.a += registers * COLS) {
-        const int64_t at = b * LC_PACKED_BLOCK, next = ahead_from(&ahead, at);
+        const int64_t at = b * LC_PACKED_BLOCK;
         wide w[LINES_TOGETHER][2];
         for (int l = 0; l < lines; l++) {
             const uint8_t *q = quants[l] + at;
-            if (b % 2 == 0) _mm_prefetch((const char *)q + next, _MM_HINT_T0);
+            const int64_t place = at * ahead.stride + l * ahead.apart;
+            if (place % LINE == 0)
+                _mm_prefetch((const char *)quants[0] + ahead.first + place, _MM_HINT_T0);
             if (how == EIGHT_BITS) w[l][0] = pairs_of_8_bits(q, scale[l][b], offset[l][b]);
             else pairs_of_4_bits(w[l], q, levels, scale[l][b]);
         }
@@ -168,17 +183,10 @@ multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
     for (int l = 0; l < lines; l++) {
         if (how == PLAIN)
             multiply_block(acc[l], (const unsigned char *)g->b + 2 * ((j + l) * g->b_row + k),
-                           2 * count, ahead.bytes, x, rows);
+                           2 * count, ahead.first, x, rows);
         else block[l] = ((j + l) * g->k + k) / each;
     }
     if (how != PLAIN) multiply_packed(how, lines, acc, p, block, count / each, ahead, x, rows);
-}
-
-/* From element k of a line on, `lines` being read side by side. */
-static inline __attribute__((always_inline)) struct ahead
-ahead_of(enum stored how, int lines, const struct lc_gemm *g, int64_t k) {
-    const int64_t row = stored_bytes(how, g->b_row);
-    return (struct ahead){AHEAD, row - AHEAD - stored_bytes(how, k), (lines - 1) * row};
 }
 
 /* total[i] += the chains of chains[i], one by one, for four at once. */
@@ -200,8 +208,8 @@ multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
     for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
         wide acc[LINES_TOGETHER][MOST_PAIRS], chains[4];
         for (int i = 0; i < lines * rows; i++) acc[i / rows][i % rows] = OP(setzero_ps)();
-        multiply_stored(how, lines, acc, g, p, j + c, k, BLOCK_K, ahead_of(how, lines, g, k), x,
-                        rows);
+        multiply_stored(how, lines, acc, g, p, j + c, k, BLOCK_K, ahead_of_lines(how, lines, g, k),
+                        x, rows);
         for (int i = 0; i < 4; i++)
             chains[i] = i < lines * rows ? acc[i / rows][i % rows] : OP(setzero_ps)();
         total = add_chains(total, chains);
@@ -248,8 +256,7 @@ static inline __attribute__((always_inline)) void add_turned(float *sum, float c
 static inline __attribute__((always_inline)) void
 multiply_by_part(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
                  struct left x, float sum[][SPAN], int64_t j, int64_t count) {
-    const struct ahead ahead = {AHEAD / stored_bytes(how, PART_K) * stored_bytes(how, g->b_row),
-                                INT64_MAX, 0};
+    const struct ahead ahead = ahead_of_parts(how, g);
     const int together = lines_together(how, rows);
     float chain[MOST_PAIRS][SPAN][COLS];
     if (count < SPAN) memset(chain, 0, sizeof chain);
