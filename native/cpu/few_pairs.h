@@ -1,8 +1,8 @@
 /* few_pairs.h - lines of a weight multiplied with a few rows, where the CPU multiplies pairs of bf16: each line is read from
  * end to end, a packed one is expanded in registers.
  *
- * By line, memory is read in one piece; by part of a block of K, the rows' stays in the first-level cache. Chains are
- * those of gemm.c. */
+ * By line, memory is read in one piece; by part of a block of K, the rows' stays in the first-level cache. The rows lie
+ * interleaved, a cache line of each in turn. Chains are those of gemm.c. */
 #ifndef LC_CPU_FEW_PAIRS_H
 #define LC_CPU_FEW_PAIRS_H
 #include "cpu/packed.h"
@@ -18,11 +18,12 @@ enum {
 enum {
     BLOCK_K =
         CPU_GEMM_LINES * 2 * COLS, /* elements of a line of the weight that are one block of K */
-    PART_K = BLOCK_K / 2,          /* of so many, all rows stay in the first-level cache */
-    TOGETHER = 8,                  /* cache lines that are asked for before the first is used */
-    AHEAD = 8192,       /* bytes that are asked for ahead: memory is as fast as in a plain sum so */
-    ROWS_BY_LINE = 2,   /* more are multiplied part by part */
-    LINES_TOGETHER = 4, /* at most, of a packed weight */
+    PART_K = BLOCK_K / 4,          /* of so many, all rows stay in the first-level cache */
+    MOST_BY_LINE = 16384, /* elements of all rows; with more they are multiplied part by part */
+    LINES_TOGETHER = 4,   /* at most: their sums and what is added to them take registers */
+    TOGETHER = 8,         /* cache lines of a lone plain line that are read before any is used */
+    AHEAD =
+        8192, /* bytes that a lone line asks for ahead: memory is as fast as in a plain sum so */
     SCALED = LC_PACKED_BLOCK / 2 /* bytes of quants to a byte of scales */
 };
 
@@ -59,38 +60,13 @@ static inline __attribute__((always_inline)) wide line_of(struct source *s, int 
     return (wide)OP(permutex2var_epi16)((__m512i)before, s->pick, (__m512i)next);
 }
 
-static inline __attribute__((always_inline)) wide add_pairs(wide acc, wide x, wide w) {
-    return OP(dpbf16_ps)(acc, (__m512bh)x, (__m512bh)w);
-}
-
-/* acc[r] += x[r] * w */
-static inline __attribute__((always_inline)) void add_line(wide *acc, const struct left *x,
-                                                           int rows, int i, wide w) {
-    for (int r = 0; r < rows; r++)
-        acc[r] = add_pairs(acc[r], OP(loadu_ps)(x->a + r * x->stride + i * COLS), w);
-}
-
-/* acc[r]: the chains of a block of K, one to a lane, go on over [0, bytes) of a line of the weight. What lies `ahead` of it
- * is asked for: the processor by itself looks no further than the end of a page. */
-static inline __attribute__((always_inline)) void multiply_block(wide *acc, const unsigned char *b,
-                                                                 int64_t bytes, int64_t ahead,
-                                                                 struct left x, int rows) {
-    struct source s = source_at(b);
-    int64_t at = 0;
-    /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
-#pragma GCC unroll 1
-    for (; at + TOGETHER * LINE <= bytes; at += TOGETHER * LINE, x.a += TOGETHER * COLS) {
-        wide w[TOGETHER];
-        for (int i = 0; i < TOGETHER; i++)
-            _mm_prefetch((const char *)s.at + ahead + i * LINE, _MM_HINT_T0);
-        for (int i = 0; i < TOGETHER; i++) w[i] = line_of(&s, i);
-        s.at += TOGETHER * LINE;
-        for (int i = 0; i < TOGETHER; i++) add_line(acc, &x, rows, i, w[i]);
-    }
-    for (; at < bytes; at += LINE, x.a += COLS) {
-        const int64_t left = bytes - at;
-        const __mmask32 there = left < LINE ? ~0u >> (LINE - left) / 2 : ~0u;
-        add_line(acc, &x, rows, 0, (wide)OP(maskz_loadu_epi16)(there, b + at));
+/* acc[l][r] += x[r] * w[l] */
+static inline __attribute__((always_inline)) void
+add_lines(int lines, wide acc[][MOST_PAIRS], const float *x, int rows, const wide *w, int step) {
+    for (int r = 0; r < rows; r++) {
+        const __m512i row = OP(loadu_si512)(x + r * COLS);
+        for (int l = 0; l < lines; l++)
+            acc[l][r] = OP(dpbf16_ps)(acc[l][r], (__m512bh)row, (__m512bh)w[l * step]);
     }
 }
 
@@ -102,40 +78,77 @@ static inline __attribute__((always_inline)) int64_t stored_bytes(enum stored ho
     return how == PLAIN ? 2 * count : how == EIGHT_BITS ? count : count / 2;
 }
 
-/* Where in memory that lies which is asked for: for the byte `at` of line l of those that are read side by side it is
- * `first` + at * stride + l * apart behind the start of the first of them. Memory is fastest in one piece, so lines that
- * are read from end to end ask for the next ones one after the other. */
+/* What is asked for while lines are read side by side: for byte `at` of the l-th of them it is at + stride * at + apart * l */
 struct ahead {
-    int64_t first, stride, apart, scales; /* bytes; scales: behind those of the line */
+    const unsigned char *at;
+    int64_t stride, apart;
+    int64_t scales; /* bytes behind those of the line */
 };
 
-/* Lines [l, l + lines) from element k on, whose next ones follow them at once. */
-static inline __attribute__((always_inline)) struct ahead
-ahead_of_lines(enum stored how, int lines, const struct lc_gemm *g, int64_t k) {
-    const int64_t all = lines * stored_bytes(how, g->b_row);
-    if (how == PLAIN) return (struct ahead){.first = AHEAD};
-    return (struct ahead){all + (lines - 1) * stored_bytes(how, k), lines, LC_PACKED_BLOCK,
-                          all / SCALED};
+static inline __attribute__((always_inline)) const unsigned char *
+line_at(enum stored how, const struct lc_gemm *g, const struct cpu_packed *p, int64_t j) {
+    const unsigned char *start = how == PLAIN ? g->b : p->quants;
+    return start + j * stored_bytes(how, g->b_row);
 }
 
-/* A part of each line, lines that many apart that it is AHEAD. */
+/* While lines from j on are read from end to end, being at element k: the lines behind them, one after the other, for
+ * memory is fastest in one piece. */
+static inline __attribute__((always_inline)) struct ahead ahead_of_lines(enum stored how, int lines,
+                                                                         const struct lc_gemm *g,
+                                                                         const struct cpu_packed *p,
+                                                                         int64_t j, int64_t k) {
+    const int64_t row = stored_bytes(how, g->b_row), at = stored_bytes(how, k);
+    const unsigned char *line = line_at(how, g, p, j);
+    if (how == PLAIN) return (struct ahead){line + at + AHEAD, 1, row, 0};
+    return (struct ahead){line + lines * (row + at), lines, LC_PACKED_BLOCK, lines * row / SCALED};
+}
+
+/* While a part from k on is read of each of a span's lines, being at line j: the next part, or the next span's first. */
 static inline __attribute__((always_inline)) struct ahead ahead_of_parts(enum stored how,
-                                                                         const struct lc_gemm *g) {
-    const int64_t row = stored_bytes(how, g->b_row),
-                  first = AHEAD / stored_bytes(how, PART_K) * row;
-    return (struct ahead){first, 1, row, first / SCALED};
+                                                                         const struct lc_gemm *g,
+                                                                         const struct cpu_packed *p,
+                                                                         int64_t j, int64_t k) {
+    const int64_t row = stored_bytes(how, g->b_row), at = stored_bytes(how, k),
+                  next = k + PART_K < g->k ? stored_bytes(how, k + PART_K) : SPAN * row;
+    return (struct ahead){line_at(how, g, p, j) + next, 1, row, (next - at) / SCALED};
 }
 
-/* Lines that are read at once: their sums and what is added to them take registers. */
-static inline __attribute__((always_inline)) int lines_together(enum stored how, int rows) {
-    return how == PLAIN ? 1 : rows == 1 ? 4 : 2;
+/* acc[l][r]: the chains of a block of K, one to a lane, go on over [0, bytes) of plain lines, of line l from b[l] on. */
+static inline __attribute__((always_inline)) void multiply_plain(int lines, wide acc[][MOST_PAIRS],
+                                                                 const unsigned char *const *b,
+                                                                 int64_t bytes, struct ahead ahead,
+                                                                 const float *x, int rows) {
+    const int together = lines == 1 ? TOGETHER : TOGETHER / 4;
+    struct source s[LINES_TOGETHER];
+    int64_t at = 0;
+    for (int l = 0; l < lines; l++) s[l] = source_at(b[l]);
+        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
+#pragma GCC unroll 1
+    for (; at + together * LINE <= bytes; at += together * LINE, x += together * rows * COLS) {
+        wide w[LINES_TOGETHER][TOGETHER];
+        for (int l = 0; l < lines; l++) {
+            for (int i = 0; i < together; i++)
+                _mm_prefetch((const char *)ahead.at + at + i * LINE + l * ahead.apart, _MM_HINT_T0);
+            for (int i = 0; i < together; i++) w[l][i] = line_of(&s[l], i);
+            s[l].at += together * LINE;
+        }
+        for (int i = 0; i < together; i++)
+            add_lines(lines, acc, x + i * rows * COLS, rows, &w[0][i], TOGETHER);
+    }
+    for (; at < bytes; at += LINE, x += rows * COLS) {
+        const int64_t left = bytes - at;
+        const __mmask32 there = left < LINE ? ~0u >> (LINE - left) / 2 : ~0u;
+        wide w[LINES_TOGETHER];
+        for (int l = 0; l < lines; l++) w[l] = (wide)OP(maskz_loadu_epi16)(there, b[l] + at);
+        add_lines(lines, acc, x, rows, w, 1);
+    }
 }
 
-/* acc[l][r]: the chains go on over so many blocks of packed lines, of line l from block[l] on. Several lines at once: a chain
- * waits for its sum longer than for what is added. */
+/* The same over so many blocks of packed lines, of line l from block[l] on. */
 static inline __attribute__((always_inline)) void
 multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct cpu_packed *p,
-                const int64_t *block, int64_t blocks, struct ahead ahead, struct left x, int rows) {
+                const int64_t *block, int64_t blocks, struct ahead ahead, const float *x,
+                int rows) {
     enum { MOST_BLOCKS = BLOCK_K / 32 };
     const int registers = how == EIGHT_BITS ? 1 : 2; /* of a block, once it is expanded */
     const wide levels = how == FOUR_BITS ? OP(loadu_ps)(cpu_levels(p->quant)) : OP(setzero_ps)();
@@ -154,22 +167,18 @@ multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
         }
     }
 #pragma GCC unroll 1
-    for (int64_t b = 0; b < blocks; b++, x.a += registers * COLS) {
+    for (int64_t b = 0; b < blocks; b++, x += registers * rows * COLS) {
         const int64_t at = b * LC_PACKED_BLOCK;
         wide w[LINES_TOGETHER][2];
         for (int l = 0; l < lines; l++) {
             const uint8_t *q = quants[l] + at;
-            const int64_t place = at * ahead.stride + l * ahead.apart;
-            if (place % LINE == 0)
-                _mm_prefetch((const char *)quants[0] + ahead.first + place, _MM_HINT_T0);
+            const int64_t next = at * ahead.stride + l * ahead.apart;
+            if (next % LINE == 0) _mm_prefetch((const char *)ahead.at + next, _MM_HINT_T0);
             if (how == EIGHT_BITS) w[l][0] = pairs_of_8_bits(q, scale[l][b], offset[l][b]);
             else pairs_of_4_bits(w[l], q, levels, scale[l][b]);
         }
         for (int i = 0; i < registers; i++)
-            for (int r = 0; r < rows; r++) {
-                const wide row = OP(loadu_ps)(x.a + r * x.stride + i * COLS);
-                for (int l = 0; l < lines; l++) acc[l][r] = add_pairs(acc[l][r], row, w[l][i]);
-            }
+            add_lines(lines, acc, x + i * rows * COLS, rows, &w[0][i], 2);
     }
 }
 
@@ -177,16 +186,16 @@ multiply_packed(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct
 static inline __attribute__((always_inline)) void
 multiply_stored(enum stored how, int lines, wide acc[][MOST_PAIRS], const struct lc_gemm *g,
                 const struct cpu_packed *p, int64_t j, int64_t k, int64_t most, struct ahead ahead,
-                struct left x, int rows) {
-    const int64_t count = g->k - k < most ? g->k - k : most, each = how == EIGHT_BITS ? 32 : 64;
+                const float *x, int rows) {
+    const int64_t count = cpu_at_most(g->k - k, most), each = how == EIGHT_BITS ? 32 : 64;
+    const unsigned char *b[LINES_TOGETHER];
     int64_t block[LINES_TOGETHER];
     for (int l = 0; l < lines; l++) {
-        if (how == PLAIN)
-            multiply_block(acc[l], (const unsigned char *)g->b + 2 * ((j + l) * g->b_row + k),
-                           2 * count, ahead.first, x, rows);
+        if (how == PLAIN) b[l] = line_at(how, g, p, j + l) + stored_bytes(how, k);
         else block[l] = ((j + l) * g->k + k) / each;
     }
-    if (how != PLAIN) multiply_packed(how, lines, acc, p, block, count / each, ahead, x, rows);
+    if (how == PLAIN) multiply_plain(lines, acc, b, stored_bytes(how, count), ahead, x, rows);
+    else multiply_packed(how, lines, acc, p, block, count / each, ahead, x, rows);
 }
 
 /* total[i] += the chains of chains[i], one by one, for four at once. */
@@ -199,17 +208,19 @@ static inline __attribute__((always_inline)) __m128 add_chains(__m128 total, wid
     return total;
 }
 
-static inline __attribute__((always_inline)) void
-multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
-               const struct cpu_packed *p, struct left x, float sum[][SPAN], int64_t j, int64_t c) {
+static inline __attribute__((always_inline)) void multiply_lines(enum stored how, int lines,
+                                                                 int rows, const struct lc_gemm *g,
+                                                                 const struct cpu_packed *p,
+                                                                 const float *x, float sum[][SPAN],
+                                                                 int64_t j, int64_t c) {
     float first[4] = {0}; /* row r of line l at l * rows + r */
     for (int i = 0; i < lines * rows; i++) first[i] = sum[i % rows][c + i / rows];
     __m128 total = _mm_loadu_ps(first);
-    for (int64_t k = 0; k < g->k; k += BLOCK_K, x.a += BLOCK_K / 2) {
+    for (int64_t k = 0; k < g->k; k += BLOCK_K, x += rows * BLOCK_K / 2) {
         wide acc[LINES_TOGETHER][MOST_PAIRS], chains[4];
         for (int i = 0; i < lines * rows; i++) acc[i / rows][i % rows] = OP(setzero_ps)();
-        multiply_stored(how, lines, acc, g, p, j + c, k, BLOCK_K, ahead_of_lines(how, lines, g, k),
-                        x, rows);
+        multiply_stored(how, lines, acc, g, p, j + c, k, BLOCK_K,
+                        ahead_of_lines(how, lines, g, p, j + c, k), x, rows);
         for (int i = 0; i < 4; i++)
             chains[i] = i < lines * rows ? acc[i / rows][i % rows] : OP(setzero_ps)();
         total = add_chains(total, chains);
@@ -221,8 +232,9 @@ multiply_lines(enum stored how, int lines, int rows, const struct lc_gemm *g,
 /* sum[r][c] += the products of columns [j, j + count), line by line: memory is fastest so. */
 static inline __attribute__((always_inline)) void
 multiply_by_line(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
-                 struct left x, float sum[][SPAN], int64_t j, int64_t count) {
-    const int together = lines_together(how, rows);
+                 const float *x, float sum[][SPAN], int64_t j, int64_t count) {
+    /* a chain waits for its sum longer than for what is added, but memory as long for a plain line */
+    const int together = how == PLAIN ? 1 : LINES_TOGETHER / rows;
     int64_t c = 0;
     for (; c + together <= count; c += together)
         multiply_lines(how, together, rows, g, p, x, sum, j, c);
@@ -232,13 +244,13 @@ multiply_by_line(enum stored how, int rows, const struct lc_gemm *g, const struc
 /* chain[r][c + l]: the chains of line l, from column j + c on, begin or go on at element k. */
 static inline __attribute__((always_inline)) void
 chains_of(enum stored how, int lines, float chain[][SPAN][COLS], int64_t c, const struct lc_gemm *g,
-          const struct cpu_packed *p, int64_t j, int64_t k, struct ahead ahead, struct left x,
-          int rows) {
+          const struct cpu_packed *p, int64_t j, int64_t k, const float *x, int rows) {
     wide acc[LINES_TOGETHER][MOST_PAIRS];
     for (int l = 0; l < lines; l++)
         for (int r = 0; r < rows; r++)
             acc[l][r] = k % BLOCK_K ? OP(loadu_ps)(chain[r][c + l]) : OP(setzero_ps)();
-    multiply_stored(how, lines, acc, g, p, j + c, k, PART_K, ahead, x, rows);
+    multiply_stored(how, lines, acc, g, p, j + c, k, PART_K, ahead_of_parts(how, g, p, j + c, k), x,
+                    rows);
     for (int l = 0; l < lines; l++)
         for (int r = 0; r < rows; r++) OP(storeu_ps)(chain[r][c + l], acc[l][r]);
 }
@@ -255,17 +267,14 @@ static inline __attribute__((always_inline)) void add_turned(float *sum, float c
 /* The same a part of a block at a time, while what the rows have of it is in the first-level cache. */
 static inline __attribute__((always_inline)) void
 multiply_by_part(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
-                 struct left x, float sum[][SPAN], int64_t j, int64_t count) {
-    const struct ahead ahead = ahead_of_parts(how, g);
-    const int together = lines_together(how, rows);
+                 const float *x, float sum[][SPAN], int64_t j, int64_t count) {
     float chain[MOST_PAIRS][SPAN][COLS];
     if (count < SPAN) memset(chain, 0, sizeof chain);
-    for (int64_t k = 0, next; k < g->k; k = next, x.a += PART_K / 2) {
+    for (int64_t k = 0, next; k < g->k; k = next, x += rows * PART_K / 2) {
         int64_t done = 0;
         next = k + PART_K;
-        for (; done + together <= count; done += together)
-            chains_of(how, together, chain, done, g, p, j, k, ahead, x, rows);
-        for (; done < count; done++) chains_of(how, 1, chain, done, g, p, j, k, ahead, x, rows);
+        for (; done + 2 <= count; done += 2) chains_of(how, 2, chain, done, g, p, j, k, x, rows);
+        for (; done < count; done++) chains_of(how, 1, chain, done, g, p, j, k, x, rows);
         if (next % BLOCK_K == 0 || next >= g->k)
             for (int r = 0; r < rows; r++) add_turned(sum[r], chain[r]);
     }

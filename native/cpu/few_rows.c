@@ -17,7 +17,7 @@
 
 enum {
     MOST_ROWS = 4,     /* where lines are turned */
-    MOST_GROUPED = 24, /* rows of a packed weight's product, in groups: more are faster by copies */
+    MOST_GROUPED = 32, /* rows where pairs are multiplied, in groups: more are faster by copies */
     GROUPS = SPAN / COLS, /* of COLS columns, turned together */
     MOST_THREADS = 64
 };
@@ -84,8 +84,9 @@ static multiply_function *const multiply[3][MOST_ROWS] = {
 #define DEFINE_PAIRS(HOW, ROWS)                                                                    \
     static void HOW##_##ROWS(const struct lc_gemm *g, const struct cpu_packed *p, struct left x,   \
                              float sum[][SPAN], int64_t j, int64_t count) {                        \
-        if (ROWS <= ROWS_BY_LINE) multiply_by_line(HOW, ROWS, g, p, x, sum, j, count);             \
-        else multiply_by_part(HOW, ROWS, g, p, x, sum, j, count);                                  \
+        if (ROWS <= 2 && ROWS * g->k <= MOST_BY_LINE)                                              \
+            multiply_by_line(HOW, ROWS, g, p, x.a, sum, j, count);                                 \
+        else multiply_by_part(HOW, ROWS, g, p, x.a, sum, j, count);                                \
     }
 #define DEFINE_STORED(HOW)                                                                         \
     DEFINE_PAIRS(HOW, 1)                                                                           \
@@ -126,7 +127,7 @@ static bool serves(const struct lc_gemm *g, int64_t most) {
 }
 
 bool cpu_few_rows_serve(const struct lc_gemm *g) {
-    return serves(g, cpu_gemm_pairs(g) ? MOST_PAIRS : MOST_ROWS);
+    return serves(g, cpu_gemm_pairs(g) ? MOST_GROUPED : MOST_ROWS);
 }
 
 /* Whether blocks can be expanded in registers: all of a line's are its own. */
@@ -135,20 +136,37 @@ static bool in_registers(const struct lc_gemm *g, enum lc_quant quant) {
 }
 
 bool cpu_few_rows_serve_packed(const struct lc_gemm *g, enum lc_quant quant) {
-    return cpu_few_rows_serve(g) || (serves(g, MOST_GROUPED) && in_registers(g, quant));
+    return serves(g, in_registers(g, quant) ? MOST_GROUPED
+                     : cpu_gemm_pairs(g)    ? MOST_PAIRS
+                                            : MOST_ROWS);
 }
 
-/* The rows of A where they are, or as f32 (or pairs, in whole cache lines) in fresh memory, which is then
- * *made. */
+/* Rows of a group that is multiplied at once: all are equal, but for the last one's that are left. */
+static int64_t rows_of_group(const struct lc_gemm *g) {
+    const int64_t groups = (g->m + MOST_PAIRS - 1) / MOST_PAIRS;
+    return (g->m + groups - 1) / groups;
+}
+
+/* Row r of A to its place in its group. */
+static void interleave_row(float *x, const struct lc_gemm *g, int64_t stride, int64_t r) {
+    const int64_t most = rows_of_group(g), first = r / most * most,
+                  rows = cpu_at_most(most, g->m - first);
+    const uint16_t *from = (const uint16_t *)g->a + r * g->a_row;
+    float *to = x + first * stride + (r - first) * COLS;
+    for (int64_t k = 0; k < g->k; k += 2 * COLS, to += rows * COLS)
+        memcpy(to, from + k, 2 * (size_t)cpu_at_most(2 * COLS, g->k - k));
+}
+
+/* The rows of A where they are, or as f32, or as pairs in whole cache lines, which groups of rows have interleaved; in
+ * fresh memory, which is then *made. */
 static struct left take_rows(const struct lc_gemm *g, float **made) {
     const bool pairs = cpu_gemm_pairs(g);
     if (g->a_dtype == LC_F32) return (struct left){g->a, g->a_row};
     struct left x = {NULL, pairs ? (g->k + 2 * COLS - 1) / (2 * COLS) * COLS : g->k};
     *made = lc_alloc_zero((size_t)(g->m * x.stride) * sizeof **made);
     for (int64_t r = 0; *made && r < g->m; r++) {
-        float *to = *made + r * x.stride;
-        if (pairs) memcpy(to, (const uint16_t *)g->a + r * g->a_row, 2 * (size_t)g->k);
-        else cpu_load(to, g->a, g->a_dtype, r * g->a_row, g->k);
+        if (pairs) interleave_row(*made, g, x.stride, r);
+        else cpu_load(*made + r * x.stride, g->a, g->a_dtype, r * g->a_row, g->k);
     }
     x.a = *made;
     return x;
@@ -210,8 +228,9 @@ static void multiply_group(const struct work *w, int64_t first, int64_t rows, in
 /* Columns [s * SPAN, ...) of C, whose lines stay in the second-level cache for further groups of rows. */
 static void multiply_columns(const struct work *w, int64_t s) {
     const int64_t j = s * SPAN, count = w->g->n - j < SPAN ? w->g->n - j : SPAN;
-    for (int64_t r = 0; r < w->g->m; r += MOST_PAIRS)
-        multiply_group(w, r, w->g->m - r < MOST_PAIRS ? w->g->m - r : MOST_PAIRS, j, count);
+    const int64_t rows = rows_of_group(w->g);
+    for (int64_t r = 0; r < w->g->m; r += rows)
+        multiply_group(w, r, cpu_at_most(rows, w->g->m - r), j, count);
 }
 
 static int threads_for(const struct lc_gemm *g) {

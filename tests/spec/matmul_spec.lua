@@ -395,7 +395,8 @@ describe("the bits of a product", function()
           bits(arrays.adopt(C.lc_matmul(x, back)))
         local row = #all / 80
         for _, span in ipairs({ { 0, 1 }, { 79, 1 }, { 0, 2 }, { 0, 8 }, { 0, 64 }, { 11, 1 },
-          { 11, 2 }, { 13, 8 }, { 15, 64 }, { 3, 5 }, { 7, 33 }, { 20, 3 }, { 9, 4 }, { 2, 6 }, { 4, 7 }, { 1, 9 } }) do
+          { 11, 2 }, { 13, 8 }, { 15, 64 }, { 3, 5 }, { 7, 33 }, { 20, 3 }, { 9, 4 }, { 2, 6 }, { 4, 7 }, { 1, 9 },
+          { 5, 17 }, { 6, 25 }, { 8, 32 } }) do
           local some = rows_of(x, span[1], span[2])
           local expected = all:sub(span[1] * row + 1, (span[1] + span[2]) * row)
           assert.is_true(bits(arrays.adopt(C.lc_linear(some, w))) == expected)
@@ -418,6 +419,18 @@ describe("the bits of a product", function()
         local some = bits(arrays.adopt(C.lc_linear(rows_of(x, span[1], span[2]), w)))
         assert.is_true(some == all:sub(span[1] * row + 1, (span[1] + span[2]) * row),
           ("%s, %d rows from %d"):format(dtype, span[2], span[1]))
+      end
+    end
+  end)
+
+  it("do not depend on how many rows there are where few rows are too long for the first cache", function()
+    for _, k in ipairs({ 8230, 16500 }) do              -- two rows, one row
+      local random = { seed = 35, dtype = "bf16" }
+      local x, w = tensor.rand({ 40, k }, random), tensor.rand({ 37, k }, random)
+      local all = bits(arrays.adopt(C.lc_linear(x, w)))
+      local row = #all / 40
+      for _, rows in ipairs({ 1, 2, 3, 8, 12 }) do
+        assert.is_true(bits(arrays.adopt(C.lc_linear(rows_of(x, 7, rows), w))) == all:sub(7 * row + 1, (7 + rows) * row))
       end
     end
   end)

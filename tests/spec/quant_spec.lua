@@ -178,7 +178,7 @@ describe("a packed weight", function()
     each_case(function(w, kind, dtype, name)
       local p, x = w:pack(kind), lucid.randn({ 70, w:size(2) }, { seed = 9, dtype = dtype })
       local want = x:linear(p:expand(dtype)):tolist()
-      for _, rows in ipairs { 1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 70 } do
+      for _, rows in ipairs { 1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 20, 32, 70 } do
         lucid.threads(1 + rows % 2)
         local y = x:slice(1, 71 - rows, 70):linear(p):tolist()
         for r = 1, rows do assert.same(want[70 - rows + r], y[r], name) end
