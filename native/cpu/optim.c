@@ -9,15 +9,16 @@ struct rates {
     float root; /* 1 / sqrt(c2) */
 };
 
-static void adamw_chunk(float *x, float *m, float *v, const float *g, int64_t n,
-                        const struct rates *r) {
-    const float keep = 1 - r->decay, new1 = 1 - r->beta1, new2 = 1 - r->beta2;
+/* The rates are passed by value: read through a pointer, they might be what is written, and no vectors would come of it. */
+static void adamw_chunk(float *restrict x, float *restrict m, float *restrict v,
+                        const float *restrict g, int64_t n, struct rates r) {
+    const float keep = 1 - r.decay, new1 = 1 - r.beta1, new2 = 1 - r.beta2;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float gradient = g[i] * r->grad_scale;
-        m[i] = r->beta1 * m[i] + new1 * gradient;
-        v[i] = r->beta2 * v[i] + new2 * gradient * gradient;
-        x[i] = x[i] * keep - r->step * m[i] / (sqrtf(v[i]) * r->root + r->eps);
+        float gradient = g[i] * r.grad_scale;
+        m[i] = r.beta1 * m[i] + new1 * gradient;
+        v[i] = r.beta2 * v[i] + new2 * gradient * gradient;
+        x[i] = x[i] * keep - r.step * m[i] / (sqrtf(v[i]) * r.root + r.eps);
     }
 }
 
@@ -39,7 +40,7 @@ int cpu_adamw(const struct lc_adamw_part *parts, int count, float lr, float beta
             int64_t first = c * CPU_CHUNK, left = part->count - first,
                     n = left < CPU_CHUNK ? left : CPU_CHUNK;
             adamw_chunk(weights + first, part->m + first, part->v + first, part->gradient + first,
-                        n, &rates);
+                        n, rates);
             cpu_store(part->parameter, part->dtype, first, weights + first, n);
         }
     }
