@@ -14,13 +14,15 @@ function M.waiting(device)
   return function() marker:item() end
 end
 
---- Seconds of one call, of n that follow each other until the device has done them all.
+--- Seconds of one call, of n that follow each other until the device has done them all. One that is not timed goes before
+--- several, if their number is free: it gets back from the system what other work has let go, and fills caches.
 ---@param work lucid.Work
 ---@param n integer
 ---@param wait fun()
 ---@return number
 function M.seconds(work, n, wait)
   if work.before then work.before() end
+  if n > 1 and not work.calls then native.scope(work.run) end
   wait()
   local started = C.lc_seconds()
   for _ = 1, n do native.scope(work.run) end
