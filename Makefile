@@ -384,7 +384,7 @@ bench-peers: all
 bench-true-size: all
 	@tests/bench/true_size.sh
 
-## bench-scale: a step's cost over tokens, pairs, pictures and processes, and what 8 and 512 GPUs would do (15 minutes)
+## bench-scale: a step's cost over tokens, pairs, pictures and processes, and what 8 and 512 GPUs would do (5 minutes)
 bench-scale: all
 	@nice $(BIN)/lucid tests/bench/scale.lua
 	@nice $(BIN)/lucid tests/bench/cluster.lua
