@@ -56,7 +56,7 @@ function OPEN.decode(o)
     m:save(o.folder)
     m = lucid.model(o.folder, { device = "cpu", dtype = "bf16", quant = o.quant })
   end
-  return decoder.decode(m, { leaves = 1, prompt = o.prompt, calls = o.tokens, rounds = ROUNDS }),
+  return decoder.decode(m, { leaves = o.answers, prompt = o.prompt, calls = o.tokens, rounds = ROUNDS }),
     { prompt = o.prompt, tokens = o.tokens }
 end
 

@@ -146,10 +146,11 @@ class Bench:
             kind = "bf16" if kind == "random weights" else kind
             self.add(f"decode of one row, {kind}, of the bandwidth", 0.9, [one["share"]], one)
 
-    def decode(self, must, peer, quant=None, least=None):
+    def decode(self, must, peer, quant=None, least=None, answers=1):
         name = {"decode": "transformers", "llama": "llama.cpp"}[peer]
-        self.asked(f"decode, {self.o.layers} layers of 7B, {quant or 'bf16'}, against {name}", must, "decode", peer, least,
-                   rounds=max(7, self.o.rounds), layers=self.o.layers, prompt=64, tokens=16,
+        many = f", {answers} answers at once" if answers > 1 else ""
+        self.asked(f"decode, {self.o.layers} layers of 7B, {quant or 'bf16'}{many}, against {name}", must, "decode", peer, least,
+                   rounds=max(7, self.o.rounds), layers=self.o.layers, prompt=64, tokens=16, answers=answers,
                    **({"quant": quant} if quant else {}))
 
     def regions(self):
@@ -194,6 +195,7 @@ class Bench:
             "llama-bf16": lambda: self.decode(1, "llama", least=0.97),
             "llama-q8_0": lambda: self.decode(1, "llama", "q8_0", least=0.97),
             "transformers": lambda: self.decode(2, "decode"),
+            "transformers-8": lambda: self.decode(2, "decode", answers=8),
             "pope-trees": lambda: self.questions(False, 10),
             "pope-once": lambda: self.questions(True, 15),
             "pictures": lambda: self.asked("pictures decoded, resized, normalised, against Pillow + processor", 2, "pictures",

@@ -1,4 +1,5 @@
-"""Greedy decoding of a LLaVA's language model by transformers' generate: the median token's seconds, without the prompt's."""
+"""Greedy decoding of a LLaVA's language model by transformers' generate, of one or several answers at once: the median
+step's seconds, without the prompt's."""
 import statistics
 import time
 
@@ -25,7 +26,7 @@ class Clock:
 
 def make(o):
     model = llava.new(o["folder"]).eval()
-    ids = torch.randint(3, 250, (1, o["prompt"]))
+    ids = torch.randint(3, 250, (o["answers"], o["prompt"]))
 
     def generate():
         clock, n = Clock(), o["tokens"] + 1
