@@ -57,6 +57,7 @@ static int by_columns(const struct lc_gemm *g, const struct cpu_packed *p) {
 }
 
 int cpu_gemm_packed(const struct lc_gemm *packed) {
+    if (!packed->m || !packed->n) return 0;
     const enum lc_quant quant = lc_quant_of(packed->b_dtype);
     const struct cpu_packed p = cpu_packed_at(packed->b, quant, packed->n * packed->k);
     struct lc_gemm g = *packed; /* as if B were expanded */

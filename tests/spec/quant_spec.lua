@@ -189,6 +189,13 @@ describe("a packed weight", function()
     end)
   end)
 
+  it("multiplies no rows, too", function()
+    each_case(function(w, kind, dtype, name)
+      local p, x = w:pack(kind), lucid.ones({ 0, w:size(2) }, { dtype = dtype })
+      assert.same({ 0, w:size(1) }, x:linear(p):shape(), name)
+    end)
+  end)
+
   it("has an adapter's gradients, and hands on its input's", function()
     each_case(function(w, kind, dtype, name)
       local found = {}
