@@ -6,6 +6,7 @@ local arrays = require("tests.oracle.arrays")
 local folder = require("tests.support.folder")
 
 local STEPS = 40
+-- A token's keys are 96 bytes, which the cache keeps three lines of 64 apart.
 local CONFIG = [[{
   "model_type": "llava", "image_token_index": 63, "vision_feature_layer": -1,
   "vision_feature_select_strategy": "default", "projector_hidden_act": "gelu",
@@ -13,7 +14,7 @@ local CONFIG = [[{
     "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8,
     "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
   "text_config": {"model_type": "llama", "hidden_size": 48, "intermediate_size": 80,
-    "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8,
+    "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 12,
     "vocab_size": 64, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000,
     "hidden_act": "silu"}
 }]]
