@@ -10,8 +10,7 @@ struct rates {
 };
 
 /* The rates are passed by value: read through a pointer, they might be what is written, and no vectors would come of it. */
-static void adamw_chunk(float *restrict x, float *restrict m, float *restrict v,
-                        const float *restrict g, int64_t n, struct rates r) {
+static void adamw_chunk(float *x, float *m, float *v, const float *g, int64_t n, struct rates r) {
     const float keep = 1 - r.decay, new1 = 1 - r.beta1, new2 = 1 - r.beta2;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
