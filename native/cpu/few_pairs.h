@@ -1,8 +1,8 @@
-/* few_pairs.h - lines of a weight multiplied with a few rows, where the CPU multiplies pairs of bf16: each line is read from
- * end to end, a packed one is expanded in registers.
+/* few_pairs.h - lines of a weight multiplied with a few rows, where the CPU multiplies pairs of bf16; a packed line is
+ * expanded in registers.
  *
- * By line, memory is read in one piece; by part of a block of K, the rows' stays in the first-level cache. The rows lie
- * interleaved, a cache line of each in turn. Chains are those of gemm.c. */
+ * Line by line, from end to end, memory is read in one piece; part of K by part, what the rows have of it stays in the
+ * first-level cache. The rows lie interleaved, a cache line of each in turn. Chains are those of gemm.c. */
 #ifndef LC_CPU_FEW_PAIRS_H
 #define LC_CPU_FEW_PAIRS_H
 #include "cpu/packed.h"
@@ -16,14 +16,12 @@ enum {
 #ifdef LC_GEMM_PAIRS
 
 enum {
-    BLOCK_K =
-        CPU_GEMM_LINES * 2 * COLS, /* elements of a line of the weight that are one block of K */
-    PART_K = BLOCK_K / 4,          /* of so many, all rows stay in the first-level cache */
-    MOST_BY_LINE = 16384, /* elements of all rows; with more they are multiplied part by part */
+    BLOCK_K = CPU_GEMM_LINES * 2 * COLS, /* elements of a line that are one block of K */
+    PART_K = BLOCK_K / 4,                /* of so many, all rows stay in the first-level cache */
+    MOST_BY_LINE = 16384, /* elements of one or two rows; else they go part by part */
     LINES_TOGETHER = 4,   /* at most: their sums and what is added to them take registers */
     TOGETHER = 8,         /* cache lines of a lone plain line that are read before any is used */
-    AHEAD =
-        8192, /* bytes that a lone line asks for ahead: memory is as fast as in a plain sum so */
+    AHEAD = 8192,         /* bytes that a lone line asks for ahead: as fast as a plain sum */
     SCALED = LC_PACKED_BLOCK / 2 /* bytes of quants to a byte of scales */
 };
 
@@ -78,11 +76,11 @@ static inline __attribute__((always_inline)) int64_t stored_bytes(enum stored ho
     return how == PLAIN ? 2 * count : how == EIGHT_BITS ? count : count / 2;
 }
 
-/* What is asked for while lines are read side by side: for byte `at` of the l-th of them it is at + stride * at + apart * l */
+/* What is asked for while lines are read side by side: with byte i of the l-th of them it is at + stride * i + apart * l,
+ * and with a scale the one so many bytes behind it. */
 struct ahead {
     const unsigned char *at;
-    int64_t stride, apart;
-    int64_t scales; /* bytes behind those of the line */
+    int64_t stride, apart, scales;
 };
 
 static inline __attribute__((always_inline)) const unsigned char *
@@ -118,11 +116,11 @@ static inline __attribute__((always_inline)) void multiply_plain(int lines, wide
                                                                  const unsigned char *const *b,
                                                                  int64_t bytes, struct ahead ahead,
                                                                  const float *x, int rows) {
-    const int together = lines == 1 ? TOGETHER : TOGETHER / 4;
+    const int together = lines == 1 ? TOGETHER : TOGETHER / 4; /* beside the sums of eight rows */
     struct source s[LINES_TOGETHER];
-    int64_t at = 0;
     for (int l = 0; l < lines; l++) s[l] = source_at(b[l]);
-        /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
+    int64_t at = 0;
+    /* unrolled wholly, each load would stand alone, and the processor see no stride to fetch ahead by */
 #pragma GCC unroll 1
     for (; at + together * LINE <= bytes; at += together * LINE, x += together * rows * COLS) {
         wide w[LINES_TOGETHER][TOGETHER];
@@ -233,7 +231,7 @@ static inline __attribute__((always_inline)) void multiply_lines(enum stored how
 static inline __attribute__((always_inline)) void
 multiply_by_line(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
                  const float *x, float sum[][SPAN], int64_t j, int64_t count) {
-    /* a chain waits for its sum longer than for what is added, but memory as long for a plain line */
+    /* a chain waits for its sum longer than for what is added; a plain line waits for memory as long anyway */
     const int together = how == PLAIN ? 1 : LINES_TOGETHER / rows;
     int64_t c = 0;
     for (; c + together <= count; c += together)
@@ -264,7 +262,8 @@ static inline __attribute__((always_inline)) void add_turned(float *sum, float c
     OP(storeu_ps)(sum, total);
 }
 
-/* The same a part of a block at a time, while what the rows have of it is in the first-level cache. */
+/* As multiply_by_line, a part of a block at a time, while what the rows have of it is in the first-level cache; two lines
+ * side by side, so that there are twice the chains. */
 static inline __attribute__((always_inline)) void
 multiply_by_part(enum stored how, int rows, const struct lc_gemm *g, const struct cpu_packed *p,
                  const float *x, float sum[][SPAN], int64_t j, int64_t count) {

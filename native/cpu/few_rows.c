@@ -1,7 +1,7 @@
 /* few_rows.c - a product of few rows with a stored weight: what decoding does.
  *
- * Such a product is as fast as its weight can be read, so nothing is copied: several lines of it are turned
- * in registers (turn.h), or, where the CPU multiplies pairs of bf16, one line is read from end to end. The
+ * Such a product is as fast as its weight can be read, so nothing of it is copied: several lines are turned in
+ * registers (turn.h), or, where the CPU multiplies pairs of bf16, multiplied as they lie (few_pairs.h). The
  * chains are those of gemm.c, so a row's bits are the same here and there.
  *
  * A packed weight (packed.h) is expanded in registers where pairs are multiplied and no block has parts of two lines

@@ -19,8 +19,8 @@ const float *cpu_levels(enum lc_quant quant);
 void cpu_expand_run(void *y, int dtype, const struct cpu_packed *p, int64_t first, int64_t count);
 
 /* ---- few_rows.c ---- */
-/* Whether cpu_few_rows_packed takes a product, p in the place of B: more rows than of a plain weight, where it needs no
- * copy. */
+/* Whether cpu_few_rows_packed takes a product, p in the place of B: as many rows as of a plain weight, or fewer where
+ * it needs a copy. */
 bool cpu_few_rows_serve_packed(const struct lc_gemm *g, enum lc_quant quant);
 int cpu_few_rows_packed(const struct lc_gemm *g, const struct cpu_packed *p);
 
