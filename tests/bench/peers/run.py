@@ -55,14 +55,17 @@ class Bench:
                 side.program.stdin.close()
                 side.program.wait()
 
-    def turns(self, ours, theirs, rounds=None):
-        """Each is a function that gives an answer; pairs of answers, a round each."""
+    def turns(self, ours, theirs, rounds=None, pieces=1):
+        """Each is a function that gives an answer; pairs of answers, a round each. Where a machine's memory changes its speed
+        from one second to the next, a round is of several pieces: lists of answers then."""
         print("  ready", file=sys.stderr, flush=True)
         answers = []
         for i in range(rounds or self.o.rounds):
-            first = [ours, theirs] if i % 2 == 0 else [theirs, ours]
-            got = {f: f() for f in first}
-            answers.append((got[ours], got[theirs]))
+            got = {ours: [], theirs: []}
+            for piece in range(pieces):
+                for f in [ours, theirs] if (i + piece) % 2 == 0 else [theirs, ours]:
+                    got[f].append(f())
+            answers.append((got[ours], got[theirs]) if pieces > 1 else (got[ours][0], got[theirs][0]))
         return answers
 
     # ---- the table
@@ -77,16 +80,18 @@ class Bench:
 
     def compare(self, name, must, answers, least=None, of="seconds", **behind):
         def figure(a):
+            if isinstance(a, list):
+                return statistics.mean(map(figure, a))
             return statistics.median(a[of]) if isinstance(a[of], list) else a[of]
 
         behind.update(ours=[figure(a) for a, _ in answers], theirs=[figure(b) for _, b in answers])
         self.add(name, must, [figure(b) / figure(a) for a, b in answers], behind, least)
 
-    def asked(self, name, must, row, peer=None, least=None, rounds=None, **what):
+    def asked(self, name, must, row, peer=None, least=None, rounds=None, pieces=1, **what):
         """A row whose sides are opened once and run in turns."""
         ours, theirs = self.pair(row, peer, **what)
         try:
-            answers = self.turns(lambda: ours.ask(limit=LONG, do="run"), lambda: theirs.ask(limit=LONG, do="run"), rounds)
+            answers = self.turns(lambda: ours.ask(limit=LONG, do="run"), lambda: theirs.ask(limit=LONG, do="run"), rounds, pieces)
             self.compare(name, must, answers, least)
         finally:
             self.close(ours, theirs)
@@ -150,7 +155,7 @@ class Bench:
         name = {"decode": "transformers", "llama": "llama.cpp"}[peer]
         many = f", {answers} answers at once" if answers > 1 else ""
         self.asked(f"decode, {self.o.layers} layers of 7B, {quant or 'bf16'}{many}, against {name}", must, "decode", peer, least,
-                   rounds=max(7, self.o.rounds), layers=self.o.layers, prompt=64, tokens=16, answers=answers,
+                   rounds=max(7, self.o.rounds), pieces=6, layers=self.o.layers, prompt=64, tokens=8, answers=answers,
                    **({"quant": quant} if quant else {}))
 
     def regions(self):
