@@ -1,7 +1,8 @@
 /* reader.c - pictures that are read and decoded ahead, on a thread of their own.
  *
  * The caller asks for files and takes them, in any order; meanwhile it may run the tower on what it has. One that
- * is not begun when it is taken is read by the caller. What is ready and not taken yet is bounded. */
+ * is not begun when it is taken is read by the caller, which reads others too while it waits for one. What is ready
+ * and not taken yet is bounded. */
 #define _GNU_SOURCE
 #include "image/sandbox.h"
 
@@ -43,7 +44,7 @@ static void free_job(struct job *j) {
     lc_free(j);
 }
 
-/* ---- the thread: every function here holds the lock, but for the time that it reads ---- */
+/* ---- reading ahead: every function here holds the lock, but for the time that it reads ---- */
 
 static struct job *next_job(const struct lc_reader *r) {
     struct job *j = r->held < MOST_BYTES ? r->first : NULL;
@@ -51,10 +52,12 @@ static struct job *next_job(const struct lc_reader *r) {
     return j;
 }
 
-static void read_job(struct lc_reader *r, struct job *j) {
+/* apart: the sandbox of the thread, NULL for the caller, which has the common one */
+static void read_job(struct lc_reader *r, struct job *j, struct lc_sandbox *apart) {
     j->state = READING;
     pthread_mutex_unlock(&r->lock);
-    j->result = lc_sandbox_read(&r->sandbox, &j->picture, j->path);
+    j->result = apart ? lc_sandbox_read(apart, &j->picture, j->path)
+                      : lc_picture_read(&j->picture, j->path);
     if (j->result < 0) {
         j->picture = (struct lc_picture){0};
         j->code = lc_error_code();
@@ -71,7 +74,7 @@ static void *run(void *context) {
     pthread_mutex_lock(&r->lock);
     while (!r->closing) {
         struct job *j = next_job(r);
-        if (j) read_job(r, j);
+        if (j) read_job(r, j, &r->sandbox);
         else pthread_cond_wait(&r->changed, &r->lock);
     }
     pthread_mutex_unlock(&r->lock);
@@ -168,7 +171,11 @@ int lc_reader_ask(lc_reader *r, const char *path) {
 
 int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p) {
     pthread_mutex_lock(&r->lock);
-    while (being_read(r, path)) pthread_cond_wait(&r->changed, &r->lock);
+    while (being_read(r, path)) {
+        struct job *other = next_job(r);
+        if (other) read_job(r, other, NULL);
+        else pthread_cond_wait(&r->changed, &r->lock);
+    }
     struct job *j = unlink_jobs(r, path);
     pthread_cond_broadcast(&r->changed); /* there is room again */
     pthread_mutex_unlock(&r->lock);

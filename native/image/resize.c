@@ -9,9 +9,15 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "image/image.h"
 
 enum { PRECISION = 32 - 8 - 2, HALF = 1 << (PRECISION - 1), CHUNK = 512 };
+
+/* A pass over fewer pixels is one thread's: it takes half a millisecond, and other threads decode meanwhile. */
+enum { SMALL = 1 << 20 };
+
+static int threads_for(int64_t pixels) { return pixels > SMALL ? omp_get_max_threads() : 1; }
 
 /* ---- filters ------------------------------------------------------------------------------------- */
 
@@ -85,26 +91,59 @@ static uint8_t clip(int32_t sum) {
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* to [height, out, 3] from from [height, in, 3] */
-static void horizontal(uint8_t *to, const uint8_t *from, int64_t height, int64_t in, int64_t out,
-                       const struct windows *w) {
-#pragma omp parallel for schedule(static) if (height * out > 4096)
-    for (int64_t y = 0; y < height; y++) {
-        for (int64_t x = 0; x < out; x++) {
-            const int32_t *k = w->weight + x * w->most;
-            const uint8_t *p = from + (y * in + w->first[x]) * 3;
-            int32_t red = HALF, green = HALF, blue = HALF;
-            for (int64_t i = 0; i < w->count[x]; i++, p += 3) {
-                red += p[0] * k[i];
-                green += p[1] * k[i];
-                blue += p[2] * k[i];
-            }
-            uint8_t *t = to + (y * out + x) * 3;
-            t[0] = clip(red);
-            t[1] = clip(green);
-            t[2] = clip(blue);
+/* A column of ROWS rows. A pixel is a number: red in its lowest byte, anything in its highest. */
+enum { ROWS = 16 };
+typedef uint32_t column __attribute__((vector_size(4 * ROWS)));
+typedef int32_t column_sums __attribute__((vector_size(4 * ROWS)));
+
+/* to [width] from rows of width pixels; rows behind the last one repeat it */
+static void columns_of(column *to, const uint8_t *from, int64_t rows, int64_t width) {
+    const uint8_t *row[ROWS];
+    for (int64_t y = 0; y < ROWS; y++) row[y] = from + (y < rows ? y : rows - 1) * width * 3;
+    for (int64_t x = 0; x < width - 1; x++)
+        for (int64_t y = 0; y < ROWS; y++) memcpy((uint8_t *)(to + x) + 4 * y, row[y] + 3 * x, 4);
+    for (int64_t y = 0; y < ROWS; y++) /* with no byte behind the picture */
+        memcpy((uint8_t *)(to + width - 1) + 4 * y, row[y] + 3 * (width - 1), 3);
+}
+
+static column clipped(column_sums v) {
+    v >>= PRECISION;
+    return (column)(((v & (v > 0)) | (v > 255)) & 255);
+}
+
+/* to [rows, out, 3] from columns [in] */
+static void across_rows(uint8_t *to, const column *from, int64_t rows, int64_t out,
+                        const struct windows *w) {
+    for (int64_t x = 0; x < out; x++) {
+        const int32_t *k = w->weight + x * w->most;
+        const column *p = from + w->first[x];
+        column_sums red = (column_sums){0} + HALF, green = red, blue = red;
+        for (int64_t i = 0; i < w->count[x]; i++) {
+            red += (column_sums)(p[i] & 255) * k[i];
+            green += (column_sums)(p[i] >> 8 & 255) * k[i];
+            blue += (column_sums)(p[i] >> 16 & 255) * k[i];
         }
+        const column c = clipped(red) | clipped(green) << 8 | clipped(blue) << 16;
+        for (int64_t y = 0; y < rows; y++)
+            memcpy(to + (y * out + x) * 3, (const uint8_t *)&c + 4 * y, 3);
     }
+}
+
+/* to [height, out, 3] from from [height, in, 3] */
+static int horizontal(uint8_t *to, const uint8_t *from, int64_t height, int64_t in, int64_t out,
+                      const struct windows *w) {
+    const int threads = threads_for(height * out);
+    column *room = lc_alloc((size_t)threads * (size_t)in * sizeof *room);
+    if (!room) return -1;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t y = 0; y < height; y += ROWS) {
+        const int64_t rows = height - y < ROWS ? height - y : ROWS;
+        column *columns = room + omp_get_thread_num() * in;
+        columns_of(columns, from + y * in * 3, rows, in);
+        across_rows(to + y * out * 3, columns, rows, out, w);
+    }
+    lc_free(room);
+    return 0;
 }
 
 /* n bytes of one output row: count input rows, row bytes apart, weighted by k */
@@ -120,7 +159,7 @@ static void blend(uint8_t *to, const uint8_t *from, int64_t row, int64_t n, cons
 /* to [out, row] from from [in, row] */
 static void vertical(uint8_t *to, const uint8_t *from, int64_t row, int64_t out,
                      const struct windows *w) {
-#pragma omp parallel for schedule(static) if (out * row > 16384)
+#pragma omp parallel for schedule(static) num_threads(threads_for(out *row / 3))
     for (int64_t y = 0; y < out; y++)
         for (int64_t x = 0; x < row; x += CHUNK)
             blend(to + y * row + x, from + w->first[y] * row + x, row,
@@ -135,13 +174,10 @@ static int resample(const struct lc_picture *to, const struct lc_picture *from, 
     int done = -1;
     if (wide && windows_make(&across, from->width, to->width, filter) < 0) goto end;
     if (high && windows_make(&down, from->height, to->height, filter) < 0) goto end;
-    if (wide && high) {
-        middle = lc_alloc((size_t)(from->height * to->width * 3));
-        if (!middle) goto end;
-    }
-    if (wide)
-        horizontal(high ? middle : to->rgb, from->rgb, from->height, from->width, to->width,
-                   &across);
+    if (wide && high && !(middle = lc_alloc((size_t)(from->height * to->width * 3)))) goto end;
+    if (wide && horizontal(high ? middle : to->rgb, from->rgb, from->height, from->width, to->width,
+                           &across) < 0)
+        goto end;
     if (high) vertical(to->rgb, wide ? middle : from->rgb, to->width * 3, to->height, &down);
     done = 0;
 end:

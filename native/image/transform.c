@@ -16,9 +16,9 @@ static void overlap(int64_t to, int64_t from, int64_t first, int64_t *low, int64
 void lc_picture_place(const struct lc_picture *to, const struct lc_picture *from, int64_t top,
                       int64_t left, const uint8_t colour[3]) {
     int64_t y0, y1, x0, x1;
-    fill(to, colour);
     overlap(to->height, from->height, top, &y0, &y1);
     overlap(to->width, from->width, left, &x0, &x1);
+    if (y0 > 0 || x0 > 0 || y1 < to->height || x1 < to->width) fill(to, colour);
     if (x0 >= x1) return;
     for (int64_t y = y0; y < y1; y++)
         memcpy(to->rgb + (y * to->width + x0) * 3,
@@ -35,10 +35,10 @@ void lc_picture_mirror(const struct lc_picture *to, const struct lc_picture *fro
 /* In the steps of transformers: the product in double, rounded to float, then float arithmetic. */
 void lc_picture_normalize(float *planes, const struct lc_picture *from, double scale,
                           const float mean[3], const float std[3]) {
-    for (int c = 0; c < 3; c++) {
-        float level[256]; /* every byte's value, once */
-        for (int v = 0; v < 256; v++) level[v] = ((float)(v * scale) - mean[c]) / std[c];
-        for (int64_t i = 0; i < from->height * from->width; i++)
-            *planes++ = level[from->rgb[3 * i + c]];
-    }
+    const int64_t n = from->height * from->width;
+    float level[3][256]; /* every byte's value, once */
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++) level[c][v] = ((float)(v * scale) - mean[c]) / std[c];
+    for (int64_t i = 0; i < n; i++)
+        for (int c = 0; c < 3; c++) planes[c * n + i] = level[c][from->rgb[3 * i + c]];
 }

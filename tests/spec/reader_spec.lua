@@ -45,6 +45,19 @@ describe("a reader", function()
     end
   end)
 
+  it("keeps the errors of pictures that are read while another is waited for", function()
+    local large, broken = folder .. "/large.png", folder .. "/cut.png"
+    image.save(image.resize(image.load(paths[1]), 900, 900), large)
+    file.write(broken, file.read(paths[1]):sub(1, 60))
+    for _ = 1, 5 do
+      local reader = image.reader()
+      reader:ask { large, broken, paths[2], broken }
+      assert.equal(900, reader:take(large):size(1))
+      same(reader, paths[2])
+      for _ = 1, 2 do assert.error_matches(function() reader:take(broken) end, "cut.png") end
+    end
+  end)
+
   it("forgets what was asked for before, and may go at any time", function()
     for _ = 1, 50 do
       local reader = image.reader()
