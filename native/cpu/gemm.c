@@ -10,7 +10,7 @@
  * each; chain l of a block starts from 0 and takes pair l of every line, k ascending; the chains are added
  * up in f32, one by one and block by block.
  *
- * K is cut into blocks of BLOCK_K. Of each a thread packs all rows of A that are its own (pack.h), and then
+ * K is cut into blocks. Of each a thread packs all rows of A that are its own (pack.h), and then
  * panel after panel of B, whose lines the tiles of the panel before have fetched. A panel, or a chain of it,
  * stays in the first-level cache while the rows of A stream by. Sums wait between chains and blocks of K where
  * the next one finds them side by side, not in C, whose rows lie far apart: those of one panel of B, or of many
@@ -25,13 +25,14 @@
 #include "cpu/tile.h"
 
 enum {
-    BLOCK_K = 256,    /* but of pairs: PACK_PAIRS */
+    WHOLE_K = 384, /* steps that are one block; more are cut into equal ones of at most BLOCK_K, */
+    BLOCK_K = 224, /* which leave the first-level cache some room. But of pairs: PACK_PAIRS */
     MOST_ROWS = 600,  /* packed of A together: a tower's 577; more leave the second-level cache */
     MOST_COLS = 2048, /* whose sums wait together */
     SHARED_WORK =
         1 << 20, /* multiplications: a batch of fewer is divided by products, not inside them */
 };
-_Static_assert((int)BLOCK_K <= (int)PACK_PAIRS, "what packing has room for");
+_Static_assert((int)WHOLE_K <= (int)PACK_PAIRS, "what packing has room for");
 
 static inline int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 static inline int64_t lines_up(int64_t floats) { return parts(floats, PACK_BEYOND) * PACK_BEYOND; }
@@ -191,6 +192,12 @@ static void run_part(const struct product *p, const struct own *own, int64_t row
     }
 }
 
+/* The steps of a block of K. */
+static int64_t block_of(const struct product *p) {
+    if (p->pairs) return PACK_PAIRS;
+    return p->steps <= WHOLE_K ? WHOLE_K : part_of(p->steps, BLOCK_K, LANES);
+}
+
 /* No more of it than this product can want. */
 static struct own take_own(const struct product *p) {
     const int64_t depth = cpu_at_most(p->steps, p->block_k),
@@ -287,7 +294,7 @@ static int run_one(const struct lc_gemm *g, int64_t i, int threads) {
     p.b = operand(g, false, i);
     p.b.fetched = fetches_b(&p);
     p.steps = steps(g);
-    p.block_k = p.pairs ? PACK_PAIRS : BLOCK_K;
+    p.block_k = block_of(&p);
     p.chains = p.pairs ? LANES : 1;
     p.c = (unsigned char *)g->c + i * g->c_batch * (int64_t)lc_dtype_bytes(g->c_dtype);
     return run_product(&p, threads);
