@@ -91,8 +91,14 @@ static uint8_t clip(int32_t sum) {
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* A column of ROWS rows. A pixel is a number: red in its lowest byte, anything in its highest. */
+/* A column of as many rows as a register has numbers. A pixel is one: red in its lowest byte, anything in its highest. */
+#if defined(__AVX512F__)
 enum { ROWS = 16 };
+#elif defined(__AVX2__)
+enum { ROWS = 8 };
+#else
+enum { ROWS = 4 };
+#endif
 typedef uint32_t column __attribute__((vector_size(4 * ROWS)));
 typedef int32_t column_sums __attribute__((vector_size(4 * ROWS)));
 
