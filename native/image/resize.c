@@ -14,8 +14,9 @@
 
 enum { PRECISION = 32 - 8 - 2, HALF = 1 << (PRECISION - 1), CHUNK = 512 };
 
-/* A pass over fewer pixels is one thread's: it takes half a millisecond, and other threads decode meanwhile. */
-enum { SMALL = 1 << 20 };
+/* A pass that reads and writes fewer pixels is one thread's: it takes a millisecond at most, and other threads decode
+ * meanwhile. */
+enum { SMALL = 1 << 21 };
 
 static int threads_for(int64_t pixels) { return pixels > SMALL ? omp_get_max_threads() : 1; }
 
@@ -138,7 +139,7 @@ static void across_rows(uint8_t *to, const column *from, int64_t rows, int64_t o
 /* to [height, out, 3] from from [height, in, 3] */
 static int horizontal(uint8_t *to, const uint8_t *from, int64_t height, int64_t in, int64_t out,
                       const struct windows *w) {
-    const int threads = threads_for(height * out);
+    const int threads = threads_for(height * (in + out));
     column *room = lc_alloc((size_t)threads * (size_t)in * sizeof *room);
     if (!room) return -1;
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -163,9 +164,10 @@ static void blend(uint8_t *to, const uint8_t *from, int64_t row, int64_t n, cons
 }
 
 /* to [out, row] from from [in, row] */
-static void vertical(uint8_t *to, const uint8_t *from, int64_t row, int64_t out,
+static void vertical(uint8_t *to, const uint8_t *from, int64_t row, int64_t in, int64_t out,
                      const struct windows *w) {
-#pragma omp parallel for schedule(static) num_threads(threads_for(out *row / 3))
+    const int threads = threads_for(row / 3 * (in + out));
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t y = 0; y < out; y++)
         for (int64_t x = 0; x < row; x += CHUNK)
             blend(to + y * row + x, from + w->first[y] * row + x, row,
@@ -184,7 +186,9 @@ static int resample(const struct lc_picture *to, const struct lc_picture *from, 
     if (wide && horizontal(high ? middle : to->rgb, from->rgb, from->height, from->width, to->width,
                            &across) < 0)
         goto end;
-    if (high) vertical(to->rgb, wide ? middle : from->rgb, to->width * 3, to->height, &down);
+    if (high)
+        vertical(to->rgb, wide ? middle : from->rgb, to->width * 3, from->height, to->height,
+                 &down);
     done = 0;
 end:
     windows_free(&across);
