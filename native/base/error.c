@@ -3,13 +3,14 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* Room for the names of a whole model's tensors: what is missing is listed in full. */
 static _Thread_local char message[1 << 16];
 static _Thread_local int code;
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted; /* a signal writes it, and every thread reads it */
 
 const char *lc_error(void) { return message; }
 int lc_error_code(void) { return code; }

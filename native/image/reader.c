@@ -179,7 +179,7 @@ int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p) {
     struct job *j = unlink_jobs(r, path);
     pthread_cond_broadcast(&r->changed); /* there is room again */
     pthread_mutex_unlock(&r->lock);
-    if (!j || j->state == WAITING) {
+    if (!j || j->state == WAITING || j->code == LC_EINTR) { /* stopped: no fault of the picture's */
         if (j) free_job(j);
         return lc_picture_read(p, path);
     }

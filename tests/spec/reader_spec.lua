@@ -4,6 +4,7 @@ local file = require "lucid.file"
 local features = require "lucid.features"
 local support = require "tests.support.folder"
 local tiny = require "tests.support.tiny"
+local C = require("lucid.native").C
 
 describe("a reader", function()
   local folder, paths
@@ -55,6 +56,20 @@ describe("a reader", function()
       assert.equal(900, reader:take(large):size(1))
       same(reader, paths[2])
       for _ = 1, 2 do assert.error_matches(function() reader:take(broken) end, "cut.png") end
+    end
+  end)
+
+  it("keeps no interruption: what it has stopped is read again", function()
+    local slow, stopped = folder .. "/slow.png", folder .. "/stopped.jpg"
+    for _, path in ipairs { slow, stopped } do image.save(image.resize(image.load(paths[1]), 900, 900), path) end
+    for _ = 1, 5 do
+      local reader = image.reader()
+      C.lc_interrupt(1)                                    -- which a PNG does not heed
+      reader:ask { slow, stopped }
+      local ok, reason = pcall(reader.take, reader, slow)
+      C.lc_interrupt(0)
+      assert.is_true(ok, reason)
+      assert.equal(900, reader:take(stopped):size(1))
     end
   end)
 
