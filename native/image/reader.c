@@ -102,40 +102,33 @@ lc_reader *lc_reader_new(void) {
     return r;
 }
 
-/* Takes what nobody reads out of the list: all of it, or the one with that path. */
-static struct job *unlink_jobs(struct lc_reader *r, const char *path) {
-    struct job *out = NULL;
-    for (struct job **at = &r->first; *at;) {
-        struct job *j = *at;
-        if (j->state == READING || (path && strcmp(j->path, path))) {
-            at = &j->next;
-            continue;
-        }
-        *at = j->next;
-        r->held -= bytes_of(&j->picture);
-        j->next = out;
-        out = j;
-        if (path) break;
-    }
-    return out;
+/* The first that has this path or, where that is NULL, that nobody reads. */
+static struct job *find(const struct lc_reader *r, const char *path) {
+    struct job *j = r->first;
+    while (j && (path ? strcmp(j->path, path) != 0 : j->state == READING)) j = j->next;
+    return j;
 }
 
-static bool being_read(const struct lc_reader *r, const char *path) {
-    for (const struct job *j = r->first; j; j = j->next)
-        if (j->state == READING && (!path || !strcmp(j->path, path))) return true;
-    return false;
+static void take_out(struct lc_reader *r, const struct job *j) {
+    struct job **at = &r->first;
+    while (*at != j) at = &(*at)->next;
+    *at = j->next;
+    r->held -= bytes_of(&j->picture);
 }
 
+/* What nobody reads goes before it is waited for the rest, so that nobody begins it. */
 void lc_reader_clear(lc_reader *r) {
     pthread_mutex_lock(&r->lock);
-    while (being_read(r, NULL)) pthread_cond_wait(&r->changed, &r->lock);
-    struct job *all = unlink_jobs(r, NULL);
-    pthread_mutex_unlock(&r->lock);
-    while (all) {
-        struct job *next = all->next;
-        free_job(all);
-        all = next;
+    while (r->first) {
+        struct job *j = find(r, NULL);
+        if (j) {
+            take_out(r, j);
+            free_job(j);
+        } else {
+            pthread_cond_wait(&r->changed, &r->lock);
+        }
     }
+    pthread_mutex_unlock(&r->lock);
 }
 
 void lc_reader_free(lc_reader *r) {
@@ -170,13 +163,14 @@ int lc_reader_ask(lc_reader *r, const char *path) {
 }
 
 int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p) {
+    struct job *j;
     pthread_mutex_lock(&r->lock);
-    while (being_read(r, path)) {
+    while ((j = find(r, path)) && j->state == READING) {
         struct job *other = next_job(r);
         if (other) read_job(r, other, NULL);
         else pthread_cond_wait(&r->changed, &r->lock);
     }
-    struct job *j = unlink_jobs(r, path);
+    if (j) take_out(r, j);
     pthread_cond_broadcast(&r->changed); /* there is room again */
     pthread_mutex_unlock(&r->lock);
     if (!j || j->state == WAITING || j->code == LC_EINTR) { /* stopped: no fault of the picture's */

@@ -24,6 +24,13 @@ describe("a reader", function()
     end
   end)
 
+  it("gives a picture as often as it was asked for", function()
+    local reader = image.reader()
+    reader:ask { paths[1], paths[2], paths[1], paths[1] }
+    for _ = 1, 3 do same(reader, paths[1]) end
+    same(reader, paths[2])
+  end)
+
   it("gives what was not asked for, and what was given already", function()
     local reader = image.reader()
     same(reader, paths[1])
@@ -95,6 +102,23 @@ describe("a reader", function()
     local reader, want = image.reader(), image.load(big):size(1)
     reader:ask(many)
     for i = #many, 1, -1 do assert.equal(want, reader:take(many[i]):size(1)) end
+  end)
+
+  it("begins nothing that is no longer asked for", function()
+    local path, list, least = folder .. "/wanted_once.bmp", {}, math.huge
+    image.save(image.resize(image.load(paths[1]), 2000, 2000), path)     -- 12 MB of pixels
+    for i = 1, 6 do list[i] = path end
+    for _ = 1, 5 do                                        -- a busy machine may read some before they are forgotten
+      for _ = 1, 2 do collectgarbage() end
+      local reader, held = image.reader(), tonumber(C.lc_memory_used())
+      C.lc_memory_peak_reset()
+      reader:ask(list)
+      local started = C.lc_seconds()
+      repeat until tonumber(C.lc_memory_used()) > held + 1e6 or C.lc_seconds() > started + 1 -- one is begun
+      reader:ask {}
+      least = math.min(least, (tonumber(C.lc_memory_peak()) - held) / 12e6)
+    end
+    assert.is_true(least < 4, ("room for %.1f pictures"):format(least))
   end)
 
   it("is asked for the pictures of a batch that no one has seen", function()
