@@ -24,9 +24,11 @@
 #include "cpu/pack.h"
 #include "cpu/tile.h"
 
+/* Up to WHOLE_K steps are one block of K: that no sum waits gains more than the cache loses. More are cut into equal
+ * ones of at most BLOCK_K, which leave the first-level cache some room. Those of pairs have PACK_PAIRS. */
+enum { WHOLE_K = 384, BLOCK_K = 224 };
+
 enum {
-    WHOLE_K = 384, /* steps that are one block; more are cut into equal ones of at most BLOCK_K, */
-    BLOCK_K = 224, /* which leave the first-level cache some room. But of pairs: PACK_PAIRS */
     MOST_ROWS = 600,  /* packed of A together: a tower's 577; more leave the second-level cache */
     MOST_COLS = 2048, /* whose sums wait together */
     SHARED_WORK =
