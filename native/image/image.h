@@ -34,7 +34,7 @@ int lc_picture_decode(struct lc_picture *p, const void *bytes, size_t n, const c
 int lc_picture_read(struct lc_picture *p, const char *path);
 
 /* ---- reader.c ----
- * Waits for a picture that was asked for, or reads it; p owns its pixels. */
+ * Waits for a picture that was asked for, reading others meanwhile, or reads it; p owns its pixels. */
 int lc_reader_picture(lc_reader *r, const char *path, struct lc_picture *p);
 
 /* ---- encode.c ----
