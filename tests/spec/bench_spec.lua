@@ -1,11 +1,13 @@
 -- lucid bench: what it says of timings, when it says nothing, and that every row can be measured.
 local BIN = require "tests.support.program"
 local bench = require "lucid.bench"
+local decoder = require "lucid.bench.decoder"
 local ffi = require "ffi"
 local file = require "lucid.file"
 local json = require "lucid.json"
 local lucid = require "lucid"
 local machine = require "lucid.bench.machine"
+local models = require "lucid.bench.models"
 local native = require "lucid.native"
 local regions = require "lucid.bench.regions"
 local result = require "lucid.bench.result"
@@ -31,6 +33,15 @@ local function made(seconds, others, small)
     { group = "decode", about = "decoding", limit = "read", seconds = seconds, work = { bytes = 50 } },
   }, others, small)
 end
+
+describe("decoding", function()
+  it("times no decoding whose answers are as long as they may be", function()
+    local m = models.new(models.TINY, { device = "cpu", dtype = "f32", seed = 1 })
+    local w = decoder.decode(m, { leaves = 2, prompt = 5, calls = 2, rounds = 3 })
+    for _ = 1, 3 * w.calls do w.run() end
+    assert.error_matches(function() for _ = 1, 100 do w.run() end end, "no round is left")
+  end)
+end)
 
 describe("a share", function()
   it("is of the best that the limit reached", function()

@@ -62,7 +62,9 @@ function M.decode(model, o)
   local keys = o.prompt + o.leaves * o.calls * (o.rounds + 2) / 2
   return { calls = o.calls, tokens = o.leaves,
     bytes = M.weights(model) + 2 * BYTES[model.dtype] * shape.layers * shape.keys * keys,
-    run = function() native.check(C.lc_generator_step(g, chosen, nil)) end }
+    run = function()
+      if native.check(C.lc_generator_step(g, chosen, nil)) == 0 then error("decoding: no round is left to time", 0) end
+    end }
 end
 
 --- Reading a prompt into the cache.

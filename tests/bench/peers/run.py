@@ -81,11 +81,16 @@ class Bench:
     def compare(self, name, must, answers, least=None, of="seconds", **behind):
         def figure(a):
             if isinstance(a, list):
-                return statistics.mean(map(figure, a))
+                return statistics.median(map(figure, a))
             return statistics.median(a[of]) if isinstance(a[of], list) else a[of]
 
+        def ratio(a, b):
+            if isinstance(a, list):  # of what ran side by side: between pieces the machine may have changed
+                return statistics.median(map(ratio, a, b))
+            return figure(b) / figure(a)
+
         behind.update(ours=[figure(a) for a, _ in answers], theirs=[figure(b) for _, b in answers])
-        self.add(name, must, [figure(b) / figure(a) for a, b in answers], behind, least)
+        self.add(name, must, [ratio(a, b) for a, b in answers], behind, least)
 
     def asked(self, name, must, row, peer=None, least=None, rounds=None, pieces=1, **what):
         """A row whose sides are opened once and run in turns."""
@@ -155,7 +160,7 @@ class Bench:
         name = {"decode": "transformers", "llama": "llama.cpp"}[peer]
         many = f", {answers} answers at once" if answers > 1 else ""
         self.asked(f"decode, {self.o.layers} layers of 7B, {quant or 'bf16'}{many}, against {name}", must, "decode", peer, least,
-                   rounds=max(7, self.o.rounds), pieces=6, layers=self.o.layers, prompt=64, tokens=8, answers=answers,
+                   rounds=max(7, self.o.rounds), pieces=12, layers=self.o.layers, prompt=64, tokens=8, answers=answers,
                    **({"quant": quant} if quant else {}))
 
     def regions(self):
