@@ -167,6 +167,7 @@ static void blend(uint8_t *to, const uint8_t *from, int64_t row, int64_t n, cons
 static void vertical(uint8_t *to, const uint8_t *from, int64_t row, int64_t in, int64_t out,
                      const struct windows *w) {
     const int threads = threads_for(row / 3 * (in + out));
+    (void)threads; /* of a build without OpenMP */
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t y = 0; y < out; y++)
         for (int64_t x = 0; x < row; x += CHUNK)
